@@ -1,0 +1,66 @@
+# `make demo` and `make test` are all a newcomer needs; both set up .venv on their first call.
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+STAMP := $(VENV)/.installed
+
+# One workstation's defaults: without arguments the demo's shards, teacher and labels.
+DEMO := demo
+LABELS ?= $(if $(SHARDS),labels.zarr,$(DEMO)/labels.zarr)
+RECIPE ?= demo
+OUT ?= $(DEMO)/run
+
+.PHONY: setup demo demo-shards annotate train test test-all check format clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[annotate,train,view,web,ray,cloud]' \
+		--group test --group lint --group bench --group docs --group demo
+	touch $@
+
+demo: setup
+	$(BIN)/python -m pipelines.demo run --out $(DEMO)
+
+demo-shards: setup
+	$(BIN)/python -m pipelines.demo shards --out $(DEMO)
+
+ifdef SHARDS
+annotate: setup
+	@test -n "$(TEACHER)" || { echo "make annotate: TEACHER is missing; name a timm model, such as TEACHER=resnet50.a1_in1k" >&2; exit 2; }
+	$(BIN)/relabel-annotate run $(foreach s,$(SHARDS),--shards '$(s)') --labels '$(LABELS)' --teacher '$(TEACHER)' $(ARGS)
+else
+annotate: demo-shards
+	$(BIN)/python -m pipelines.demo annotate --out $(DEMO)
+endif
+
+ifdef SHARDS
+train: setup
+	$(BIN)/relabel-train run --recipe $(RECIPE) $(foreach s,$(SHARDS),--shards '$(s)') --labels '$(LABELS)' \
+		$(foreach v,$(VAL),--val '$(v)') --out '$(OUT)' $(ARGS)
+else
+train: annotate
+	$(BIN)/python -m pipelines.demo train --out $(DEMO)
+endif
+
+test: setup
+	$(BIN)/python -m pytest -q
+
+test-all: setup
+	$(BIN)/python -m pytest -q -m 'slow or not slow'
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(DEMO) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

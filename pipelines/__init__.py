@@ -1,0 +1,1 @@
+"""Wires the stages together: commands, recipes and the demo."""

@@ -1,0 +1,34 @@
+"""What all commands of the project share: typed errors become one line on standard error and exit status 1."""
+
+import errno
+import sys
+from typing import IO, Any
+
+import click
+
+from store.errors import RelabelError
+from store.text import printable
+
+
+class Commands(click.Group):
+    """A group of subcommands that never shows a traceback for a user's mistake."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the subcommand and translate its errors."""
+        try:
+            return super().invoke(ctx)
+        except RelabelError as error:
+            raise OneLineError(str(error)) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # the reader of a pipe went away; click ends quietly
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            raise OneLineError(f"{where}{error.strerror or error}") from error
+
+
+class OneLineError(click.ClickException):
+    """An error as one printable line; click gives it exit status 1."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print it to standard error."""
+        click.echo(f"error: {printable(self.message)}", file=file or sys.stderr)

@@ -1,0 +1,77 @@
+"""Every error the project raises on purpose.
+
+Each is a `RelabelError` and also the builtin that fits it, so that callers can catch either. A message names
+the file or key, what was expected, what was found and what to do; commands print it as one line.
+"""
+
+
+class RelabelError(Exception):
+    """Root of all errors that a user can cause or mend."""
+
+
+class ShardError(RelabelError, ValueError):
+    """An image shard that is missing, damaged or not laid out as WebDataset lays out samples."""
+
+
+class ImageError(RelabelError, ValueError):
+    """An image that cannot be decoded; the row is quarantined."""
+
+
+class TooManyBadImagesError(RelabelError, RuntimeError):
+    """More undecodable images in one run than `--max-bad` allows."""
+
+
+class StoreNotFoundError(RelabelError, FileNotFoundError):
+    """No label store at that path."""
+
+
+class LabelNotFoundError(RelabelError, LookupError):
+    """No such group or key in the store."""
+
+
+class DamagedStoreError(RelabelError, ValueError):
+    """Bytes in the store that do not match their commit record or the format."""
+
+
+class FormatVersionError(RelabelError, ValueError):
+    """A store of a format version that this release does not read."""
+
+
+class StoreMismatchError(RelabelError, ValueError):
+    """A store written with another teacher, view or size than this run would write."""
+
+
+class GroupExistsError(RelabelError, FileExistsError):
+    """Another writer has committed this group already."""
+
+
+class StoreWriteError(RelabelError, OSError):
+    """The store's disk refused a write: full, read-only or gone."""
+
+
+class LabelMapError(RelabelError, ValueError):
+    """Label arrays or boxes whose shape, dtype or values cannot be stored or pooled."""
+
+
+class TeacherError(RelabelError, ValueError):
+    """A teacher that cannot be built, loaded or trusted cell by cell."""
+
+
+class JoinError(RelabelError, ValueError):
+    """Image shards and label groups that do not belong together."""
+
+
+class SettingsError(RelabelError, ValueError):
+    """A setting with an unknown name or an impossible value."""
+
+
+class RunFolderError(RelabelError, OSError):
+    """A run folder or checkpoint that cannot be used."""
+
+
+class MissingExtraError(RelabelError, ImportError):
+    """A command that needs an optional dependency which is not installed."""
+
+
+class TrainingError(RelabelError, ArithmeticError):
+    """Training that cannot go on, such as a loss that is not finite."""

@@ -1,0 +1,96 @@
+"""Where things lie in a store and how its arrays are encoded (format version 1, docs/format.md).
+
+Shape letters: N rows, K ranks, H W cells (y, x).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.abc.codec import BytesBytesCodec
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, VLenUTF8Codec, ZstdCodec
+from zarr.core.dtype import VariableLengthUTF8
+from zarr.storage import LocalStore
+
+from store.schema import StoreSchema
+
+GROUP_FILE = "zarr.json"
+CHUNK_ROWS = 64  # rows of an inner chunk: what one random read decodes
+NO_CLASS = 65_535
+
+BIG_ARRAYS = ("classes", "scores", "tail")
+SMALL_ARRAYS = ("keys", "offsets", "digests", "targets")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArraySpec:
+    """How one array of a label group is laid out."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str  # a numpy dtype, or "string"
+    dimensions: tuple[str, ...]
+    fill: Any
+    sharded: bool  # one object of inner chunks with their own checksums, or one plain chunk
+    compressor: BytesBytesCodec
+
+
+def array_specs(schema: StoreSchema, rows: int, *, with_tail: bool) -> list[ArraySpec]:
+    """The arrays of a group with this many rows, in the order in which they are written."""
+    cells = ("y", "x")
+    zstd = ZstdCodec(level=9)
+    # Scores are neighbouring floats: shuffled bytes compress better; class ids do not.
+    blosc = BloscCodec(cname="zstd", clevel=7, shuffle="shuffle", typesize=2)
+    maps = (rows, schema.top_k, *schema.map_size)
+
+    def big(name: str, shape: tuple[int, ...], dtype: str, dims: tuple[str, ...], fill: object,
+            codec: BytesBytesCodec) -> ArraySpec:  # fmt: skip
+        return ArraySpec(
+            name=name, shape=shape, dtype=dtype, dimensions=dims, fill=fill, sharded=True, compressor=codec
+        )
+
+    def small(
+        name: str, shape: tuple[int, ...], dtype: str, dims: tuple[str, ...], fill: object
+    ) -> ArraySpec:
+        return ArraySpec(
+            name=name, shape=shape, dtype=dtype, dimensions=dims, fill=fill, sharded=False, compressor=zstd
+        )
+
+    specs = [
+        big("classes", maps, "uint16", ("row", "rank", *cells), NO_CLASS, zstd),
+        big("scores", maps, "float16", ("row", "rank", *cells), float("nan"), blosc),
+    ]
+    if with_tail:
+        specs.append(big("tail", (rows, *schema.map_size), "float16", ("row", *cells), float("nan"), blosc))
+    return [
+        *specs,
+        small("keys", (rows,), "string", ("row",), ""),
+        small("offsets", (rows, 2), "uint64", ("row", "extent"), 0),
+        small("digests", (rows,), "uint64", ("row",), 0),
+        small("targets", (rows,), "int32", ("row",), -1),
+    ]
+
+
+def write_array(folder: Path, spec: ArraySpec, values: NDArray[Any]) -> None:
+    """Write one array as a Zarr array of its own, below a folder that Zarr takes for its root."""
+    chunks = (CHUNK_ROWS, *spec.shape[1:]) if spec.sharded else spec.shape
+    shards = (-(-spec.shape[0] // CHUNK_ROWS) * CHUNK_ROWS, *spec.shape[1:]) if spec.sharded else None
+    is_text = spec.dtype == "string"
+    array = zarr.create_array(
+        store=LocalStore(folder / spec.name),
+        shape=spec.shape,
+        dtype=VariableLengthUTF8() if is_text else np.dtype(spec.dtype),
+        chunks=chunks,
+        shards=shards,
+        filters=(),
+        serializer=VLenUTF8Codec() if is_text else BytesCodec(),
+        compressors=(spec.compressor, Crc32cCodec()),
+        fill_value=spec.fill,
+        dimension_names=spec.dimensions,
+        # Without this, a chunk of fill values would be left out and read like one that was lost.
+        config={"write_empty_chunks": True},
+    )
+    array[...] = values

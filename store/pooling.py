@@ -1,0 +1,99 @@
+"""LabelPooling in numpy, for looking at maps: the twin of `trainer.pooling`, which a test holds equal to it.
+
+Source: ReLabel (CVPR 2021), section 3.2; RoIAlign as torchvision computes it with `aligned=True` and adaptive sampling.
+Shape letters: K ranks, C classes, H W cells (y, x).
+"""
+
+import math
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.errors import LabelMapError
+
+Fill = Literal["zero", "tail", "min"]
+Box = tuple[float, float, float, float]
+WHOLE_IMAGE: Box = (0.0, 0.0, 1.0, 1.0)
+
+
+def pool_map(
+    classes_KHW: NDArray[np.uint16],
+    scores_KHW: NDArray[np.float16],
+    *,
+    num_classes: int,
+    box: Box = WHOLE_IMAGE,
+    fill: Fill = "zero",
+    tail_HW: NDArray[np.float16] | None = None,
+) -> NDArray[np.float32]:
+    """Pool one label map over a box to a logit for every class.
+
+    Args:
+        classes_KHW: (K, H, W) class ids.
+        scores_KHW: (K, H, W) logits.
+        num_classes: C.
+        box: x1, y1, x2, y2, normalised to [0, 1] by the whole image.
+        fill: the logit of classes outside a cell's top K: 0, the tail's mass spread evenly, or the lowest kept score.
+        tail_HW: (H, W) log-sum-exp of the other logits; needed for `fill="tail"`.
+
+    Returns:
+        (C,) float32 logits.
+
+    Raises:
+        LabelMapError: a box without area or outside the image, or a fill that needs a tail where there is none.
+    """
+    top_k, height, width = classes_KHW.shape
+    check_box(box)
+    scores = scores_KHW.astype(np.float32)
+    weights = np.outer(axis_weights(box[1], box[3], height), axis_weights(box[0], box[2], width))
+    fill_HW = _fill_logits(scores, num_classes, fill, tail_HW)
+    pooled = np.full(num_classes, (weights * fill_HW).sum(), np.float32)
+    np.add.at(pooled, classes_KHW.reshape(-1).astype(np.int64), (weights * (scores - fill_HW)).reshape(-1))
+    return pooled
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probabilities of (C,) logits."""
+    exponentials = np.exp(logits - logits.max())
+    return np.asarray(exponentials / exponentials.sum(), np.float32)
+
+
+def axis_weights(low: float, high: float, cells: int) -> NDArray[np.float32]:
+    """How much each cell along one axis counts in a box from low to high, both in [0, 1].
+
+    RoIAlign's weights are separable, so a box's are the outer product of two of these.
+
+    Returns:
+        (cells,) float32, summing to 1.
+    """
+    # float32 in RoIAlign's own order of operations: another order flips `ceil` on boxes aligned to cells.
+    size, half = np.float32(cells), np.float32(0.5)
+    start = np.float32(low) * size - half
+    extent = (np.float32(high) * size - half) - start
+    count = max(math.ceil(extent), 1)
+    step = extent / np.float32(count)
+    points = start + (np.arange(count, dtype=np.float32) + half) * step
+    points = np.clip(points, 0, cells - 1)
+    hats = np.maximum(0, 1 - np.abs(points[:, None] - np.arange(cells, dtype=np.float32)))
+    return np.asarray(hats.sum(axis=0) / np.float32(count), np.float32)
+
+
+def check_box(box: Box) -> None:
+    """Raise LabelMapError unless the box lies within the image and has an area."""
+    x1, y1, x2, y2 = box
+    if not (0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1):
+        raise LabelMapError(f"box {box}: expected 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1")
+
+
+def _fill_logits(
+    scores_KHW: NDArray[np.float32], num_classes: int, fill: Fill, tail_HW: NDArray[np.float16] | None
+) -> NDArray[np.float32]:
+    """(H, W) logit of the classes outside each cell's top K."""
+    top_k = scores_KHW.shape[0]
+    if fill == "zero" or top_k == num_classes:
+        return np.zeros(scores_KHW.shape[1:], np.float32)
+    if fill == "min":
+        return np.asarray(scores_KHW[-1])
+    if tail_HW is None:
+        raise LabelMapError("fill 'tail' needs the tail, which these labels do not have; use 'zero' or 'min'")
+    return tail_HW.astype(np.float32) - np.float32(math.log(num_classes - top_k))
