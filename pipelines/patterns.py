@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from braceexpand import UnbalancedBracesError, braceexpand
+from braceexpand import braceexpand
 
 from store.errors import ShardError
 from store.shards import shard_name
@@ -23,9 +23,7 @@ def expand_shards(patterns: Sequence[str]) -> list[Path]:
         raise ShardError(f"{len(missing)} of {len(paths)} shards are missing: {first_few(missing)}")
     counts = Counter(shard_name(path) for path in paths)
     if twice := [name for name, count in counts.items() if count > 1]:
-        raise ShardError(
-            f"shard names must be unique, they name the label groups; given twice: {first_few(twice)}"
-        )
+        raise ShardError(f"shard names must be unique, they name the label groups; given twice: {first_few(twice)}")
     return paths
 
 
@@ -34,7 +32,7 @@ def _expand(pattern: str) -> Iterator[Path]:
         raise ShardError(f"{pattern}: shards are read from local paths; copy or mount this one")
     try:
         names = list(braceexpand(pattern))
-    except (UnbalancedBracesError, ValueError) as error:
+    except ValueError as error:
         raise ShardError(f"{pattern}: not a valid brace pattern: {error}") from error
     for name in names:
         if not glob.has_magic(name):

@@ -75,3 +75,7 @@ class MissingExtraError(RelabelError, ImportError):
 
 class TrainingError(RelabelError, ArithmeticError):
     """Training that cannot go on, such as a loss that is not finite."""
+
+
+class WorkerError(RelabelError, RuntimeError):
+    """A worker process that died."""

@@ -48,7 +48,7 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _decode_pillow(data: bytes, formats: tuple[str, ...]) -> NDArray[np.uint8]:
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(data), formats=formats) as image:
@@ -59,7 +59,7 @@ def _decode_pillow(data: bytes, formats: tuple[str, ...]) -> NDArray[np.uint8]:
             # A palette's transparency has to be resolved before its alpha can be dropped.
             opaque = image.convert("RGBA") if image.mode == "P" else image
             return np.asarray(opaque.convert("RGB"))
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise ImageError("not a JPEG, PNG or WebP image") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ImageError(f"damaged image: {error}") from error

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, VLenUTF8Codec, ZstdCodec
-from zarr.core.dtype import VariableLengthUTF8
 from zarr.storage import LocalStore
 
 from store.schema import StoreSchema
@@ -52,9 +50,7 @@ def array_specs(schema: StoreSchema, rows: int, *, with_tail: bool) -> list[Arra
             name=name, shape=shape, dtype=dtype, dimensions=dims, fill=fill, sharded=True, compressor=codec
         )
 
-    def small(
-        name: str, shape: tuple[int, ...], dtype: str, dims: tuple[str, ...], fill: object
-    ) -> ArraySpec:
+    def small(name: str, shape: tuple[int, ...], dtype: str, dims: tuple[str, ...], fill: object) -> ArraySpec:
         return ArraySpec(
             name=name, shape=shape, dtype=dtype, dimensions=dims, fill=fill, sharded=False, compressor=zstd
         )
@@ -82,7 +78,7 @@ def write_array(folder: Path, spec: ArraySpec, values: NDArray[Any]) -> None:
     array = zarr.create_array(
         store=LocalStore(folder / spec.name),
         shape=spec.shape,
-        dtype=VariableLengthUTF8() if is_text else np.dtype(spec.dtype),
+        dtype="string" if is_text else spec.dtype,
         chunks=chunks,
         shards=shards,
         filters=(),

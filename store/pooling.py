@@ -42,7 +42,7 @@ def pool_map(
     Raises:
         LabelMapError: a box without area or outside the image, or a fill that needs a tail where there is none.
     """
-    top_k, height, width = classes_KHW.shape
+    height, width = classes_KHW.shape[1:]
     check_box(box)
     scores = scores_KHW.astype(np.float32)
     weights = np.outer(axis_weights(box[1], box[3], height), axis_weights(box[0], box[2], width))

@@ -71,17 +71,17 @@ class LabelGroup:
     @cached_property
     def offsets(self) -> NDArray[np.uint64]:
         """(N, 2) uint64: byte offset and length of each image in its tar."""
-        return self._array("offsets")[:]
+        return np.asarray(self._array("offsets")[:], np.uint64)
 
     @cached_property
     def digests(self) -> NDArray[np.uint64]:
         """(N,) uint64: BLAKE2b-64 of each image's bytes."""
-        return self._array("digests")[:]
+        return np.asarray(self._array("digests")[:], np.uint64)
 
     @cached_property
     def targets(self) -> NDArray[np.int32]:
         """(N,) int32: the original labels, -1 where the shard has none."""
-        return self._array("targets")[:]
+        return np.asarray(self._array("targets")[:], np.int32)
 
     @cached_property
     def quarantined(self) -> dict[int, str]:
@@ -129,7 +129,7 @@ class LabelGroup:
 
     def _slice(self, name: str, rows: slice) -> NDArray[Any]:
         try:
-            return self._array(name)[rows]
+            return np.asarray(self._array(name)[rows])
         except (ValueError, RuntimeError, OSError) as error:
             raise DamagedStoreError(f"{self.folder}: array {name!r} is damaged: {error}") from error
 
@@ -145,9 +145,7 @@ class LabelGroup:
 
     def _check_objects(self, name: str) -> None:
         """Sizes of a big array's chunks, sha256 of everything that is small."""
-        records = {
-            path: record for path, record in self.commit.objects.items() if path.startswith(name + "/")
-        }
+        records = {path: record for path, record in self.commit.objects.items() if path.startswith(name + "/")}
         if not records:
             raise DamagedStoreError(f"{self.folder}: the commit record knows no array {name!r}")
         for path, record in records.items():
@@ -183,7 +181,7 @@ class LabelStore:
         path = Path(path)
         if not (path / GROUP_FILE).is_file():
             raise StoreNotFoundError(f"{path}: no label store here; `relabel-annotate run` makes one")
-        root = read_attributes(path / GROUP_FILE).get(ROOT_ATTRIBUTE)
+        root = read_attributes(path / GROUP_FILE).get(ROOT_ATTRIBUTE, {})
         schema = parse_schema(root, str(path / GROUP_FILE))
         return cls(path, root, schema)
 
@@ -220,9 +218,7 @@ class LabelStore:
         for group in self:
             with suppress(ValueError):
                 return group, group.keys.index(key)
-        raise LabelNotFoundError(
-            f"{self.path}: no group and no key {key!r}; `relabel-store show` lists the groups"
-        )
+        raise LabelNotFoundError(f"{self.path}: no group and no key {key!r}; `relabel-store show` lists the groups")
 
     def _commit_attributes(self, name: str) -> object | None:
         file = self.path / name / GROUP_FILE
@@ -239,11 +235,7 @@ def read_attributes(file: Path) -> Json:
         document = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise DamagedStoreError(f"{file}: cannot be read: {error}") from error
-    if (
-        not isinstance(document, dict)
-        or document.get("zarr_format") != 3
-        or document.get("node_type") != "group"
-    ):
+    if not isinstance(document, dict) or document.get("zarr_format") != 3 or document.get("node_type") != "group":
         raise DamagedStoreError(f"{file}: not the metadata of a Zarr v3 group")
     attributes = document.get("attributes", {})
     if not isinstance(attributes, dict):

@@ -145,9 +145,7 @@ def parse_schema(attributes: object, where: str) -> StoreSchema:
     root = Fields(attributes, where)
     version = root.get("format_version", int)
     if version != FORMAT_VERSION:
-        raise FormatVersionError(
-            f"{where}: format version {version}; this release reads {FORMAT_VERSION}: upgrade it"
-        )
+        raise FormatVersionError(f"{where}: format version {version}; this release reads {FORMAT_VERSION}: upgrade it")
     teacher, view = Fields(root.get("teacher", dict), where), Fields(root.get("view", dict), where)
     names = root.values.get("class_names")
     try:
@@ -188,9 +186,7 @@ def parse_commit(attributes: object, root: Json, where: str) -> CommitRecord:
     bad = [Fields(value, where) for value in record.get("quarantined", list)]
     return CommitRecord(
         rows=record.get("rows", int),
-        tar=TarIdentity(
-            size=tar.get("size", int), mtime_ns=tar.get("mtime_ns", int), sha256=tar.get("sha256", str)
-        ),
+        tar=TarIdentity(size=tar.get("size", int), mtime_ns=tar.get("mtime_ns", int), sha256=tar.get("sha256", str)),
         teacher_digest=record.get("teacher_digest", str),
         prefix=record.get("prefix", str),
         objects={
@@ -198,8 +194,7 @@ def parse_commit(attributes: object, root: Json, where: str) -> CommitRecord:
             for name, value in objects.items()
         },
         quarantined=tuple(
-            Quarantined(row=row.get("row", int), key=row.get("key", str), reason=row.get("reason", str))
-            for row in bad
+            Quarantined(row=row.get("row", int), key=row.get("key", str), reason=row.get("reason", str)) for row in bad
         ),
         provenance={name: str(value) for name, value in record.get("provenance", dict).items()},
     )
@@ -219,25 +214,19 @@ class Fields:
         if kind is float and type(value) is int:
             value = float(value)
         if type(value) is not kind:
-            raise DamagedStoreError(
-                f"{self.where}: field {name!r} should be {kind.__name__}, found {_brief(value)}"
-            )
+            raise DamagedStoreError(f"{self.where}: field {name!r} should be {kind.__name__}, found {_brief(value)}")
         return value
 
     def items(self, name: str, kind: type[T]) -> list[T]:
         """The field's value, a list whose items all have this type."""
-        listed = Fields(
-            {str(i): item for i, item in enumerate(self.get(name, list))}, f"{self.where}: {name}"
-        )
+        listed = Fields({str(i): item for i, item in enumerate(self.get(name, list))}, f"{self.where}: {name}")
         return [listed.get(str(i), kind) for i in range(len(listed.values))]
 
     def pair(self, name: str) -> tuple[int, int]:
         """The field's value, a list of two integers."""
         values = self.items(name, int)
         if len(values) != 2:
-            raise DamagedStoreError(
-                f"{self.where}: field {name!r} should hold two integers, found {_brief(values)}"
-            )
+            raise DamagedStoreError(f"{self.where}: field {name!r} should hold two integers, found {_brief(values)}")
         return values[0], values[1]
 
 

@@ -132,9 +132,7 @@ class _TarReader:
     def read(self, count: int) -> bytes:
         data = self.file.read(count)
         if len(data) != count:
-            raise _DamagedError(
-                f"ends at byte {self.position + len(data)}, in the middle of a member: truncated"
-            )
+            raise _DamagedError(f"ends at byte {self.position + len(data)}, in the middle of a member: truncated")
         self.position += count
         if self.hash:
             self.hash.update(data)
@@ -155,9 +153,7 @@ def _refuse_compressed(path: Path, file: BinaryIO) -> None:
     file.seek(0)
     for magic, kind in COMPRESSED.items():
         if start.startswith(magic):
-            raise ShardError(
-                f"{path}: compressed with {kind}; decompress it, since images are read by byte range"
-            )
+            raise ShardError(f"{path}: compressed with {kind}; decompress it, since images are read by byte range")
 
 
 def _members(tar: _TarReader) -> Iterator[Member]:
@@ -178,8 +174,8 @@ def _members(tar: _TarReader) -> Iterator[Member]:
         is_label = _split_name(name)[1] == LABEL_EXTENSION
         if is_label and size > MAX_LABEL_BYTES:
             raise _DamagedError(f"member {name!r} holds {size} bytes, expected an integer class id")
-        data = tar.read(size) if is_label else tar.skip(size)
-        tar.skip(padding)
+        data = tar.read(size) if is_label else None
+        tar.skip(padding if is_label else size + padding)
         yield Member(name, offset, size, data)
     if override:
         raise _DamagedError("ends after an extended header: truncated")
@@ -189,9 +185,7 @@ def _next_header(tar: _TarReader) -> tarfile.TarInfo | None:
     """The next header, or None at a proper end of the archive."""
     at = tar.position
     if at == tar.size:
-        raise _DamagedError(
-            f"ends at byte {at} without end-of-archive blocks: truncated, or still being written"
-        )
+        raise _DamagedError(f"ends at byte {at} without end-of-archive blocks: truncated, or still being written")
     block = tar.read(BLOCK)
     if not any(block):
         _check_end(tar)
@@ -212,9 +206,7 @@ def _check_end(tar: _TarReader) -> None:
     while tar.position < tar.size:
         at = tar.position
         if any(tar.read(min(1 << 16, tar.size - at))):
-            raise _DamagedError(
-                f"data after the end of the archive, near byte {at}: a damaged header or joined tars"
-            )
+            raise _DamagedError(f"data after the end of the archive, near byte {at}: a damaged header or joined tars")
 
 
 def _extended_header(header: tarfile.TarInfo, tar: _TarReader) -> dict[str, str]:

@@ -8,7 +8,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from store.errors import GroupExistsError, LabelMapError, ShardError, StoreMismatchError, StoreWriteError
 from store.layout import GROUP_FILE, array_specs, write_array
+from store.reader import LabelStore, read_attributes
 from store.schema import (
     COMMIT_ATTRIBUTE,
     ROOT_ATTRIBUTE,
@@ -70,8 +71,14 @@ class GroupLabels:
             raise LabelMapError("scores must descend along K")
 
 
-def open_root(path: Path, schema: StoreSchema) -> StoreSchema:
+def open_root(path: Path, schema: StoreSchema, *, replaces: Set[str] = frozenset()) -> StoreSchema:
     """Create the store if it is absent, else check that this schema may write to it.
+
+    Args:
+        path: the store.
+        schema: what the groups to come hold.
+        replaces: names of groups that are about to be written anew. A store of another teacher that has no other
+            groups is started anew with this schema; the old one is deleted.
 
     Returns:
         The store's own schema.
@@ -80,23 +87,24 @@ def open_root(path: Path, schema: StoreSchema) -> StoreSchema:
         StoreMismatchError: the store belongs to another teacher, view or size.
         StoreWriteError: the path cannot be written.
     """
-    from store.reader import read_attributes  # the reader needs nothing of the writer
-
     with _disk_errors(path):
         path.mkdir(parents=True, exist_ok=True)
         root_file = path / GROUP_FILE
         if not root_file.exists():
             if any(path.iterdir()):
-                raise StoreMismatchError(
-                    f"{path}: a folder that is not a label store; choose an empty or new one"
-                )
+                raise StoreMismatchError(f"{path}: a folder that is not a label store; choose an empty or new one")
             _create_root_file(root_file, schema)
     found = parse_schema(read_attributes(root_file).get(ROOT_ATTRIBUTE), str(root_file))
-    if differences := found.differences(schema):
-        raise StoreMismatchError(
-            f"{path}: written with another teacher or view ({'; '.join(differences)}); choose another --labels"
-        )
-    return found
+    if not (differences := found.differences(schema)):
+        return found
+    if replaces and set(LabelStore.open(path).names()) <= replaces:
+        with _disk_errors(path):
+            _start_anew(path, schema)
+        return schema
+    raise StoreMismatchError(
+        f"{path}: written with another teacher or view ({'; '.join(differences)}); "
+        "choose another --labels, or --overwrite with all of its shards"
+    )
 
 
 def write_group(
@@ -168,6 +176,17 @@ def _values(labels: GroupLabels, name: str) -> NDArray[Any]:
     return np.array(labels.keys, dtype=object) if name == "keys" else getattr(labels, name)
 
 
+def _start_anew(path: Path, schema: StoreSchema) -> None:
+    """Put an empty store in the place of this one."""
+    aside = path.with_name(path.name + ".partial") / f"replaced.{secrets.token_hex(8)}"
+    aside.parent.mkdir(exist_ok=True)
+    path.rename(aside)
+    path.mkdir()
+    _create_root_file(path / GROUP_FILE, schema)
+    shutil.rmtree(aside)
+    _remove_if_empty(aside.parent)
+
+
 def _create_root_file(root_file: Path, schema: StoreSchema) -> None:
     """Write the root aside and link it into place, which fails if another writer came first."""
     aside = root_file.with_name(f".{GROUP_FILE}.{secrets.token_hex(8)}")
@@ -183,9 +202,7 @@ def _create_root_file(root_file: Path, schema: StoreSchema) -> None:
 
 
 def _group_json(attributes: Json) -> bytes:
-    text = json.dumps(
-        {"zarr_format": 3, "node_type": "group", "attributes": attributes}, indent=1, allow_nan=False
-    )
+    text = json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes}, indent=1, allow_nan=False)
     return text.encode()
 
 

@@ -1,0 +1,194 @@
+"""The command `relabel-annotate`: image shards and a teacher in, a label store out."""
+
+import ast
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipelines.patterns import expand_shards
+from pipelines.progress import AnnotateProgress, print_summary
+from store.command import Commands
+from store.errors import RelabelError, SettingsError
+
+
+@click.group(cls=Commands)
+def main() -> None:
+    """Relabel image shards with a teacher: a top-5 label map for every image, in a label store."""
+
+
+def _size(_: object, __: object, text: str | None) -> tuple[int, int] | None:
+    """480, or 480x320 for height x width."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text)
+    if not match or int(match[1]) == 0 or match[2] == "0":
+        raise click.BadParameter("expected pixels such as 480, or height x width such as 480x320")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def _channels(_: object, __: object, text: str | None) -> tuple[float, float, float] | None:
+    """One number for all channels, or three with commas."""
+    if text is None:
+        return None
+    try:
+        values = [float(value) for value in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) not in (1, 3):
+        raise click.BadParameter("expected one number or three with commas, such as 0.485,0.456,0.406")
+    red, green, blue = values if len(values) == 3 else values * 3
+    return red, green, blue
+
+
+def _arguments(_: object, __: object, pairs: tuple[str, ...]) -> dict[str, Any]:
+    """KEY=VALUE pairs; a value is a Python literal where it reads as one, else text."""
+    arguments: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.isidentifier():
+            raise click.BadParameter(f"{pair!r}: expected KEY=VALUE, such as pad_type=same")
+        try:
+            arguments[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            arguments[key] = value
+        if not isinstance(arguments[key], (str, int, float, bool, type(None))):
+            raise click.BadParameter(f"{pair!r}: the value must be text, a number, True, False or None")
+    return arguments
+
+
+@main.command()
+@click.option(
+    "--shards",
+    "patterns",
+    multiple=True,
+    required=True,
+    metavar="PATTERN",
+    help="Image shards: a path with braces ({0000..1023}) or globs (*). May be repeated.",
+)
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="STORE",
+    help="The label store to write; created if absent, continued if it was interrupted.",
+)
+@click.option("--teacher", required=True, metavar="NAME", help="A timm model, such as resnet50.a1_in1k.")
+@click.option(
+    "--teacher-arg",
+    "teacher_args",
+    multiple=True,
+    callback=_arguments,
+    metavar="KEY=VALUE",
+    help="An argument for timm.create_model, such as pad_type=same. May be repeated.",
+)
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The teacher's weights, safetensors or a PyTorch state dict; without it timm downloads its own.",
+)
+@click.option(
+    "--input-size",
+    callback=_size,
+    metavar="PIXELS",
+    help="Images are squashed to this size (480, or 480x320 as height x width). Default: the teacher's.",
+)
+@click.option("--mean", callback=_channels, metavar="M", help="Pixel mean in [0, 1]: one number or R,G,B.")
+@click.option("--std", callback=_channels, metavar="S", help="Pixel standard deviation: one number or R,G,B.")
+@click.option("--num-classes", type=click.IntRange(1, 65_535), help="Classes of the checkpoint's head, if not timm's.")
+@click.option(
+    "--class-names",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Text file with one class name a line, in the order of the teacher's classes.",
+)
+@click.option("--top-k", type=click.IntRange(1), default=5, show_default=True, help="Classes kept per cell.")
+@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images per forward pass.")
+@click.option("--workers", type=click.IntRange(0), default=2, show_default=True, help="Decoding processes.")
+@click.option(
+    "--device", default="auto", show_default=True, help="cuda, cuda:1, cpu; auto takes a GPU if there is one."
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Of the teacher's features; head and top-k are always float32.",
+)
+@click.option("--overwrite", is_flag=True, help="Annotate these shards again even if they have labels.")
+@click.option("--max-bad", type=click.IntRange(0), default=100, show_default=True,
+              help="Undecodable images to put up with before the run stops.")  # fmt: skip
+def run(
+    patterns: tuple[str, ...],
+    labels: Path,
+    teacher: str,
+    teacher_args: dict[str, Any],
+    checkpoint: Path | None,
+    input_size: tuple[int, int] | None,
+    mean: tuple[float, float, float] | None,
+    std: tuple[float, float, float] | None,
+    num_classes: int | None,
+    class_names: Path | None,
+    top_k: int,
+    batch_size: int,
+    workers: int,
+    device: str,
+    precision: Any,  # noqa: ANN401  (click has checked the choice)
+    overwrite: bool,
+    max_bad: int,
+) -> None:
+    """Annotate every shard that has no labels yet.
+
+    Run it again after an interruption: finished shards are skipped. A damaged shard is reported and left out, the
+    others finish, and the exit status is 1.
+    """
+    shards = expand_shards(patterns)
+    names = None if class_names is None else read_class_names(class_names)
+    # Imported here, so that --help and a mistyped pattern do not wait for torch.
+    from annotator.annotate import RunSettings, annotate, make_schema
+    from annotator.teacher import Teacher, TeacherSettings, pick_device
+
+    settings = RunSettings(
+        top_k=top_k, batch_size=batch_size, workers=workers, max_bad=max_bad, overwrite=overwrite
+    )  # fmt: skip
+    teacher_settings = TeacherSettings(
+        name=teacher, args=teacher_args, checkpoint=checkpoint, num_classes=num_classes, input_size=input_size,
+        mean=mean, std=std,
+    )  # fmt: skip
+    click.echo(f"loading the teacher {teacher}", err=True)
+    network = Teacher(teacher_settings, device=pick_device(device), precision=precision)
+    schema = make_schema(network, teacher, top_k, names)
+    height, width = schema.map_size
+    click.echo(f"self-test passed: {height} x {width} cells, {schema.num_classes} classes, {network.device}", err=True)
+    start = time.monotonic()
+    with AnnotateProgress(shards) as progress:
+        summary = annotate(shards, labels, network, schema, settings, progress)
+    print_summary(summary, labels, time.monotonic() - start)
+    if summary.failures:
+        raise FailedShardsError(f"{len(summary.failures)} of {len(shards)} shards failed; mend them and run again")
+
+
+class FailedShardsError(RelabelError):
+    """Some shards were left out; the others are in the store."""
+
+
+def read_class_names(file: Path) -> tuple[str, ...]:
+    """One class name a line.
+
+    Raises:
+        SettingsError: the file cannot be read or has an empty line.
+    """
+    try:
+        names = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file}: class names cannot be read: {error}") from error
+    if not names or not all(name.strip() for name in names):
+        raise SettingsError(f"{file}: expected one class name a line, found an empty one")
+    return tuple(name.strip() for name in names)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""How the annotator's run looks: a progress bar on a terminal, plain lines elsewhere, a summary at the end."""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from annotator.report import Summary
+from store.text import printable
+
+PLAIN_INTERVAL = 30.0  # seconds between plain lines
+SHOWN_BAD_IMAGES = 20
+
+
+class AnnotateProgress:
+    """A reporter for `annotator.annotate`, to be used as a context."""
+
+    def __init__(self, shards: Sequence[Path]) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self.sizes = {path: path.stat().st_size for path in shards}
+        self.images, self.bytes, self.done = 0, 0, 0
+        self.start = self.last_line = time.monotonic()
+        columns: tuple[ProgressColumn, ...] = (
+            TextColumn("annotate"), BarColumn(), _Speed(self), TimeElapsedColumn(), TextColumn("ETA"),
+            TimeRemainingColumn(),
+        )  # fmt: skip
+        self.bar = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
+        self.task = self.bar.add_task("", total=sum(self.sizes.values()))
+
+    def __enter__(self) -> "AnnotateProgress":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def annotated(self, images: int, image_bytes: int) -> None:
+        """Move on by a batch."""
+        self.images, self.bytes = self.images + images, self.bytes + image_bytes
+        self.bar.update(self.task, advance=image_bytes)
+        if self.bar.disable and time.monotonic() - self.last_line > PLAIN_INTERVAL:
+            self._line(f"{self.describe()}, {self._eta()}")
+
+    def committed(self, path: Path, rows: int) -> None:
+        """Tell of a finished shard."""
+        self.done += 1
+        self._line(f"{path.name}: {rows} label maps written ({self.describe()})")
+
+    def skipped(self, path: Path) -> None:
+        """Tell of a shard that was done before."""
+        self.done += 1
+        self.bar.update(self.task, total=self._remaining_total(path))
+        self._line(f"{path.name}: labels are there already")
+
+    def failed(self, path: Path, reason: str) -> None:
+        """Tell of a shard that is left out."""
+        self.done += 1
+        self.bar.update(self.task, total=self._remaining_total(path))
+        self._line(f"error: {reason}")
+
+    def quarantined(self, path: Path, key: str, reason: str) -> None:
+        """Tell of an image that could not be decoded."""
+        self._line(f"{path.name}: quarantined {key}: {reason}")
+
+    def describe(self) -> str:
+        """Images, speed and shards so far."""
+        seconds = max(time.monotonic() - self.start, 1e-9)
+        return f"{self.images:,} images, {self.images / seconds:.1f} images/s, shard {self.done} of {len(self.sizes)}"
+
+    def _remaining_total(self, path: Path) -> int:
+        self.sizes[path] = 0
+        return sum(self.sizes.values())
+
+    def _eta(self) -> str:
+        seconds = time.monotonic() - self.start
+        left = max(sum(self.sizes.values()) - self.bytes, 0) / max(self.bytes, 1) * seconds
+        return f"about {left / 3600:.1f} h left" if left > 3600 else f"about {left / 60:.0f} min left"
+
+    def _line(self, text: str) -> None:
+        self.last_line = time.monotonic()
+        # Text, not markup: a key may hold brackets, and worse.
+        self.console.print(Text(printable(text)), soft_wrap=True)
+
+
+class _Speed(ProgressColumn):
+    def __init__(self, progress: AnnotateProgress) -> None:
+        super().__init__()
+        self.progress = progress
+
+    def render(self, task: Task) -> Text:
+        return Text(self.progress.describe())
+
+
+def print_summary(summary: Summary, labels: Path, seconds: float) -> None:
+    """The end of a run, on standard output."""
+    out = sys.stdout.write
+    out(
+        f"{labels}: {summary.committed_shards} shards annotated, {summary.skipped_shards} were there already, "
+        f"{len(summary.failures)} failed; {summary.images:,} images in {seconds:.1f} s\n"
+    )
+    for path, reason in summary.failures:
+        out(f"  failed: {printable(reason if str(path) in reason else f'{path}: {reason}')}\n")
+    for path, key, reason in summary.bad_images[:SHOWN_BAD_IMAGES]:
+        out(f"  quarantined: {printable(f'{path.name}: {key}: {reason}')}\n")
+    if len(summary.bad_images) > SHOWN_BAD_IMAGES:
+        out(f"  and {len(summary.bad_images) - SHOWN_BAD_IMAGES} more quarantined images\n")
