@@ -60,6 +60,6 @@ def _decode_pillow(data: bytes, formats: tuple[str, ...]) -> NDArray[np.uint8]:
             opaque = image.convert("RGBA") if image.mode == "P" else image
             return np.asarray(opaque.convert("RGB"))
     except UnidentifiedImageError as error:
-        raise ImageError("not a JPEG, PNG or WebP image") from error
+        raise ImageError("not a readable JPEG, PNG or WebP image") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ImageError(f"damaged image: {error}") from error

@@ -1,0 +1,69 @@
+"""Small shards and stores for tests."""
+
+import io
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+
+from store.schema import StoreSchema, TarIdentity, TeacherIdentity, View
+from store.writer import GroupLabels
+
+Members = Sequence[tuple[str, bytes]]
+TAR = TarIdentity(size=1, mtime_ns=2, sha256="00")
+PROVENANCE = {"timm": "1.0", "torch": "2.9", "precision": "float32", "device": "cpu"}
+
+
+def make_schema(
+    *, num_classes: int = 20, top_k: int = 3, map_size: tuple[int, int] = (2, 4), digest: str = "d1gest"
+) -> StoreSchema:
+    return StoreSchema(
+        teacher=TeacherIdentity(architecture="resnet18", arguments={"pad_type": "same"}, digest=digest),
+        view=View(input_size=(64, 128), interpolation="bicubic", mean=(0.5, 0.5, 0.5), std=(0.5, 0.25, 0.1)),
+        num_classes=num_classes,
+        top_k=top_k,
+        map_size=map_size,
+    )
+
+
+def make_labels(schema: StoreSchema, rows: int, seed: int = 0, *, tail: bool = True) -> GroupLabels:
+    """Random labels, a pure function of the arguments."""
+    rng = np.random.default_rng(seed)
+    shape = (rows, schema.top_k, *schema.map_size)
+    order = rng.random((rows, schema.num_classes, *schema.map_size)).argsort(axis=1)
+    return GroupLabels(
+        classes=order[:, : schema.top_k].astype(np.uint16),
+        scores=-np.sort(-rng.normal(4, 3, shape), axis=1).astype(np.float16),
+        tail=rng.normal(2, 1, (rows, *schema.map_size)).astype(np.float16) if tail else None,
+        keys=tuple(f"seed{seed}/row{row:04}" for row in range(rows)),
+        offsets=rng.integers(0, 1 << 40, (rows, 2)).astype(np.uint64),
+        digests=rng.integers(0, 1 << 63, rows).astype(np.uint64),
+        targets=rng.integers(-1, schema.num_classes, rows).astype(np.int32),
+    )
+
+
+def make_jpeg(seed: int = 0, *, width: int = 40, height: int = 30) -> bytes:
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    pixels = coarse.repeat(-(-height // 4), axis=0).repeat(-(-width // 5), axis=1)[:height, :width]
+    data: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=90)
+    return data
+
+
+def make_members(count: int, *, first: int = 0) -> list[tuple[str, bytes]]:
+    """`count` samples with a JPEG and a class each."""
+    members = []
+    for i in range(first, first + count):
+        members += [(f"img{i:04}.jpg", make_jpeg(i)), (f"img{i:04}.cls", str(i % 5).encode())]
+    return members
+
+
+def write_tar(path: Path, members: Members, **options: int) -> Path:
+    with tarfile.open(path, "w", **options) as tar:  # type: ignore[call-overload]
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path

@@ -1,0 +1,252 @@
+"""What a killed writer, a full disk or flipped bits do to a store."""
+
+import json
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from store.errors import (
+    DamagedStoreError,
+    FormatVersionError,
+    GroupExistsError,
+    RelabelError,
+    StoreMismatchError,
+    StoreNotFoundError,
+    StoreWriteError,
+)
+from store.reader import LabelStore
+from store.writer import open_root, write_group
+from tests.build import PROVENANCE, TAR, make_labels, make_schema
+
+ROWS = 70
+SCHEMA = make_schema()
+PROCESSES = multiprocessing.get_context("forkserver")
+
+
+def write(path: Path, name: str, seed: int = 0, *, overwrite: bool = False) -> None:
+    labels = make_labels(SCHEMA, ROWS, seed)
+    schema = open_root(path, SCHEMA)
+    write_group(path, name, labels, schema=schema, tar=TAR, provenance=PROVENANCE, overwrite=overwrite)
+
+
+def write_for_ever(path: Path, first: int) -> None:
+    for seed in range(first, first + 10_000):
+        write(path, f"shard-{seed:05}", seed)
+
+
+def check_group(path: Path, name: str) -> None:
+    expected = make_labels(SCHEMA, ROWS, int(name[6:]))
+    group = LabelStore.open(path).group(name)
+    rows = group.read()
+    assert np.array_equal(rows.classes, expected.classes)
+    assert np.array_equal(rows.scores, expected.scores)
+    assert tuple(group.keys) == expected.keys
+    assert np.array_equal(group.offsets, expected.offsets)
+
+
+def test_killed_writer_never_leaves_a_group_that_cannot_be_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "labels.zarr"
+    moments = random.Random(0)
+    for attempt in range(30):
+        writer = PROCESSES.Process(target=write_for_ever, args=(path, attempt * 1000))
+        writer.start()
+        deadline = time.monotonic() + 30
+        while not (path / f"shard-{attempt * 1000:05}").exists() and time.monotonic() < deadline:
+            time.sleep(0.002)  # a first group proves that it is at work
+        time.sleep(moments.uniform(0, 0.15))
+        assert writer.pid is not None
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.join()
+    names = LabelStore.open(path).names()
+    assert len(names) >= 30
+    for name in names:
+        check_group(path, name)
+    write(path, "shard-99999", 99_999)  # orphans of the killed are in nobody's way
+    check_group(path, "shard-99999")
+
+
+def race(path: Path, seed: int, barrier: object) -> None:
+    labels = make_labels(SCHEMA, ROWS, seed)
+    schema = open_root(path, SCHEMA)
+    barrier.wait()  # type: ignore[attr-defined]
+    try:
+        write_group(path, "a", labels, schema=schema, tar=TAR, provenance={"seed": str(seed)})
+    except GroupExistsError:
+        raise SystemExit(3) from None
+
+
+def test_of_several_writers_of_one_group_one_wins_whole(tmp_path: Path) -> None:
+    path, barrier = tmp_path / "labels.zarr", PROCESSES.Barrier(4)
+    writers = [PROCESSES.Process(target=race, args=(path, seed, barrier)) for seed in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert sorted(writer.exitcode or 0 for writer in writers) == [0, 3, 3, 3]
+    group = LabelStore.open(path).group("a")
+    expected = make_labels(SCHEMA, ROWS, int(group.commit.provenance["seed"]))
+    assert np.array_equal(group.read().scores, expected.scores)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_group_is_replaced_only_when_asked_to(tmp_path: Path) -> None:
+    path = tmp_path / "labels.zarr"
+    write(path, "a", 1)
+    with pytest.raises(GroupExistsError, match="already there; use --overwrite"):
+        write(path, "a", 2)
+    assert LabelStore.open(path).group("a").keys[0].startswith("seed1/")
+    write(path, "a", 2, overwrite=True)
+    assert LabelStore.open(path).group("a").keys[0].startswith("seed2/")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_full_disk_is_named_and_leaves_nothing_visible(tmp_path: Path) -> None:
+    path = tmp_path / "labels.zarr"
+    write(path, "a")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        with pytest.raises(StoreWriteError, match=r"labels\.zarr.*: cannot be written: File too large; nothing"):
+            write(path, "b")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert LabelStore.open(path).names() == ["a"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def write_as_nobody(path: Path) -> None:
+    os.setuid(65_534)
+    try:
+        write(path, "a")
+    except StoreWriteError as error:
+        raise SystemExit(3 if "cannot be written: Permission denied" in str(error) else 4) from None
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become a user who may not write")
+def test_read_only_place_is_one_clear_error() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to other users
+        Path(folder).chmod(0o755)
+        writer = PROCESSES.Process(target=write_as_nobody, args=(Path(folder) / "labels.zarr",))
+        writer.start()
+        writer.join()
+        assert writer.exitcode == 3
+        assert not list(Path(folder).iterdir())
+
+
+def test_store_of_another_teacher_is_refused_with_the_difference(tmp_path: Path) -> None:
+    path = tmp_path / "labels.zarr"
+    write(path, "a")
+    with pytest.raises(StoreMismatchError, match=r"written with another teacher or view \(teacher: .*\); choose"):
+        open_root(path, make_schema(digest="other"))
+    with pytest.raises(StoreMismatchError, match="top_k: 3 here, 2 there"):
+        open_root(path, make_schema(top_k=2))
+    with pytest.raises(StoreMismatchError, match="teacher"):
+        open_root(path, make_schema(digest="other"), replaces={"b"})
+    check = LabelStore.open(path)
+    assert (check.names(), check.schema) == (["a"], SCHEMA)
+
+
+def test_store_starts_anew_when_all_its_groups_are_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "labels.zarr"
+    write(path, "a")
+    other = make_schema(digest="other")
+    assert open_root(path, other, replaces={"a", "b"}) == other
+    assert LabelStore.open(path).names() == []
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_folder_that_is_no_store_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(StoreMismatchError, match="a folder that is not a label store"):
+        open_root(tmp_path, SCHEMA)
+    with pytest.raises(StoreNotFoundError, match="no label store here"):
+        LabelStore.open(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_flipped_bits_are_never_read_as_labels(tmp_path: Path) -> None:
+    path = tmp_path / "labels.zarr"
+    write(path, "a")
+    expected = make_labels(SCHEMA, ROWS)
+    files = [file for file in sorted((path / "a").rglob("*")) if file.is_file()]
+    dice = random.Random(0)
+    for _ in range(150):
+        file = dice.choice(files)
+        whole = file.read_bytes()
+        damaged = bytearray(whole)
+        damaged[dice.randrange(len(whole))] ^= 1 << dice.randrange(8)
+        file.write_bytes(damaged)
+        try:
+            group = LabelStore.open(path).group("a")
+            rows = group.read()
+            same = np.array_equal(rows.classes, expected.classes) and np.array_equal(rows.scores, expected.scores)
+            assert same, file
+            assert tuple(group.keys) == expected.keys, file
+            assert np.array_equal(group.targets, expected.targets), file
+        except RelabelError:
+            pass
+        file.write_bytes(whole)
+
+
+@pytest.mark.parametrize("damage", ["empty", "deleted", "truncated"])
+@pytest.mark.parametrize("name", ["classes", "keys", "tail"])
+def test_lost_objects_are_named(tmp_path: Path, name: str, damage: str) -> None:
+    path = tmp_path / "labels.zarr"
+    write(path, "a")
+    file = next(file for file in (path / "a" / name / "c").rglob("*") if file.is_file())
+    if damage == "deleted":
+        file.unlink()
+    else:
+        os.truncate(file, 0 if damage == "empty" else file.stat().st_size - 1)
+    with pytest.raises(DamagedStoreError, match=f"a/{name}/c/.*(damaged|cannot be read)"):
+        LabelStore.open(path).group("a").row(0)
+
+
+def test_unknown_version_and_foreign_roots_are_clear_errors(tmp_path: Path) -> None:
+    path = tmp_path / "labels.zarr"
+    write(path, "a")
+    file = path / "zarr.json"
+    document = json.loads(file.read_text())
+    document["attributes"]["relabel"]["format_version"] = 2
+    file.write_text(json.dumps(document))
+    with pytest.raises(FormatVersionError, match="format version 2; this release reads 1: upgrade"):
+        LabelStore.open(path)
+    for text in ("", "[]", "{}", '{"zarr_format": 3, "node_type": "array"}', "[" * 100_000):
+        file.write_text(text)
+        with pytest.raises(DamagedStoreError, match=r"zarr\.json: "):
+            LabelStore.open(path)
+
+
+@pytest.mark.parametrize("field", ["teacher", "view", "num_classes", "top_k", "map_size", "class_names"])
+@pytest.mark.parametrize("value", [None, "text", [1, "x", None], {"a": 1}, -5, True])
+def test_hostile_root_fields_are_clear_errors(tmp_path: Path, field: str, value: object) -> None:
+    path = tmp_path / "labels.zarr"
+    open_root(path, SCHEMA)
+    document = json.loads((path / "zarr.json").read_text())
+    document["attributes"]["relabel"][field] = value
+    (path / "zarr.json").write_text(json.dumps(document))
+    if (field, value) == ("class_names", None):
+        assert LabelStore.open(path).schema == SCHEMA
+    else:
+        with pytest.raises(DamagedStoreError, match=r"zarr\.json"):
+            LabelStore.open(path)
+
+
+def test_commit_record_is_sealed_with_the_root(tmp_path: Path) -> None:
+    path = tmp_path / "labels.zarr"
+    write(path, "a")
+    for file in (path / "zarr.json", path / "a" / "zarr.json"):
+        whole = file.read_text()
+        file.write_text(whole.replace("1", "7", 3) if file.parent.name == "a" else whole.replace("bicubic", "bilinear"))
+        with pytest.raises(DamagedStoreError, match=r"zarr\.json"):
+            LabelStore.open(path).group("a")
+        file.write_text(whole)
