@@ -29,13 +29,16 @@ def check_teacher(teacher: Teacher, name: str) -> tuple[int, int]:
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(1, 3, height, width, generator=generator).to(teacher.device)
     features = _features(teacher, image, name)
-    # A corner, so that a map with its axes swapped does not pass; the mean below cannot tell.
-    corner = _own_head(teacher, features[:, :, :1, -1:])
-    _compare(teacher.head(features)[:, 0, -1], corner, "a cell of the map", name)
-    # In float32 whatever the run's precision: the claim is about the architecture.
     own = teacher.network(image)
     if not torch.isfinite(own).all():
         raise TeacherError(f"teacher {name!r} gives logits that are not finite on random pixels; check its weights")
+    # A corner, so that a map with its axes swapped does not pass; the means below cannot tell.
+    corner = _own_head(teacher, features[:, :, :1, -1:])
+    _compare(teacher.head(features)[:, 0, -1], corner, "a cell of the map", name)
+    # Cells far apart from each other: on real features a head may look more linear than it is.
+    apart = 5 * torch.randn(features.shape, generator=generator).to(teacher.device)
+    _compare(teacher.head(apart).mean(dim=(1, 2)), _own_head(teacher, apart), "the mean over random cells", name)
+    # In float32 whatever the run's precision: the claim is about the architecture.
     exact = _own_features(teacher, image)
     _compare(teacher.head(exact).mean(dim=(1, 2)), own, "the mean over the map", name)
     return features.shape[2], features.shape[3]

@@ -1,8 +1,10 @@
 """Building a timm network and giving it weights, from the hub or from a file that may be hostile."""
 
+import difflib
 import hashlib
 import json
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ def build_network(name: str, args: dict[str, Any], num_classes: int | None, chec
     if reserved := sorted(RESERVED_ARGS & args.keys()):
         raise TeacherError(f"teacher argument {reserved[0]!r} cannot be set with --teacher-arg")
     if not timm.is_model(name):
-        near = timm.list_models(f"*{name.split('.')[0][:24]}*")
+        near = difflib.get_close_matches(name, timm.list_models())
         hint = f"did you mean {first_few(near)}?" if near else "timm.list_models() gives the names"
         raise TeacherError(f"teacher {name!r}: timm knows no such model; {hint}")
     if checkpoint is None:
@@ -55,7 +57,8 @@ def load_state(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # about pickles that are refused just below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise TeacherError(f"{path}: holds more than tensors and is not loaded; save its state_dict alone") from error
     except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:

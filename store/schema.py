@@ -180,7 +180,10 @@ def parse_commit(attributes: object, root: Json, where: str) -> CommitRecord:
     record = Fields(attributes, where)
     body = {name: value for name, value in record.values.items() if name != "digest"}
     if seal(body, root) != record.get("digest", str):
-        raise DamagedStoreError(f"{where}: the commit record or the store's root attributes were changed")
+        raise DamagedStoreError(
+            f"{where}: the commit record or the store's root attributes were changed; "
+            "annotate the shard again with --overwrite"
+        )
     tar = Fields(record.get("tar", dict), where)
     objects = {name: Fields(value, where) for name, value in record.get("objects", dict).items()}
     bad = [Fields(value, where) for value in record.get("quarantined", list)]

@@ -1,0 +1,32 @@
+"""Teachers with random weights: nothing is downloaded in tests."""
+
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors.torch import save_file
+
+from annotator.teacher import Teacher, TeacherSettings
+
+CPU = torch.device("cpu")
+
+
+def save_weights(path: Path, name: str = "test_resnet", *, num_classes: int = 12, seed: int = 0, **args: Any) -> Path:
+    """Weights of a timm network in which no bias or norm is left at its symmetric start."""
+    torch.manual_seed(seed)
+    network = timm.create_model(name, num_classes=num_classes, **args)
+    state = {
+        key: value + 0.2 * torch.rand_like(value) if value.is_floating_point() and value.ndim == 1 else value
+        for key, value in network.state_dict().items()
+    }
+    save_file({key: value.contiguous() for key, value in state.items()}, path)
+    return path
+
+
+def make_teacher(
+    folder: Path, name: str = "test_resnet", *, size: tuple[int, int] = (64, 96), seed: int = 0
+) -> Teacher:
+    weights = save_weights(folder / f"{name}-{seed}.safetensors", name, seed=seed)
+    settings = TeacherSettings(name=name, checkpoint=weights, num_classes=12, input_size=size, mean=(0.5,) * 3)
+    return Teacher(settings, device=CPU, precision="float32")

@@ -1,0 +1,216 @@
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from annotator.annotate import RunSettings, annotate, make_schema
+from annotator.decode import decode_batches
+from annotator.report import Summary
+from annotator.teacher import Teacher
+from store.errors import (
+    DamagedStoreError,
+    GroupExistsError,
+    LabelMapError,
+    SettingsError,
+    StoreMismatchError,
+    TeacherError,
+    TooManyBadImagesError,
+)
+from store.images import decode_image
+from store.reader import LabelStore
+from store.writer import write_group
+from tests.annotator.teachers import make_teacher
+from tests.build import make_members, write_tar
+
+
+class Silent:
+    """A reporter that says nothing."""
+
+    def annotated(self, images: int, image_bytes: int) -> None: ...
+    def committed(self, path: Path, rows: int) -> None: ...
+    def skipped(self, path: Path) -> None: ...
+    def failed(self, path: Path, reason: str) -> None: ...
+    def quarantined(self, path: Path, key: str, reason: str) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Teacher:
+    return make_teacher(tmp_path_factory.mktemp("teacher"))
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> list[Path]:
+    """Three shards of 3, 7 and 2 samples."""
+    counts = {"a": (3, 0), "b": (7, 3), "c": (2, 10)}
+    return [write_tar(tmp_path / f"{name}.tar", make_members(n, first=i)) for name, (n, i) in counts.items()]
+
+
+def run(shards: Sequence[Path], labels: Path, teacher: Teacher, **settings: int) -> Summary:
+    chosen = RunSettings(**({"batch_size": 4, "workers": 0} | settings))  # type: ignore[arg-type]
+    schema = make_schema(teacher, "test_resnet", chosen.top_k, None)
+    return annotate(shards, labels, teacher, schema, chosen, Silent())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_row_is_the_teachers_map_of_its_own_image(
+    tmp_path: Path, shards: list[Path], teacher: Teacher, workers: int
+) -> None:
+    summary = run(shards, tmp_path / "labels.zarr", teacher, workers=workers)
+    assert (summary.images, summary.committed_shards, summary.failures) == (12, 3, [])
+    for group, path in zip(LabelStore.open(tmp_path / "labels.zarr"), shards, strict=True):
+        tar, rows = path.read_bytes(), group.read()
+        for i, (offset, length) in enumerate(group.offsets.tolist()):
+            data = tar[offset : offset + length]
+            assert group.digests[i] == int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+            image = Image.fromarray(decode_image(data)).resize((96, 64), Image.Resampling.BILINEAR)
+            pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None]
+            classes, scores, tail = teacher.label_maps(pixels, 5)
+            torch.testing.assert_close(torch.from_numpy(rows.scores[i]), scores[0], rtol=2e-3, atol=2e-3)
+            assert (rows.classes[i] == classes[0].numpy()).mean() > 0.98
+            assert rows.tail is not None
+            torch.testing.assert_close(torch.from_numpy(rows.tail[i]), tail[0], rtol=2e-3, atol=2e-3)
+        assert group.targets.tolist() == [int(key[3:]) % 5 for key in group.keys]
+        assert group.commit.tar.sha256 == hashlib.sha256(tar).hexdigest()
+        assert group.commit.provenance["precision"] == "float32"
+
+
+def test_finished_shards_are_skipped_even_when_only_their_date_changed(
+    tmp_path: Path, shards: list[Path], teacher: Teacher
+) -> None:
+    labels = tmp_path / "labels.zarr"
+    run(shards[:2], labels, teacher)
+    os.utime(shards[1], (1, 1))
+    summary = run(shards, labels, teacher)
+    assert (summary.images, summary.committed_shards, summary.skipped_shards) == (2, 1, 2)
+
+
+def test_changed_shard_is_an_error_unless_overwritten(tmp_path: Path, shards: list[Path], teacher: Teacher) -> None:
+    labels = tmp_path / "labels.zarr"
+    run(shards, labels, teacher)
+    write_tar(shards[0], make_members(4, first=50))
+    summary = run(shards, labels, teacher)
+    assert summary.skipped_shards == 2
+    assert "a.tar: not the shard its labels were made from; use --overwrite" in summary.failures[0][1]
+    assert len(LabelStore.open(labels).group("a")) == 3
+    assert run(shards, labels, teacher, overwrite=True).committed_shards == 3
+    assert len(LabelStore.open(labels).group("a")) == 4
+
+
+def test_damaged_shard_is_left_out_and_the_others_finish(tmp_path: Path, shards: list[Path], teacher: Teacher) -> None:
+    shards[1].write_bytes(shards[1].read_bytes()[:2048])
+    summary = run(shards, tmp_path / "labels.zarr", teacher)
+    assert summary.committed_shards == 2
+    assert [path.name for path, _ in summary.failures] == ["b.tar"]
+    assert LabelStore.open(tmp_path / "labels.zarr").names() == ["a", "c"]
+
+
+def test_undecodable_images_are_quarantined_and_counted(tmp_path: Path, teacher: Teacher) -> None:
+    members = make_members(4)
+    members[2] = (members[2][0], members[2][1][:-100])
+    members[6] = (members[6][0], b"")
+    path = write_tar(tmp_path / "a.tar", members)
+    summary = run([path], tmp_path / "labels.zarr", teacher)
+    assert [key for _, key, _ in summary.bad_images] == ["img0001", "img0003"]
+    group = LabelStore.open(tmp_path / "labels.zarr").group("a")
+    assert set(group.quarantined) == {1, 3}
+    assert group.quarantined[1].startswith("damaged JPEG: ")
+    assert np.isnan(group.row(1).scores).all()
+    assert np.isfinite(group.row(2).scores).all()
+    with pytest.raises(TooManyBadImagesError, match=r"2 undecodable images in this run, --max-bad allows 1; the last"):
+        run([path], tmp_path / "other.zarr", teacher, max_bad=1)
+
+
+def test_store_of_another_teacher_is_refused_and_kept(tmp_path: Path, shards: list[Path], teacher: Teacher) -> None:
+    labels = tmp_path / "labels.zarr"
+    run(shards, labels, teacher)
+    other = make_teacher(tmp_path, seed=1)
+    with pytest.raises(StoreMismatchError, match="another teacher"):
+        run(shards, labels, other)
+    with pytest.raises(StoreMismatchError, match="--overwrite with all of its shards"):
+        run(shards[:1], labels, other, overwrite=True)
+    assert LabelStore.open(labels).schema.teacher == teacher.identity
+    assert run(shards, labels, other, overwrite=True).committed_shards == 3
+    assert LabelStore.open(labels).schema.teacher == other.identity
+
+
+def test_shard_that_changes_while_it_is_read_is_never_committed(
+    tmp_path: Path, shards: list[Path], teacher: Teacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replaced_meanwhile(*arguments: object, **options: object) -> Iterator[object]:
+        for batch in decode_batches(*arguments, **options):  # type: ignore[arg-type]
+            os.utime(shards[0], (1, 1))
+            yield batch
+
+    monkeypatch.setattr("annotator.annotate.decode_batches", replaced_meanwhile)
+    summary = run(shards, tmp_path / "labels.zarr", teacher)
+    assert "a.tar: changed while it was being read" in summary.failures[0][1]
+    assert LabelStore.open(tmp_path / "labels.zarr").names() == ["b", "c"]
+
+
+def test_shard_cut_while_it_is_read_is_never_committed(
+    tmp_path: Path, shards: list[Path], teacher: Teacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_meanwhile(rows: object, *arguments: object, **options: object) -> object:
+        rows = list(rows)  # type: ignore[call-overload]
+        os.truncate(shards[1], 1500)
+        return decode_batches(rows, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("annotator.annotate.decode_batches", cut_meanwhile)
+    summary = run(shards, tmp_path / "labels.zarr", teacher)
+    assert "b.tar: cannot be read: ends within an image" in summary.failures[0][1]
+    assert LabelStore.open(tmp_path / "labels.zarr").names() == ["a", "c"]
+
+
+def test_annotator_that_comes_second_goes_on(
+    tmp_path: Path, shards: list[Path], teacher: Teacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost_race(path: Path, name: str, *arguments: object, **options: object) -> object:
+        if name == "b":
+            raise GroupExistsError("b is there")
+        return write_group(path, name, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("annotator.annotate.write_group", lost_race)
+    summary = run(shards, tmp_path / "labels.zarr", teacher)
+    assert (summary.committed_shards, summary.skipped_shards, summary.failures) == (2, 1, [])
+
+
+def test_teacher_that_gives_nan_writes_nothing(tmp_path: Path, shards: list[Path]) -> None:
+    teacher = make_teacher(tmp_path)
+    schema = make_schema(teacher, "test_resnet", 5, None)
+    teacher.network.get_parameter("fc.weight")[2] = torch.nan
+    with pytest.raises(TeacherError, match="NaN"):
+        annotate(shards, tmp_path / "labels.zarr", teacher, schema, RunSettings(workers=0), Silent())
+    assert LabelStore.open(tmp_path / "labels.zarr").names() == []
+
+
+def test_group_damaged_in_the_store_is_reported_not_skipped(
+    tmp_path: Path, shards: list[Path], teacher: Teacher
+) -> None:
+    labels = tmp_path / "labels.zarr"
+    run(shards, labels, teacher)
+    shutil.copy(labels / "b" / "zarr.json", labels / "a" / "zarr.json")
+    record = labels / "c" / "zarr.json"
+    record.write_text(record.read_text().replace("float32", "float64"))
+    with pytest.raises(DamagedStoreError, match=r"c/zarr\.json"):
+        run(shards[2:], labels, teacher)
+
+
+@pytest.mark.parametrize(("name", "value"), [("top_k", 0), ("batch_size", 0), ("workers", -1), ("max_bad", -1)])
+def test_impossible_settings_are_named(name: str, value: int) -> None:
+    with pytest.raises(SettingsError, match=rf"{name.replace('_', '-')} must be at least \d, not {value}"):
+        RunSettings(**{name: value})  # type: ignore[arg-type]
+
+
+def test_class_names_must_be_as_many_as_classes(teacher: Teacher) -> None:
+    with pytest.raises(LabelMapError, match="2 class names given for 12 classes"):
+        make_schema(teacher, "test_resnet", 5, ("cat", "dog"))
+
+
+def test_top_k_is_at_most_the_class_count(teacher: Teacher) -> None:
+    assert make_schema(teacher, "test_resnet", 50, None).top_k == 12

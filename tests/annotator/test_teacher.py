@@ -1,0 +1,206 @@
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from annotator.selftest import check_teacher
+from annotator.teacher import Teacher, TeacherSettings, pick_device
+from annotator.weights import build_network
+from store.errors import SettingsError, TeacherError
+from tests.annotator.teachers import CPU, make_teacher, save_weights
+
+LINEAR_HEADS = [
+    "test_resnet", "resnet18", "regnetx_002", "test_efficientnet", "mobilenetv2_050", "densenet121", "test_nfnet",
+    "test_byobnet", "repvgg_a0",
+]  # fmt: skip
+REFUSED = {
+    "test_convnext": "its head is not linear after pooling",
+    "ghostnet_050": "its head is not linear after pooling",
+    "mobilenetv3_small_050": "its head is not linear after pooling",
+    "test_vit": "expected .* as of a convolutional network",
+    "swin_tiny_patch4_window7_224": "expected .* as of a convolutional network",
+}
+
+
+def build(name: str, weights: Path, **settings: object) -> Teacher:
+    return Teacher(
+        TeacherSettings(name=name, checkpoint=weights, num_classes=12, **settings),  # type: ignore[arg-type]
+        device=CPU,
+        precision="float32",
+    )
+
+
+@pytest.mark.parametrize("name", LINEAR_HEADS)
+def test_convolutional_families_with_linear_heads_pass_the_self_test(tmp_path: Path, name: str) -> None:
+    teacher = build(name, save_weights(tmp_path / "w.safetensors", name), input_size=(64, 160))
+    height, width = check_teacher(teacher, name)
+    assert (height, width) == (teacher.features(torch.zeros(1, 3, 64, 160))).shape[2:]
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_families_whose_cells_mean_nothing_are_refused_with_the_reason(tmp_path: Path, name: str) -> None:
+    teacher = build(name, save_weights(tmp_path / "w.safetensors", name))
+    with pytest.raises(TeacherError, match=f"teacher '{name}' is not supported: .*{REFUSED[name]}"):
+        check_teacher(teacher, name)
+
+
+def test_self_test_notices_a_head_with_swapped_axes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Teacher.head
+    monkeypatch.setattr(Teacher, "head", lambda self, features: right(self, features.transpose(2, 3).flip(2)))
+    with pytest.raises(TeacherError, match="a cell of the map differs"):
+        check_teacher(make_teacher(tmp_path), "test_resnet")
+
+
+def test_self_test_notices_weights_that_are_not_finite(tmp_path: Path) -> None:
+    teacher = make_teacher(tmp_path)
+    teacher.network.get_parameter("fc.bias")[3] = torch.nan
+    with pytest.raises(TeacherError, match="not finite on random pixels; check its weights"):
+        check_teacher(teacher, "test_resnet")
+
+
+def test_label_maps_are_the_head_at_every_cell(tmp_path: Path) -> None:
+    teacher = make_teacher(tmp_path)
+    pixels = torch.randint(0, 256, (3, 3, 64, 96), dtype=torch.uint8)
+    classes, scores, tail = teacher.label_maps(pixels, 5)
+    with torch.no_grad():
+        features = teacher.network.forward_features(
+            (pixels.float() / 255 - 0.5) / torch.tensor(teacher.view.std).view(3, 1, 1)
+        )  # type: ignore[operator]
+        weight, bias = teacher.network.get_parameter("fc.weight"), teacher.network.get_parameter("fc.bias")
+        logits = torch.einsum("bdhw,cd->bchw", features, weight) + bias.view(-1, 1, 1)
+    expected = logits.topk(5, dim=1)
+    torch.testing.assert_close(scores.float(), expected.values, rtol=1e-3, atol=1e-3)
+    assert (classes == expected.indices).float().mean() > 0.99
+    everything = torch.logaddexp(scores.float().logsumexp(dim=1), tail.float())
+    torch.testing.assert_close(everything, logits.logsumexp(dim=1), rtol=1e-3, atol=2e-3)
+
+
+def test_large_heads_are_applied_in_parts_with_the_same_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = make_teacher(tmp_path)
+    pixels = torch.randint(0, 256, (5, 3, 64, 96), dtype=torch.uint8)
+    whole = teacher.label_maps(pixels, 3)
+    monkeypatch.setattr("annotator.teacher.LOGITS_AT_ONCE", 150)
+    for part, other in zip(teacher.label_maps(pixels, 3), whole, strict=True):
+        torch.testing.assert_close(part, other)
+
+
+def test_logits_that_are_not_finite_stop_the_teacher(tmp_path: Path) -> None:
+    teacher = make_teacher(tmp_path)
+    teacher.network.get_parameter("fc.bias")[3] = 1e6
+    with pytest.raises(TeacherError, match="NaN or beyond 65,504"):
+        teacher.label_maps(torch.zeros(1, 3, 64, 96, dtype=torch.uint8), 5)
+
+
+def test_digest_depends_on_weights_and_arguments_not_on_the_file(tmp_path: Path) -> None:
+    weights = save_weights(tmp_path / "a.safetensors")
+    torch.save(
+        {"state_dict": {f"module.{key}": value for key, value in load_file(weights).items()}}, tmp_path / "a.pth"
+    )
+    same = [build("test_resnet", file).identity for file in (weights, tmp_path / "a.pth")]
+    assert same[0] == same[1]
+    other = build("test_resnet", save_weights(tmp_path / "b.safetensors", seed=1)).identity
+    strided = build("test_resnet", weights, args={"output_stride": 8}).identity
+    assert len({same[0].digest, other.digest, strided.digest}) == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "resnet19"}, "'resnet19': timm knows no such model; did you mean"),
+        ({"name": "../../etc/passwd"}, "timm knows no such model"),
+        ({"name": "hf-hub:evil/model"}, "timm knows no such model"),
+        ({"name": "test_resnet", "args": {"checkpoint_path": "x"}}, "'checkpoint_path' cannot be set"),
+        ({"name": "test_resnet", "args": {"nonsense": 1}}, "cannot be built with {'nonsense': 1}"),
+        ({"name": "test_resnet", "args": {"output_stride": 7}}, "cannot be built with {'output_stride': 7}"),
+        ({"name": "resnet18", "num_classes": 10, "checkpoint": None}, "have 1000 classes, not 10; pass --checkpoint"),
+        ({"name": "resnet14t", "checkpoint": Path("none.pth")}, "none.pth: no such checkpoint"),
+    ],
+)
+def test_teachers_that_cannot_be_built_are_named(tmp_path: Path, settings: dict[str, object], message: str) -> None:
+    weights = save_weights(tmp_path / "w.safetensors")
+    with pytest.raises(TeacherError, match=message):
+        check_teacher(
+            Teacher(
+                TeacherSettings(**({"checkpoint": weights, "num_classes": 12} | settings)),  # type: ignore[arg-type]
+                device=CPU,
+                precision="float32",
+            ),
+            "test_resnet",
+        )
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch pwned",)
+
+
+def write_checkpoint(path: Path, kind: str) -> Path:
+    state = timm.create_model("test_resnet", num_classes=12).state_dict()
+    contents: dict[str, object] = {
+        "short": {name: tensor for name, tensor in state.items() if name != "fc.bias"},
+        "long": state | {"fc.extra": torch.zeros(1)},
+        "shape": state | {"fc.bias": torch.zeros(1000)},
+        "nan": state | {"fc.bias": torch.full((12,), torch.nan)},
+        "list": [1, 2],
+        "empty": {},
+        "evil": {"state_dict": Evil()},
+    }
+    if kind in contents:
+        torch.save(contents[kind], path)
+    elif kind == "pickle":
+        path.write_bytes(pickle.dumps(Evil()))
+    else:
+        path.write_bytes(b"garbage" * 9)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("short", "does not fit the teacher: it misses 'fc.bias'"),
+        ("long", "has unknown 'fc.extra'"),
+        ("shape", r"other shapes: 'fc.bias \(1000,\), expected \(12,\)'"),
+        ("nan", "not finite in 'fc.bias'"),
+        ("list", "expected a mapping of names to tensors"),
+        ("empty", "expected a mapping of names to tensors"),
+        ("evil", "holds more than tensors and is not loaded"),
+        ("pickle", "holds more than tensors|not a readable"),
+        ("garbage", "holds more than tensors|not a readable"),
+    ],
+)
+def test_checkpoints_that_do_not_fit_or_are_hostile_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = write_checkpoint(tmp_path / "model.pth", kind)
+    with pytest.raises(TeacherError, match=rf"model\.pth: .*{message}"):
+        build_network("test_resnet", {}, 12, path)
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_damaged_safetensors_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_file({"a": torch.zeros(3)}, path)
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(TeacherError, match="not a readable checkpoint"):
+        build_network("test_resnet", {}, 12, path)
+
+
+def test_weights_that_cannot_be_downloaded_are_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object, **__: object) -> Tensor:
+        raise ConnectionError("no route to host\nlong traceback")
+
+    monkeypatch.setattr("annotator.weights.timm.create_model", offline)
+    with pytest.raises(TeacherError, match=r"could not be downloaded \(no route to host\); check the network, or pass"):
+        build_network("resnet18.a1_in1k", {}, None, None)
+
+
+def test_unknown_device_is_named() -> None:
+    for name in ("quantum", "cuda:99"):
+        with pytest.raises(SettingsError, match=f"device '{name}' cannot be used"):
+            pick_device(name)
