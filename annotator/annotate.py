@@ -41,7 +41,7 @@ class RunSettings:
                 raise SettingsError(f"{name.replace('_', '-')} must be at least {low}, not {getattr(self, name)}")
 
 
-def make_schema(teacher: Teacher, name: str, top_k: int, class_names: tuple[str, ...] | None) -> StoreSchema:
+def make_schema(teacher: Teacher, top_k: int, class_names: tuple[str, ...] | None) -> StoreSchema:
     """Run the teacher's self-test and say what a store of its maps holds.
 
     Raises:
@@ -53,7 +53,7 @@ def make_schema(teacher: Teacher, name: str, top_k: int, class_names: tuple[str,
         view=teacher.view,
         num_classes=teacher.num_classes,
         top_k=min(top_k, teacher.num_classes),
-        map_size=check_teacher(teacher, name),
+        map_size=check_teacher(teacher),
         class_names=class_names,
     )
 

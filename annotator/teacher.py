@@ -44,6 +44,7 @@ class Teacher:
     def __init__(self, settings: TeacherSettings, *, device: torch.device, precision: Precision) -> None:
         network = build_network(settings.name, settings.args, settings.num_classes, settings.checkpoint)
         architecture = split_model_name_tag(settings.name)[0]
+        self.name = settings.name
         self.num_classes = int(network.num_classes)  # type: ignore[arg-type]
         arguments = {**settings.args, "num_classes": self.num_classes}
         digest = digest_network(architecture, arguments, network)

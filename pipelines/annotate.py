@@ -3,18 +3,23 @@
 import ast
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipelines.annotate_progress import AnnotateProgress, print_summary
 from pipelines.patterns import expand_shards
-from pipelines.progress import AnnotateProgress, print_summary
 from store.command import Commands
 from store.errors import RelabelError, SettingsError
 
+if TYPE_CHECKING:
+    from annotator.annotate import RunSettings
+    from annotator.teacher import Teacher
 
-@click.group(cls=Commands)
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Relabel image shards with a teacher: a top-5 label map for every image, in a label store."""
 
@@ -148,7 +153,7 @@ def run(
     shards = expand_shards(patterns)
     names = None if class_names is None else read_class_names(class_names)
     # Imported here, so that --help and a mistyped pattern do not wait for torch.
-    from annotator.annotate import RunSettings, annotate, make_schema
+    from annotator.annotate import RunSettings
     from annotator.teacher import Teacher, TeacherSettings, pick_device
 
     settings = RunSettings(
@@ -160,12 +165,29 @@ def run(
     )  # fmt: skip
     click.echo(f"loading the teacher {teacher}", err=True)
     network = Teacher(teacher_settings, device=pick_device(device), precision=precision)
-    schema = make_schema(network, teacher, top_k, names)
+    annotate_shards(shards, labels, network, settings, names)
+
+
+def annotate_shards(
+    shards: Sequence[Path],
+    labels: Path,
+    teacher: "Teacher",
+    settings: "RunSettings",
+    class_names: tuple[str, ...] | None,
+) -> None:
+    """Test the teacher, annotate with progress on the terminal, and print what became of the shards.
+
+    Raises:
+        RelabelError: of `annotator.annotate`, or FailedShardsError when some shards were left out.
+    """
+    from annotator.annotate import annotate, make_schema
+
+    schema = make_schema(teacher, settings.top_k, class_names)
     height, width = schema.map_size
-    click.echo(f"self-test passed: {height} x {width} cells, {schema.num_classes} classes, {network.device}", err=True)
+    click.echo(f"self-test passed: {height} x {width} cells, {schema.num_classes} classes, {teacher.device}", err=True)
     start = time.monotonic()
     with AnnotateProgress(shards) as progress:
-        summary = annotate(shards, labels, network, schema, settings, progress)
+        summary = annotate(shards, labels, teacher, schema, settings, progress)
     print_summary(summary, labels, time.monotonic() - start)
     if summary.failures:
         raise FailedShardsError(f"{len(summary.failures)} of {len(shards)} shards failed; mend them and run again")

@@ -35,6 +35,8 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
         if colour not in SIMPLEJPEG_COLOURS:  # CMYK and YCCK
             return _decode_pillow(data, ("JPEG",))
         pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB")
+    except ImageError:
+        raise
     except ValueError as error:
         raise ImageError(f"damaged JPEG: {error}") from error
     return pixels

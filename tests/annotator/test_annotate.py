@@ -53,7 +53,7 @@ def shards(tmp_path: Path) -> list[Path]:
 
 def run(shards: Sequence[Path], labels: Path, teacher: Teacher, **settings: int) -> Summary:
     chosen = RunSettings(**({"batch_size": 4, "workers": 0} | settings))  # type: ignore[arg-type]
-    schema = make_schema(teacher, "test_resnet", chosen.top_k, None)
+    schema = make_schema(teacher, chosen.top_k, None)
     return annotate(shards, labels, teacher, schema, chosen, Silent())
 
 
@@ -182,7 +182,7 @@ def test_annotator_that_comes_second_goes_on(
 
 def test_teacher_that_gives_nan_writes_nothing(tmp_path: Path, shards: list[Path]) -> None:
     teacher = make_teacher(tmp_path)
-    schema = make_schema(teacher, "test_resnet", 5, None)
+    schema = make_schema(teacher, 5, None)
     teacher.network.get_parameter("fc.weight")[2] = torch.nan
     with pytest.raises(TeacherError, match="NaN"):
         annotate(shards, tmp_path / "labels.zarr", teacher, schema, RunSettings(workers=0), Silent())
@@ -209,8 +209,8 @@ def test_impossible_settings_are_named(name: str, value: int) -> None:
 
 def test_class_names_must_be_as_many_as_classes(teacher: Teacher) -> None:
     with pytest.raises(LabelMapError, match="2 class names given for 12 classes"):
-        make_schema(teacher, "test_resnet", 5, ("cat", "dog"))
+        make_schema(teacher, 5, ("cat", "dog"))
 
 
 def test_top_k_is_at_most_the_class_count(teacher: Teacher) -> None:
-    assert make_schema(teacher, "test_resnet", 50, None).top_k == 12
+    assert make_schema(teacher, 50, None).top_k == 12

@@ -34,7 +34,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> LabelStore:
         std=(0.5,) * 3,
     )
     teacher = Teacher(settings, device=CPU, precision="float32")
-    schema = make_schema(teacher, settings.name, 5, None)
+    schema = make_schema(teacher, 5, None)
     path = tmp_path_factory.mktemp("real") / "labels.zarr"
     shards = sorted(REAL.glob("*.tar"))
     summary = annotate(shards, path, teacher, schema, RunSettings(batch_size=16, workers=1), Silent())

@@ -38,7 +38,7 @@ def build(name: str, weights: Path, **settings: object) -> Teacher:
 @pytest.mark.parametrize("name", LINEAR_HEADS)
 def test_convolutional_families_with_linear_heads_pass_the_self_test(tmp_path: Path, name: str) -> None:
     teacher = build(name, save_weights(tmp_path / "w.safetensors", name), input_size=(64, 160))
-    height, width = check_teacher(teacher, name)
+    height, width = check_teacher(teacher)
     assert (height, width) == (teacher.features(torch.zeros(1, 3, 64, 160))).shape[2:]
 
 
@@ -46,21 +46,21 @@ def test_convolutional_families_with_linear_heads_pass_the_self_test(tmp_path: P
 def test_families_whose_cells_mean_nothing_are_refused_with_the_reason(tmp_path: Path, name: str) -> None:
     teacher = build(name, save_weights(tmp_path / "w.safetensors", name))
     with pytest.raises(TeacherError, match=f"teacher '{name}' is not supported: .*{REFUSED[name]}"):
-        check_teacher(teacher, name)
+        check_teacher(teacher)
 
 
 def test_self_test_notices_a_head_with_swapped_axes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     right = Teacher.head
     monkeypatch.setattr(Teacher, "head", lambda self, features: right(self, features.transpose(2, 3).flip(2)))
     with pytest.raises(TeacherError, match="a cell of the map differs"):
-        check_teacher(make_teacher(tmp_path), "test_resnet")
+        check_teacher(make_teacher(tmp_path))
 
 
 def test_self_test_notices_weights_that_are_not_finite(tmp_path: Path) -> None:
     teacher = make_teacher(tmp_path)
     teacher.network.get_parameter("fc.bias")[3] = torch.nan
     with pytest.raises(TeacherError, match="not finite on random pixels; check its weights"):
-        check_teacher(teacher, "test_resnet")
+        check_teacher(teacher)
 
 
 def test_label_maps_are_the_head_at_every_cell(tmp_path: Path) -> None:
@@ -129,8 +129,7 @@ def test_teachers_that_cannot_be_built_are_named(tmp_path: Path, settings: dict[
                 TeacherSettings(**({"checkpoint": weights, "num_classes": 12} | settings)),  # type: ignore[arg-type]
                 device=CPU,
                 precision="float32",
-            ),
-            "test_resnet",
+            )
         )
 
 

@@ -1,0 +1,89 @@
+"""A label map over its image, as a picture. Needs the extra `view`.
+
+Shape letters: H W cells (y, x).
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.pooling import WHOLE_IMAGE, Box, pool_map, softmax
+from store.reader import LabelRow
+from store.schema import StoreSchema
+from store.view.describe import cell_confidence
+from store.view.render import OTHER, PALETTE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SHOWN_CLASSES = 6
+
+
+def draw_map(
+    file: Path, image: NDArray[np.uint8], row: LabelRow, schema: StoreSchema, *, crops: tuple[Box, ...] = (WHOLE_IMAGE,)
+) -> None:
+    """Draw an image, its label map, and the pooled targets of some crops.
+
+    Args:
+        file: where the PNG goes.
+        image: (h, w, 3) uint8, the whole image.
+        row: its label map.
+        schema: of the map's store.
+        crops: boxes, normalised by the whole image, at most as many as there are colours.
+    """
+    from matplotlib.figure import Figure  # takes a second to import, and most commands draw nothing
+    from matplotlib.patches import Rectangle
+
+    height, width = image.shape[:2]
+    figure = Figure(figsize=(3.4 * (2 + len(crops)), 3.7), layout="constrained")
+    panels = figure.subplots(1, 2 + len(crops))
+    for panel, title in zip(panels, ("image and crops", "label map"), strict=False):
+        panel.imshow(image, extent=(0, 1, 1, 0), aspect=height / width)
+        panel.set_title(title, fontsize=10)
+        panel.set_axis_off()
+    colours = _class_colours(row)
+    panels[1].imshow(_overlay(row, colours), extent=(0, 1, 1, 0), interpolation="nearest", aspect=height / width)
+    for class_id, colour in colours.items():
+        panels[1].plot([], [], "s", color=colour, label=schema.class_name(class_id)[:24])
+    panels[1].legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=4, fontsize=8, frameon=False)
+    for i, box in enumerate(crops):
+        style = ("-", "--", ":", "-.")[i % 4]
+        x1, y1, x2, y2 = box
+        panels[0].add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, lw=2, ls=style, ec="white"))
+        panels[0].text(x1 + 0.02, y1 + 0.09, f"crop {i + 1}", color="white", fontsize=8, weight="bold")
+        _draw_target(panels[2 + i], f"target of crop {i + 1}", _target(row, schema, box), schema, colours)
+    figure.savefig(file, dpi=120)
+
+
+def _class_colours(row: LabelRow) -> dict[int, tuple[float, ...]]:
+    """A colour for each class that leads in many cells."""
+    classes, counts = np.unique(row.classes[0], return_counts=True)
+    frequent = classes[np.argsort(-counts, kind="stable")][: len(PALETTE)]
+    return {int(c): tuple(v / 255 for v in rgb) for c, rgb in zip(frequent, PALETTE, strict=False)}
+
+
+def _overlay(row: LabelRow, colours: dict[int, tuple[float, ...]]) -> NDArray[np.float32]:
+    """(H, W, 4) RGBA: each cell's leading class, the more opaque the surer the teacher."""
+    other = tuple(value / 255 for value in OTHER)
+    rgb = np.array([[colours.get(int(c), other) for c in line] for line in row.classes[0]], np.float32)
+    return np.concatenate([rgb, 0.85 * cell_confidence(row)[..., None]], axis=2)
+
+
+def _target(row: LabelRow, schema: StoreSchema, box: Box) -> NDArray[np.float32]:
+    return softmax(pool_map(row.classes, row.scores, num_classes=schema.num_classes, box=box))
+
+
+def _draw_target(
+    panel: "Axes", title: str, target: NDArray[np.float32], schema: StoreSchema, colours: dict[int, tuple[float, ...]]
+) -> None:
+    best = np.argsort(-target, kind="stable")[:SHOWN_CLASSES]
+    grey = tuple(value / 255 for value in OTHER)
+    bars = panel.barh(range(len(best)), target[best], color=[colours.get(int(c), grey) for c in best])
+    panel.bar_label(bars, fmt="%.2f", fontsize=8, padding=2)
+    panel.set_yticks(range(len(best)), [schema.class_name(int(c))[:18] for c in best], fontsize=9)
+    panel.invert_yaxis()
+    panel.set_xlim(0, 1.15)
+    panel.set_title(title, fontsize=10)
+    panel.spines[["top", "right"]].set_visible(False)

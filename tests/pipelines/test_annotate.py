@@ -1,0 +1,212 @@
+"""The command `relabel-annotate run`: what users type, and what they get wrong."""
+
+import os
+import resource
+import signal
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pipelines.annotate import main
+from store.reader import LabelStore
+from tests.annotator.teachers import save_weights
+from tests.build import make_jpeg, make_members, write_tar
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    return save_weights(tmp_path / "teacher.safetensors")
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> Path:
+    return tmp_path / "labels.zarr"
+
+
+def arguments(labels: Path, weights: Path, *shards: object) -> list[str]:
+    patterns = [part for shard in shards for part in ("--shards", str(shard))]
+    return [
+        "run", *patterns, "--labels", str(labels), "--teacher", "test_resnet", "--checkpoint", str(weights),
+        "--num-classes", "12", "--input-size", "64x96", "--workers", "0",
+    ]  # fmt: skip
+
+
+def run(labels: Path, weights: Path, *shards: object, more: tuple[str, ...] = ()) -> Result:
+    return CliRunner().invoke(main, [*arguments(labels, weights, *shards), *more])
+
+
+def last_error(result: Result) -> str:
+    """The one line that says what is wrong."""
+    assert result.exit_code == 1, result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    return errors[-1]
+
+
+def test_braces_and_globs_are_annotated_and_resumed(tmp_path: Path, labels: Path, weights: Path) -> None:
+    for i in range(3):
+        write_tar(tmp_path / f"a-{i:03}.tar", make_members(2, first=2 * i))
+    write_tar(tmp_path / "b.tar", make_members(3))
+    first = run(labels, weights, tmp_path / "a-{000..001}.tar")
+    assert first.exit_code == 0, first.output
+    assert "2 shards annotated, 0 were there already, 0 failed; 4 images" in first.stdout
+    again = run(labels, weights, tmp_path / "a-*.tar", tmp_path / "b.tar", more=("--top-k", "5"))
+    assert "2 shards annotated, 2 were there already, 0 failed; 5 images" in again.stdout
+    assert LabelStore.open(labels).names() == ["a-000", "a-001", "a-002", "b"]
+
+
+def test_options_reach_the_store(tmp_path: Path, labels: Path, weights: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("".join(f"class {i}\n" for i in range(12)))
+    more = ("--top-k", "2", "--mean", "0.1,0.2,0.3", "--std", "0.5", "--class-names", str(names),
+            "--teacher-arg", "output_stride=8")  # fmt: skip
+    result = run(labels, weights, write_tar(tmp_path / "a.tar", make_members(2)), more=more)
+    assert result.exit_code == 0, result.output
+    schema = LabelStore.open(labels).schema
+    assert (schema.top_k, schema.map_size, schema.view.input_size) == (2, (8, 12), (64, 96))
+    assert (schema.view.mean, schema.view.std) == ((0.1, 0.2, 0.3), (0.5, 0.5, 0.5))
+    assert schema.teacher.arguments == {"output_stride": 8, "num_classes": 12}
+    assert schema.class_name(3) == "class 3"
+
+
+def bomb() -> bytes:
+    data = bytearray(make_jpeg())
+    frame = data.index(b"\xff\xc0")
+    data[frame + 5 : frame + 9] = struct.pack(">HH", 65_000, 65_000)
+    return bytes(data)
+
+
+def test_damaged_shards_are_named_and_the_others_finish(tmp_path: Path, labels: Path, weights: Path) -> None:
+    good = write_tar(tmp_path / "good.tar", make_members(2))
+    cut = tmp_path / "cut.tar"
+    cut.write_bytes(good.read_bytes()[:1024])
+    no_tar = tmp_path / "notar.tar"
+    no_tar.write_text("hello " * 200)
+    twice = write_tar(tmp_path / "twice.tar", make_members(1) * 2)
+    blind = write_tar(tmp_path / "blind.tar", [("a.cls", b"1")])
+    result = run(labels, weights, cut, no_tar, good, twice, blind)
+    assert "4 of 5 shards failed" in last_error(result)
+    for expected in (
+        "cut.tar: ends at byte 1024",
+        "notar.tar: not a tar",
+        "two samples with the key",
+        "no image members",
+    ):
+        assert expected in result.stdout
+    assert LabelStore.open(labels).names() == ["good"]
+
+
+def test_bad_images_are_quarantined_and_the_run_succeeds(tmp_path: Path, labels: Path, weights: Path) -> None:
+    members = [*make_members(2), ("cut.jpg", make_jpeg()[:-300]), ("bomb.jpg", bomb()), ("text.jpg", b"hello")]
+    shard = write_tar(tmp_path / "a.tar", members)
+    result = run(labels, weights, shard)
+    assert result.exit_code == 0, result.output
+    for expected in ("a.tar: cut: damaged JPEG", "bomb: the header claims 65000 x 65000", "text: not a readable"):
+        assert expected in result.stdout
+    assert set(LabelStore.open(labels).group("a").quarantined) == {2, 3, 4}
+    stopped = run(labels.with_name("other.zarr"), weights, shard, more=("--max-bad", "2"))
+    assert "3 undecodable images in this run, --max-bad allows 2" in last_error(stopped)
+
+
+def test_mistakes_in_arguments_are_one_line(tmp_path: Path, labels: Path, weights: Path) -> None:
+    shard = write_tar(tmp_path / "a.tar", make_members(2))
+    (tmp_path / "copy").mkdir()
+    copy = write_tar(tmp_path / "copy" / "a.tar", make_members(2))
+    short = tmp_path / "names.txt"
+    short.write_text("cat\ndog\n")
+    cases: list[tuple[Result, str]] = [
+        (run(labels, weights, tmp_path / "none.tar"), "1 of 1 shards are missing: "),
+        (run(labels, weights, tmp_path / "x-{0..4}.tar"), "5 of 5 shards are missing: "),
+        (run(labels, weights, tmp_path / "none-*.tar"), "none-*.tar: the pattern matches no file"),
+        (run(labels, weights, "s3://bucket/a.tar"), "s3://bucket/a.tar: shards are read from local paths"),
+        (run(labels, weights, shard, copy), "shard names must be unique"),
+        (run(labels, weights, tmp_path / "a.tgz"), "missing"),
+        (run(labels, weights, shard, more=("--teacher", "resnet19")), "timm knows no such model; did you mean"),
+        (run(labels, weights, shard, more=("--num-classes", "7")), "teacher.safetensors: does not fit the teacher"),
+        (run(labels, tmp_path / "no.pth", shard), "no.pth: no such checkpoint"),
+        (run(labels, weights, shard, more=("--class-names", str(short))), "2 class names given for 12 classes"),
+        (run(labels, weights, shard, more=("--class-names", "no.txt")), "no.txt: class names cannot be read"),
+        (run(labels, weights, shard, more=("--device", "quantum")), "device 'quantum' cannot be used"),
+        (run(labels, weights, shard, more=("--teacher-arg", "x=1")), "cannot be built with {'x': 1}"),
+        (run(labels, weights, shard, more=("--std", "0")), "std must be positive"),
+        (run(tmp_path / "copy", weights, shard), "a folder that is not a label store"),
+        (run(shard, weights, shard), "cannot be written"),
+    ]
+    for result, message in cases:
+        assert message in last_error(result)
+    assert not labels.exists()
+
+
+@pytest.mark.parametrize(
+    "more", [("--input-size", "big"), ("--mean", "1,2"), ("--teacher-arg", "x"), ("--top-k", "0"), ("--precision", "x")]
+)
+def test_misspelt_options_are_usage_errors(tmp_path: Path, labels: Path, weights: Path, more: tuple[str, ...]) -> None:
+    assert run(labels, weights, write_tar(tmp_path / "a.tar", make_members(1)), more=more).exit_code == 2
+
+
+def test_store_of_another_teacher_is_one_line(tmp_path: Path, labels: Path, weights: Path) -> None:
+    shard = write_tar(tmp_path / "a.tar", make_members(2))
+    run(labels, weights, shard)
+    other = save_weights(tmp_path / "other.safetensors", seed=1)
+    assert "written with another teacher or view (teacher: " in last_error(run(labels, other, shard))
+    assert run(labels, other, shard, more=("--overwrite",)).exit_code == 0
+
+
+@contextmanager
+def small_disk(limit: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_full_disk_is_one_line_and_finished_groups_stay(tmp_path: Path, labels: Path, weights: Path) -> None:
+    shards = [write_tar(tmp_path / f"{name}.tar", make_members(n)) for name, n in (("a", 1), ("b", 300))]
+    with small_disk(4000):
+        result = run(labels, weights, *shards)
+    assert "cannot be written: File too large; nothing was committed" in last_error(result)
+    assert LabelStore.open(labels).names() == ["a"]
+    assert run(labels, weights, *shards).exit_code == 0
+
+
+def test_keys_never_steer_the_terminal(tmp_path: Path, labels: Path, weights: Path) -> None:
+    shard = write_tar(tmp_path / "a.tar", [("evil\x1b[2J\n[red]key.jpg", b"not an image")])
+    result = run(labels, weights, shard)
+    assert result.exit_code == 0
+    assert "evil\\x1b[2J\\n[red]key" in result.stdout
+    assert "\x1b" not in result.output
+
+
+def test_whole_process_exits_with_1_and_no_traceback(tmp_path: Path, labels: Path, weights: Path) -> None:
+    command = [sys.executable, "-m", "pipelines.annotate", *arguments(labels, weights, tmp_path / "none.tar")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: 1 of 1 shards are missing")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_killed_decoding_worker_is_one_line(tmp_path: Path, labels: Path, weights: Path) -> None:
+    shard = write_tar(tmp_path / "a.tar", make_members(3000))
+    command = [sys.executable, "-m", "pipelines.annotate", *arguments(labels, weights, shard)]
+    command[command.index("--workers") + 1] = "1"
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    worker = ""
+    while not worker and process.poll() is None:
+        children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False)
+        worker = children.stdout.strip()
+    os.kill(int(worker.split()[0]), signal.SIGKILL)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "error: a decoding worker was killed" in stderr
+    assert "Traceback" not in stderr
