@@ -8,9 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import timm
-import torch
-
 from annotator.collect import Collector, OpenGroup
 from annotator.decode import decode_batches
 from annotator.plan import Plan
@@ -89,7 +86,7 @@ def annotate(
         workers=settings.workers,
         pin_memory=teacher.device.type == "cuda",
     )
-    with Committer(labels, schema, _provenance(teacher), summary, overwrite=settings.overwrite) as committer:
+    with Committer(labels, schema, teacher.provenance(), summary, overwrite=settings.overwrite) as committer:
         for batch in batches:
             maps = teacher.label_maps(batch.pixels_B3hw, schema.top_k)
             summary.annotated(len(batch.rows), sum(ref.length for ref in batch.rows))
@@ -166,14 +163,3 @@ def _check_bad_images(summary: Summary, max_bad: int) -> None:
             f"{path}: {len(summary.bad_images)} undecodable images in this run, --max-bad allows {max_bad}; "
             f"the last: {key}: {reason}"
         )
-
-
-def _provenance(teacher: Teacher) -> dict[str, str]:
-    is_cuda = teacher.device.type == "cuda"
-    device = torch.cuda.get_device_name(teacher.device) if is_cuda else teacher.device.type
-    return {
-        "timm": timm.__version__,
-        "torch": str(torch.__version__),
-        "precision": teacher.precision,
-        "device": device,
-    }

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import timm
 import torch
 from timm.data import resolve_model_data_config
 from timm.models import split_model_name_tag
@@ -53,6 +54,16 @@ class Teacher:
         self.network, self.device, self.precision = network.to(device), device, precision
         self._mean = torch.tensor(self.view.mean, device=device).view(3, 1, 1)
         self._std = torch.tensor(self.view.std, device=device).view(3, 1, 1)
+
+    def provenance(self) -> dict[str, str]:
+        """What the labels owe to this machine: versions, precision, device; kept with every group."""
+        is_cuda = self.device.type == "cuda"
+        return {
+            "timm": timm.__version__,
+            "torch": str(torch.__version__),
+            "precision": self.precision,
+            "device": torch.cuda.get_device_name(self.device) if is_cuda else self.device.type,
+        }
 
     def normalise(self, pixels_B3hw: Tensor) -> Tensor:
         """(B, 3, h, w) uint8 pixels to normalised float32 on the teacher's device."""

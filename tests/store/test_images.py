@@ -73,12 +73,12 @@ def jpeg_claiming(width: int, height: int) -> bytes:
 
 
 def test_bombs_are_refused_by_their_header() -> None:
-    with pytest.raises(ImageError, match="65000 x 65000"):
+    with pytest.raises(ImageError, match=r"^the header claims 65000 x 65000"):
         decode_image(jpeg_claiming(65_000, 65_000))
     png = bytearray(encode(PIXELS, "PNG"))
     png[16:24] = struct.pack(">II", 65_000, 65_000)
     png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
-    with pytest.raises(ImageError, match=r"4225000000 pixels"):
+    with pytest.raises(ImageError, match="4225000000 pixels"):
         decode_image(bytes(png))
 
 

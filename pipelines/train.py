@@ -1,0 +1,93 @@
+"""The command `relabel-train`: train a student on shards and their labels."""
+
+from pathlib import Path
+
+import click
+
+from pipelines.patterns import expand_shards
+from pipelines.recipes import RECIPES
+from store.command import Commands
+
+# click keeps the lines of a paragraph that starts with \b as they are.
+EXAMPLE = """\b
+Example:
+  relabel-train run --recipe resnet18_relabel --shards 'train-{0000..1023}.tar' \\
+      --labels labels.zarr --val 'val-{00..49}.tar' --out runs/resnet18
+"""
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Train a classifier on image shards and the label store that `relabel-annotate` made for them."""
+
+
+@main.command(epilog=EXAMPLE)
+@click.option("--recipe", type=click.Choice(list(RECIPES)), required=True, help="Settings to start from.")
+@click.option(
+    "--shards",
+    metavar="PATTERN",
+    multiple=True,
+    required=True,
+    help="Image shards to train on: a path, a glob or braces, such as 'train-{0000..1023}.tar'. Repeatable.",
+)
+@click.option(
+    "--labels",
+    metavar="STORE",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The label store made from these shards.",
+)
+@click.option(
+    "--val",
+    metavar="PATTERN",
+    multiple=True,
+    help="Labelled image shards to evaluate on after every epoch. Repeatable; none means no evaluation.",
+)
+@click.option(
+    "--out",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Where checkpoints and metrics go; empty or new, unless --resume.",
+)
+@click.option(
+    "--set",
+    "assignments",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Change one setting of the recipe, such as lr=0.05 or target=original. Repeatable.",
+)
+@click.option("--resume", is_flag=True, help="Continue the run in --out after its last finished epoch.")
+def run(
+    recipe: str,
+    shards: tuple[str, ...],
+    labels: Path,
+    val: tuple[str, ...],
+    out: Path,
+    assignments: tuple[str, ...],
+    resume: bool,
+) -> None:
+    """Train a student.
+
+    FOLDER then holds settings.json (what was trained), metrics.jsonl (loss and accuracy), last.pt (to continue from)
+    and best.pt (the best on the validation shards). The same command with --resume continues an interrupted run.
+    """
+    # Imported here: torch takes seconds, and help should not.
+    from pipelines.train_progress import TrainProgress
+    from trainer.loop import train
+    from trainer.overrides import with_overrides
+
+    settings = with_overrides(RECIPES[recipe](), assignments)
+    train_shards, val_shards = expand_shards(shards), expand_shards(val)
+    with TrainProgress() as progress:
+        result = train(
+            settings,
+            shards=train_shards,
+            labels=labels,
+            val_shards=val_shards,
+            out=out,
+            resume=resume,
+            reporter=progress,
+        )
+    best = "" if result.best_top1 is None else f", best top-1 {result.best_top1:.2%}"
+    click.echo(f"{result.epochs} epochs done{best}: {out}")

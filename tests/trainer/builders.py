@@ -1,0 +1,148 @@
+"""Tiny shards and label stores, and settings small enough for tests."""
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from store.schema import Quarantined, StoreSchema, TarIdentity, TeacherIdentity, View
+from store.shards import hash_file, index_shard
+from store.writer import GroupLabels, open_root, write_group
+from trainer.report import EpochReport, StepReport
+from trainer.settings import TrainSettings
+
+NUM_CLASSES = 5
+TOP_K = 2
+MAP_SIZE = (3, 4)
+
+
+@dataclass
+class Recorder:
+    """A reporter that remembers."""
+
+    steps: list[StepReport] = field(default_factory=list)
+    epochs: list[EpochReport] = field(default_factory=list)
+
+    def step(self, report: StepReport) -> None:
+        self.steps.append(report)
+
+    def epoch(self, report: EpochReport) -> None:
+        self.epochs.append(report)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Shards with their labels, and a shard to validate on."""
+
+    shards: list[Path]
+    labels: Path
+    val: list[Path]
+
+
+def png(seed: int, *, height: int = 20, width: int = 24) -> bytes:
+    """A small picture whose channel means tell its class, seed % NUM_CLASSES."""
+    rng = np.random.default_rng(seed)
+    base = np.random.default_rng((1, seed % NUM_CLASSES)).integers(0, 255, (1, 1, 3))
+    pixels = np.clip(base + rng.integers(-30, 30, (height, width, 3)), 0, 255).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_tar(path: Path, members: Sequence[tuple[str, bytes]], *, format: int = tarfile.PAX_FORMAT) -> Path:
+    with tarfile.open(path, "w", format=format) as tar:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def write_shard(path: Path, count: int, *, first: int = 0, labelled: bool = True) -> Path:
+    """Samples `s<number>` with an image and its class."""
+    members: list[tuple[str, bytes]] = []
+    for number in range(first, first + count):
+        members.append((f"s{number:05d}.png", png(number)))
+        if labelled:
+            members.append((f"s{number:05d}.cls", str(number % NUM_CLASSES).encode()))
+    return write_tar(path, members)
+
+
+def make_schema(*, digest: str = "0" * 64) -> StoreSchema:
+    return StoreSchema(
+        teacher=TeacherIdentity(architecture="test", arguments={}, digest=digest),
+        view=View(input_size=(24, 32), interpolation="bilinear", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+        num_classes=NUM_CLASSES,
+        top_k=TOP_K,
+        map_size=MAP_SIZE,
+    )
+
+
+def random_maps(rng: np.random.Generator, count: int) -> tuple[NDArray[np.uint16], NDArray[np.float16]]:
+    """(N, K, H, W) class ids, different within a cell, and descending logits."""
+    shape = (count, NUM_CLASSES, *MAP_SIZE)
+    classes = rng.random(shape).argsort(axis=1)[:, :TOP_K].astype(np.uint16)
+    scores = -np.sort(-rng.normal(3, 2, shape), axis=1)[:, :TOP_K].astype(np.float16)
+    return classes, scores
+
+
+def label_shard(
+    store: Path, shard: Path, *, quarantined: Sequence[int] = (), with_tail: bool = True, digest: str = "0" * 64
+) -> None:
+    """Commit a group of random maps for a shard."""
+    schema = make_schema(digest=digest)
+    open_root(store, schema)
+    index = index_shard(shard)
+    data = shard.read_bytes()
+    images = [data[sample.offset : sample.offset + sample.length] for sample in index.samples]
+    count = len(images)
+    rng = np.random.default_rng(len(index.name) + count)
+    classes, scores = random_maps(rng, count)
+    classes[list(quarantined)], scores[list(quarantined)] = 65_535, np.nan
+    digests = [int.from_bytes(hashlib.blake2b(image, digest_size=8).digest(), "little") for image in images]
+    labels = GroupLabels(
+        classes=classes,
+        scores=scores,
+        tail=rng.normal(0, 1, (count, *MAP_SIZE)).astype(np.float16) if with_tail else None,
+        keys=tuple(sample.key for sample in index.samples),
+        offsets=np.array([(sample.offset, sample.length) for sample in index.samples], np.uint64),
+        digests=np.array(digests, np.uint64),
+        targets=np.array([sample.label for sample in index.samples], np.int32),
+        quarantined=tuple(Quarantined(row=row, key=index.samples[row].key, reason="test") for row in quarantined),
+    )
+    tar = TarIdentity(size=index.size, mtime_ns=index.mtime_ns, sha256=hash_file(shard))
+    write_group(store, index.name, labels, schema=schema, tar=tar, provenance={})
+
+
+def make_dataset(folder: Path, sizes: Sequence[int] = (70, 10, 48), **label_options: Any) -> Dataset:
+    """Shards of these sizes, labelled, and a validation shard of 20 samples."""
+    shards: list[Path] = []
+    for i, size in enumerate(sizes):
+        shards.append(write_shard(folder / f"train-{i}.tar", size, first=1000 * i))
+        label_shard(folder / "labels", shards[-1], **label_options)
+    val = write_shard(folder / "val.tar", 20, first=90_000)
+    return Dataset(shards=shards, labels=folder / "labels", val=[val])
+
+
+def small_settings(**changes: Any) -> TrainSettings:
+    values: dict[str, Any] = {
+        "model": "test_resnet",
+        "image_size": 32,
+        "val_size": 32,
+        "val_crop_pct": 1.0,
+        "epochs": 2,
+        "batch_size": 32,
+        "lr": 0.05,
+        "warmup_epochs": 0,
+        "workers": 0,
+        "device": "cpu",
+        "log_interval": 2,
+    }
+    return TrainSettings(**(values | changes))

@@ -1,0 +1,122 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from store.errors import ImageError, RunFolderError, ShardError
+from store.shards import index_shard
+from tests.trainer.builders import Dataset, png, small_settings, write_shard, write_tar
+from trainer.checkpoint import save_checkpoint
+from trainer.device import resolve_device
+from trainer.evaluate import evaluate, load_student, open_val, predict
+from trainer.student import Student
+
+SETTINGS = resolve_device(small_settings(batch_size=8))
+
+
+class Fixed(nn.Module):
+    """Says the same of every image."""
+
+    def __init__(self, logits: list[float]) -> None:
+        super().__init__()
+        self.logits = torch.tensor(logits)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.logits.repeat(len(images), 1)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_predictions_come_in_the_shards_order_with_the_last_part_batch(dataset: Dataset, workers: int) -> None:
+    val = open_val(dataset.val, 5)
+    parts = list(predict(Fixed([0, 1, 2, 3, 4]), val, resolve_device(small_settings(batch_size=8, workers=workers))))
+    samples = index_shard(dataset.val[0]).samples
+    assert [len(part.keys) for part in parts] == [8, 8, 4]
+    assert [key for part in parts for key in part.keys] == [sample.key for sample in samples]
+    assert torch.cat([part.labels for part in parts]).tolist() == [sample.label for sample in samples]
+    assert parts[0].logits.shape == (8, 5)
+
+
+def test_hits_are_counted_exactly(tmp_path: Path) -> None:
+    """Labels go round 0 to 4: 7, 7, 7, 6 and 6 of 33."""
+    val = open_val([write_shard(tmp_path / "val.tar", 33)], 9)
+    accuracy = evaluate(Fixed([9, 8, 0, 6, 1, 5, 4, 3, 2]), val, SETTINGS)
+    assert (accuracy.samples, accuracy.top1_hits, accuracy.top5_hits) == (33, 7, 20)
+    assert (accuracy.top1, accuracy.top5) == (7 / 33, 20 / 33)
+
+
+def test_fewer_than_five_classes_make_top5_all_of_them(tmp_path: Path) -> None:
+    val = open_val([write_tar(tmp_path / "v.tar", [("a.png", png(0)), ("a.cls", b"1")])], 2)
+    accuracy = evaluate(Fixed([1, 0]), val, SETTINGS)
+    assert (accuracy.top1_hits, accuracy.top5_hits) == (0, 1)
+
+
+def test_batches_do_not_change_what_is_predicted(dataset: Dataset) -> None:
+    model = Student(SETTINGS, num_classes=5, steps_per_epoch=1).model
+    val = open_val(dataset.val, 5)
+    whole, parts = (
+        torch.cat([part.logits for part in predict(model, val, resolve_device(small_settings(batch_size=size)))])
+        for size in (20, 3)
+    )
+    torch.testing.assert_close(whole, parts, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([("a.png", png(0)), ("a.cls", b"0"), ("b.png", png(1))], r"v.tar: 'b' has no .cls label"),
+        ([("a.png", png(0)), ("a.cls", b"5")], r"v.tar: 'a' has label 5; the student knows 0 to 4"),
+        ([], r"v.tar: holds no samples"),
+    ],
+)
+def test_validation_sets_that_cannot_be_scored_are_refused(
+    tmp_path: Path, members: list[tuple[str, bytes]], message: str
+) -> None:
+    shard = write_tar(tmp_path / "v.tar", members)
+    with pytest.raises(ShardError, match=message):
+        open_val([shard], 5)
+
+
+def test_no_validation_shards_are_refused() -> None:
+    with pytest.raises(ShardError, match="no validation shards given"):
+        open_val([], 5)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_undecodable_validation_image_is_an_error_not_a_gap(tmp_path: Path, workers: int) -> None:
+    members = [("a.png", png(0)), ("a.cls", b"0"), ("b.jpg", b"\xff\xd8\xff no"), ("b.cls", b"1")]
+    val = open_val([write_tar(tmp_path / "v.tar", members)], 5)
+    with pytest.raises(ImageError, match=r"v.tar: 'b': .*validation images are never skipped") as caught:
+        evaluate(Fixed([0] * 5), val, resolve_device(small_settings(workers=workers)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_saved_student_predicts_as_before(dataset: Dataset, tmp_path: Path) -> None:
+    student = Student(SETTINGS, num_classes=5, steps_per_epoch=1)
+    counts: dict[str, Any] = {"epoch": 1, "samples_seen": 1, "top1": None, "best_top1": None}
+    save_checkpoint(tmp_path / "last.pt", student.checkpoint(**counts))
+    model, settings = load_student(tmp_path / "last.pt")
+    val = open_val(dataset.val, 5)
+    device = torch.device(settings.device)
+    ours = next(predict(model.to(device), val, settings)).logits
+    theirs = next(predict(student.model, val, SETTINGS)).logits
+    tolerance = 1e-6 if settings.device == "cpu" else 0.1  # bfloat16 on a GPU
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=tolerance)
+
+
+def test_a_validation_shard_that_vanished_is_named(tmp_path: Path) -> None:
+    val = open_val([write_shard(tmp_path / "v.tar", 3)], 5)
+    (tmp_path / "v.tar").unlink()
+    with pytest.raises(ShardError, match=r"v.tar: cannot be read: No such file"):
+        evaluate(Fixed([0] * 5), val, SETTINGS)
+
+
+def test_a_checkpoint_whose_weights_do_not_fit_its_settings_is_refused(tmp_path: Path) -> None:
+    student = Student(SETTINGS, num_classes=5, steps_per_epoch=1)
+    student.num_classes = 6
+    save_checkpoint(tmp_path / "last.pt", student.checkpoint(epoch=1, samples_seen=1, top1=None, best_top1=None))
+    with pytest.raises(RunFolderError, match=r"last.pt: its weights do not fit 'test_resnet'"):
+        load_student(tmp_path / "last.pt")

@@ -1,0 +1,181 @@
+import hashlib
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from store.errors import JoinError, ShardError
+from store.reader import LabelStore
+from store.shards import index_shard
+from tests.trainer.builders import (
+    Dataset,
+    label_shard,
+    make_dataset,
+    png,
+    small_settings,
+    write_shard,
+    write_tar,
+)
+from trainer.join import check_join, image_member, join_shards, quarantined_rows
+from trainer.members import ImageMember, read_image
+from trainer.settings import TrainSettings
+
+
+def check(shards: list[Path], labels: Path, settings: TrainSettings | None = None) -> None:
+    check_join(join_shards(shards, LabelStore.open(labels)), settings or small_settings(), num_classes=5)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_shards_that_belong_to_their_labels_pass(dataset: Dataset, workers: int) -> None:
+    check(dataset.shards, dataset.labels, small_settings(workers=workers, target="original", fill="tail"))
+
+
+def test_rows_are_numbered_through_all_shards(dataset: Dataset) -> None:
+    joined = join_shards(dataset.shards, LabelStore.open(dataset.labels))
+    assert [(shard.group.name, shard.start) for shard in joined] == [("train-0", 0), ("train-1", 70), ("train-2", 80)]
+
+
+def test_quarantined_rows_are_numbered_likewise(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path, (5, 6), quarantined=(1, 4))
+    assert quarantined_rows(join_shards(data.shards, LabelStore.open(data.labels))) == (1, 4, 6, 9)
+
+
+def test_shards_without_labels_are_counted_and_named(dataset: Dataset, tmp_path: Path) -> None:
+    other = [write_shard(tmp_path / f"other-{i}.tar", 3) for i in range(2)]
+    with pytest.raises(JoinError, match=r"no labels for 2 of 5 shards: '.*other-0.tar', '.*other-1.tar'; annotate"):
+        check([*dataset.shards, *other], dataset.labels)
+    with pytest.raises(JoinError, match="no shards to train on"):
+        check([], dataset.labels)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("count", [20, 60])
+def test_a_shard_of_another_length_is_told_by_the_first_row_that_differs(
+    tmp_path: Path, count: int, workers: int
+) -> None:
+    data = make_dataset(tmp_path, (30,))
+    write_shard(data.shards[0], count)
+    row = min(count, 30)
+    with pytest.raises(JoinError, match=rf"train-0.tar: differs from its labels .* from row {row} on: .*--overwrite"):
+        check(data.shards, data.labels, small_settings(workers=workers))
+
+
+def test_a_shard_with_other_keys_is_told_by_key(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path, (30,))
+    write_shard(data.shards[0], 30, first=1)
+    with pytest.raises(JoinError, match=r"from row 0 on: 's00001' .* in the shard, 's00000' .* in the labels"):
+        check(data.shards, data.labels)
+
+
+def test_a_shard_that_was_touched_but_agrees_is_still_refused(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path, (30,))
+    with data.shards[0].open("ab") as file:
+        file.write(bytes(10240))
+    with pytest.raises(JoinError, match=r"train-0.tar: [0-9,]+ bytes, annotated with [0-9,]+; annotate it again"):
+        check(data.shards, data.labels)
+
+
+def test_a_truncated_shard_is_told_to_be_damaged(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path, (30,))
+    data.shards[0].write_bytes(data.shards[0].read_bytes()[:20_000])
+    with pytest.raises(ShardError, match=r"train-0.tar: ends at byte 20000.*truncated"):
+        check(data.shards, data.labels)
+
+
+def test_a_shard_that_vanished_is_named(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path, (30,))
+    joined = join_shards(data.shards, LabelStore.open(data.labels))
+    data.shards[0].unlink()
+    with pytest.raises(JoinError, match=r"train-0.tar: cannot be read: No such file"):
+        check_join(joined, small_settings(), num_classes=5)
+
+
+def test_fill_tail_needs_labels_with_a_tail(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path, (5, 6), with_tail=False)
+    with pytest.raises(JoinError, match=r"fill=tail needs labels with a tail; 'train-0', 'train-1' have none"):
+        check(data.shards, data.labels, small_settings(fill="tail"))
+    check(data.shards, data.labels, small_settings(fill="min"))
+    check(data.shards, data.labels, small_settings(fill="tail", target="original"))
+
+
+@pytest.mark.parametrize("needs", [{"target": "original"}, {"original_weight": 0.5}])
+def test_original_labels_must_be_there_where_they_are_needed(tmp_path: Path, needs: dict[str, object]) -> None:
+    shard = write_shard(tmp_path / "bare.tar", 8, labelled=False)
+    label_shard(tmp_path / "labels", shard, quarantined=(0,))
+    check([shard], tmp_path / "labels")
+    with pytest.raises(
+        JoinError, match=r"bare.tar: 7 samples cannot .*; 's00001' has no .cls label: use another target"
+    ):
+        check([shard], tmp_path / "labels", small_settings(**needs))
+
+
+def test_original_labels_beyond_the_classes_are_refused(dataset: Dataset) -> None:
+    joined = join_shards(dataset.shards, LabelStore.open(dataset.labels))
+    with pytest.raises(JoinError, match="'s00004' has label 4 of 4 classes"):
+        check_join(joined, small_settings(target="original"), num_classes=4)
+
+
+# Reading one image.
+
+LONG = "a" * 90 + "/" + "b" * 60
+NAMES = ("plain", "Folder.v1/UPPER", LONG, "naïve-猫", "c" * 99, "d" * 96)
+
+
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@pytest.mark.parametrize("key", NAMES)
+def test_images_are_found_under_every_kind_of_name(tmp_path: Path, key: str, format: int) -> None:
+    members = [(f"{key}.JPG", png(1)), (f"{key}.cls", b"1")]
+    try:
+        shard = write_tar(tmp_path / "s.tar", members, format=format)
+    except ValueError:
+        pytest.skip("ustar cannot hold this name")
+    label_shard(tmp_path / "labels", shard)
+    group = LabelStore.open(tmp_path / "labels").group("s")
+    assert read_image(shard, image_member(group, 0)) == png(1)
+
+
+@pytest.mark.parametrize("key", NAMES)
+@pytest.mark.parametrize("format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_another_image_under_an_alike_name_is_refused(tmp_path: Path, key: str, format: int) -> None:
+    """Even where the header only holds the part of the name that they share."""
+    other = key[:-1] + chr(ord(key[-1]) + 1)
+    data = png(1)
+    shard = write_tar(tmp_path / "s.tar", [(f"{other}.png", data)], format=format)
+    sample = index_shard(shard).samples[0]
+    right = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+    member = ImageMember(row=7, key=key, offset=sample.offset, length=sample.length, digest=right ^ 1)
+    with pytest.raises(JoinError, match=r"s.tar: row 7 of its labels is .*, the shard holds '.*' there.*--overwrite"):
+        read_image(shard, member)
+
+
+@pytest.mark.parametrize("shift", [-512, 512, -10_000, 1_000_000])
+def test_a_byte_range_that_holds_no_such_image_is_refused(tmp_path: Path, shift: int) -> None:
+    shard = write_shard(tmp_path / "s.tar", 2)
+    sample = index_shard(shard).samples[0]
+    member = ImageMember(row=0, key=sample.key, offset=sample.offset + shift, length=sample.length, digest=0)
+    with pytest.raises(JoinError, match="'s00000', the shard holds no image of that size there"):
+        read_image(shard, member)
+
+
+@pytest.mark.parametrize("more", [-1, 1])
+def test_an_image_of_another_length_is_refused(tmp_path: Path, more: int) -> None:
+    shard = write_shard(tmp_path / "s.tar", 2)
+    sample = index_shard(shard).samples[0]
+    member = ImageMember(row=0, key=sample.key, offset=sample.offset, length=sample.length + more, digest=0)
+    with pytest.raises(JoinError, match="the shard holds no image of that size there"):
+        read_image(shard, member)
+
+
+def test_a_label_member_is_not_taken_for_an_image(tmp_path: Path) -> None:
+    shard = write_tar(tmp_path / "s.tar", [("a.cls", b"12345"), ("a.png", png(0))])
+    member = ImageMember(row=0, key="a", offset=512, length=5, digest=0)
+    with pytest.raises(JoinError, match=r"the shard holds 'a\.cls' there"):
+        read_image(shard, member)
+
+
+def test_the_image_is_read_at_its_own_place_in_a_copy(dataset: Dataset, tmp_path: Path) -> None:
+    """Copying a shard changes its mtime, which is no reason to refuse it."""
+    for shard in dataset.shards:
+        shutil.copyfile(shard, tmp_path / shard.name)
+    check([tmp_path / shard.name for shard in dataset.shards], dataset.labels)

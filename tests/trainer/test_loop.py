@@ -1,0 +1,253 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from store.errors import RelabelError, RunFolderError, SettingsError, ShardError, StoreNotFoundError, TrainingError
+from tests.trainer.builders import Dataset, Recorder, label_shard, make_dataset, small_settings, write_shard
+from trainer.checkpoint import load_checkpoint
+from trainer.loop import TrainResult, train
+from trainer.source import Batch
+from trainer.student import Student
+
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+
+
+def run(
+    data: Dataset,
+    out: Path,
+    *,
+    resume: bool = False,
+    val: bool = True,
+    reporter: Recorder | None = None,
+    **changes: Any,
+) -> TrainResult:
+    return train(
+        small_settings(**changes),
+        shards=data.shards,
+        labels=data.labels,
+        val_shards=data.val if val else [],
+        out=out,
+        resume=resume,
+        reporter=reporter or Recorder(),
+    )
+
+
+def metrics(out: Path) -> list[dict[str, Any]]:
+    """Without what depends on the clock."""
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [
+        {name: value for name, value in line.items() if name not in ("seconds", "images_per_second")} for line in lines
+    ]
+
+
+def assert_same_state(a: Path, b: Path) -> None:
+    ours, theirs = load_checkpoint(a), load_checkpoint(b)
+    assert (ours.epoch, ours.samples_seen, ours.best_top1) == (theirs.epoch, theirs.samples_seen, theirs.best_top1)
+    for name, tensor in ours.model.items():
+        assert torch.equal(tensor, theirs.model[name]), name
+    assert ours.optimiser["param_groups"] == theirs.optimiser["param_groups"]
+    for i, state in ours.optimiser["state"].items():
+        assert torch.equal(state["momentum_buffer"], theirs.optimiser["state"][i]["momentum_buffer"])
+    assert ours.scheduler == theirs.scheduler
+
+
+def interrupted_run(data: Dataset, out: Path, *, at_step: int, **changes: Any) -> None:
+    """A run that is stopped before this step, counted from its start, four to an epoch."""
+    update = Student.update
+
+    def dying(self: Student, batch: Batch, done: int) -> Tensor:
+        if done == at_step:
+            raise KeyboardInterrupt
+        return update(self, batch, done)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Student, "update", dying)
+        with pytest.raises(KeyboardInterrupt):
+            run(data, out, **changes)
+
+
+LONG_RUN: dict[str, Any] = {"epochs": 3, "model_args": {"drop_rate": 0.2}}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "uninterrupted"
+    run(dataset, out, **LONG_RUN)
+    return out
+
+
+def test_a_run_leaves_its_files_and_reports(dataset: Dataset, tmp_path: Path) -> None:
+    reporter = Recorder()
+    result = run(dataset, tmp_path / "run", reporter=reporter)
+    assert sorted(file.name for file in (tmp_path / "run").iterdir()) == [
+        "best.pt", "last.pt", "metrics.jsonl", "settings.json",
+    ]  # fmt: skip
+    assert [(report.epoch, report.step, report.steps) for report in reporter.steps] == [
+        (1, 2, 4), (1, 4, 4), (2, 2, 4), (2, 4, 4),
+    ]  # fmt: skip
+    assert [report.epoch for report in reporter.epochs] == [1, 2]
+    assert result.epochs == 2
+    assert result.best_top1 == max(report.accuracy.top1 for report in reporter.epochs if report.accuracy)
+    identity = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert identity["settings"]["device"] == "cpu"
+    assert identity["labels"] == {"teacher_digest": "0" * 64, "shards": {"train-0": 70, "train-1": 10, "train-2": 48}}
+    assert load_checkpoint(tmp_path / "run" / "last.pt").samples_seen == 256
+
+
+@pytest.mark.parametrize(("at_step", "workers"), [(3, 0), (6, 2), (8, 0)])
+def test_resuming_equals_never_stopping_bit_for_bit(
+    dataset: Dataset, uninterrupted: Path, tmp_path: Path, at_step: int, workers: int
+) -> None:
+    out = tmp_path / "run"
+    interrupted_run(dataset, out, at_step=at_step, **LONG_RUN)
+    torch.manual_seed(1234)
+    run(dataset, out, resume=True, workers=workers, **LONG_RUN)
+    assert_same_state(out / "last.pt", uninterrupted / "last.pt")
+    assert metrics(out) == metrics(uninterrupted)
+
+
+def test_resuming_after_a_kill_between_metrics_and_checkpoint_repeats_nothing(
+    dataset: Dataset, uninterrupted: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    interrupted_run(dataset, out, at_step=4, **LONG_RUN)
+    with (out / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "epoch", "epoch": 2, "loss": 0}\n{"kind": "st')
+    run(dataset, out, resume=True, **LONG_RUN)
+    assert metrics(out) == metrics(uninterrupted)
+
+
+def test_resuming_a_finished_run_does_nothing(dataset: Dataset, tmp_path: Path) -> None:
+    first = run(dataset, tmp_path / "run")
+    before = (tmp_path / "run" / "last.pt").read_bytes()
+    assert run(dataset, tmp_path / "run", resume=True) == first
+    assert (tmp_path / "run" / "last.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_resuming_an_empty_or_absent_folder_starts(dataset: Dataset, tmp_path: Path, exists: bool) -> None:
+    if exists:
+        (tmp_path / "run").mkdir()
+    assert run(dataset, tmp_path / "run", resume=True, epochs=1).epochs == 1
+
+
+def test_without_validation_there_is_no_best(dataset: Dataset, tmp_path: Path) -> None:
+    result = run(dataset, tmp_path / "run", val=False, epochs=1)
+    assert (result.top1, result.best_top1) == (None, None)
+    assert not (tmp_path / "run" / "best.pt").exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"target": "global"}, {"target": "local-single"}, {"target": "global-single"}, {"target": "original"},
+        {"original_weight": 0.5, "label_smoothing": 0.1}, {"fill": "tail"}, {"fill": "min"},
+        {"opt": "adamw", "lr": 1e-3}, {"batch_size": 25}, {"interpolation": "bicubic"},
+    ],
+)  # fmt: skip
+def test_every_kind_of_run_trains(dataset: Dataset, tmp_path: Path, changes: dict[str, Any]) -> None:
+    assert run(dataset, tmp_path / "run", epochs=1, val=False, **changes).epochs == 1
+
+
+def test_a_folder_that_is_not_empty_needs_resume(dataset: Dataset, tmp_path: Path) -> None:
+    run(dataset, tmp_path / "run", epochs=1)
+    with pytest.raises(RunFolderError, match=r"run: not empty; choose another folder, or .* --resume"):
+        run(dataset, tmp_path / "run", epochs=1)
+
+
+def test_resuming_a_folder_that_is_no_run_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(RunFolderError, match=r"not a run folder \(it holds no settings.json\)"):
+        run(dataset, tmp_path, resume=True)
+
+
+def test_an_out_that_is_a_file_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "run").touch()
+    with pytest.raises(RunFolderError, match="cannot be used as a run folder: File exists"):
+        run(dataset, tmp_path / "run")
+
+
+def test_resuming_with_other_settings_lists_them(dataset: Dataset, tmp_path: Path) -> None:
+    run(dataset, tmp_path / "run", epochs=1)
+    with pytest.raises(RunFolderError, match=r"\(epochs: 1 then, 2 now; lr: 0.05 then, 0.1 now\)"):
+        run(dataset, tmp_path / "run", resume=True, epochs=2, lr=0.1)
+    run(dataset, tmp_path / "run", resume=True, epochs=1, workers=2, log_interval=1)
+
+
+def test_resuming_with_other_data_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+    run(dataset, tmp_path / "run", epochs=1)
+    swapped = Dataset(shards=dataset.shards[::-1], labels=dataset.labels, val=dataset.val)
+    with pytest.raises(RunFolderError, match="shards: 3 shards then, 3 now, of other names, sizes or order"):
+        run(swapped, tmp_path / "run", resume=True, epochs=1)
+    with pytest.raises(RunFolderError, match="val: 1 shards then, 0 now"):
+        run(dataset, tmp_path / "run", resume=True, epochs=1, val=False)
+    for shard in dataset.shards:
+        label_shard(tmp_path / "labels", shard, digest="1" * 64)
+    relabelled = Dataset(shards=dataset.shards, labels=tmp_path / "labels", val=dataset.val)
+    with pytest.raises(RunFolderError, match="labels: another teacher's"):
+        run(relabelled, tmp_path / "run", resume=True, epochs=1)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"settings": 1, "labels": {}}', "{"])
+def test_damaged_settings_of_a_run_are_told(dataset: Dataset, tmp_path: Path, content: str) -> None:
+    (tmp_path / "settings.json").write_text(content)
+    with pytest.raises(RunFolderError, match=r"settings.json: (cannot be read|damaged)"):
+        run(dataset, tmp_path, resume=True)
+
+
+def test_a_damaged_checkpoint_stops_a_resume(dataset: Dataset, tmp_path: Path) -> None:
+    run(dataset, tmp_path / "run", epochs=1)
+    (tmp_path / "run" / "last.pt").write_bytes(b"gone")
+    with pytest.raises(RunFolderError, match=r"last.pt: damaged"):
+        run(dataset, tmp_path / "run", resume=True, epochs=1)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update = Student.update
+
+    def diverging(self: Student, batch: Any, done: int) -> Any:
+        return update(self, batch, done) * (float("nan") if done == 5 else 1)
+
+    monkeypatch.setattr(Student, "update", diverging)
+    message = r"epoch 2, step 2: the loss is nan; .*last.pt holds epoch 1. Try a lower lr"
+    with pytest.raises(TrainingError, match=message):
+        run(dataset, tmp_path / "run")
+    assert load_checkpoint(tmp_path / "run" / "last.pt").epoch == 1
+
+
+def test_a_loss_that_is_not_finite_in_the_first_epoch_saves_nothing(dataset: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="the loss is nan; nothing was saved yet"):
+        run(dataset, tmp_path / "run", lr=1e30, log_interval=1000)
+    assert not (tmp_path / "run" / "last.pt").exists()
+
+
+def test_whatever_cannot_be_used_is_found_before_the_run_folder_is_made(dataset: Dataset, tmp_path: Path) -> None:
+    def attempt(data: Dataset, error: type[RelabelError], message: str, **changes: Any) -> None:
+        with pytest.raises(error, match=message):
+            run(data, tmp_path / "run", **changes)
+        assert not (tmp_path / "run").exists()
+
+    bare = write_shard(tmp_path / "bare.tar", 3, labelled=False)
+    attempt(Dataset(shards=dataset.shards, labels=tmp_path, val=[]), StoreNotFoundError, "no label store here")
+    attempt(Dataset(shards=dataset.shards, labels=dataset.labels, val=[bare]), ShardError, r"has no .cls label")
+    attempt(dataset, SettingsError, "timm has no such model", model="none")
+    attempt(dataset, SettingsError, "fewer than one batch", batch_size=512)
+
+
+def test_errors_of_workers_end_the_run_with_their_own_message(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path, (40,))
+    content = bytearray(data.shards[0].read_bytes())
+    at = content.index(b"s00020.png")
+    content[at : at + 6] = b"s0002X"
+    header = content[at : at + 512]
+    header[148:156] = b" " * 8
+    content[at + 148 : at + 156] = f"{sum(header):06o}\0 ".encode()
+    data.shards[0].write_bytes(content)
+    with pytest.raises(RelabelError, match=r"row 20 of its labels is 's00020', the shard holds 's0002X\.png' there"):
+        run(data, tmp_path / "run", workers=2, batch_size=40)

@@ -1,0 +1,105 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from store.layout import CHUNK_ROWS
+from trainer.order import BLOCK_ROWS, WINDOW_ROWS, SampleOrder
+
+
+def make_order(**changes: Any) -> SampleOrder:
+    values: dict[str, Any] = {"group_rows": (5000, 37, 900), "quarantined": (), "batch_size": 128, "seed": 0}
+    return SampleOrder(**(values | changes))
+
+
+@st.composite
+def orders(draw: st.DrawFn) -> SampleOrder:
+    groups = draw(st.lists(st.integers(1, 400), min_size=1, max_size=12))
+    quarantined = draw(st.sets(st.integers(0, sum(groups) - 1), max_size=sum(groups) - 1))
+    batch = draw(st.integers(1, sum(groups) - len(quarantined)))
+    return make_order(
+        group_rows=tuple(groups), quarantined=tuple(sorted(quarantined)), batch_size=batch, seed=draw(st.integers(0, 9))
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(orders(), st.integers(0, 300))
+def test_every_usable_row_comes_at_most_once_and_n_mod_b_are_left_out(order: SampleOrder, epoch: int) -> None:
+    rows = order.streams(epoch).reshape(-1)
+    assert len(np.unique(rows)) == len(rows) == order.usable - order.usable % order.batch_size
+    assert not np.isin(rows, order.quarantined).any()
+    assert rows.min() >= 0
+    assert rows.max() < sum(order.group_rows)
+
+
+@settings(max_examples=30, deadline=None)
+@given(orders(), st.data())
+def test_resuming_at_any_step_gives_exactly_the_remainder(order: SampleOrder, data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, order.steps - 1))
+    batches = [order.batch(order.streams(3), step) for step in range(order.steps)]
+    again = [order.batch(order.streams(3), step) for step in range(start, order.steps)]
+    assert all(np.array_equal(a, b) for a, b in zip(batches[start:], again, strict=True))
+    assert sum(batch.size for batch in batches) == order.steps * order.batch_size
+
+
+@settings(max_examples=30, deadline=None)
+@given(orders(), st.data())
+def test_the_batch_does_not_depend_on_how_streams_are_shared_out(order: SampleOrder, data: st.DataObject) -> None:
+    workers = data.draw(st.integers(1, order.num_streams))
+    streams, step = order.streams(1), data.draw(st.integers(0, order.steps - 1))
+    owned = np.array_split(np.arange(order.num_streams), workers)
+    parts = [order.batch(streams[mine], step).reshape(-1) for mine in owned]
+    assert np.array_equal(np.concatenate(parts), order.batch(streams, step).reshape(-1))
+
+
+def test_epochs_and_seeds_differ_and_repeat() -> None:
+    order = make_order()
+    assert not np.array_equal(order.streams(0), order.streams(1))
+    assert not np.array_equal(order.streams(0), make_order(seed=1).streams(0))
+    assert np.array_equal(order.streams(5), make_order().streams(5))
+
+
+def test_other_rows_are_left_out_in_other_epochs() -> None:
+    order = make_order()
+    left = [set(range(order.usable)) - set(order.streams(epoch).reshape(-1).tolist()) for epoch in range(20)]
+    assert len(left[0]) == order.usable % order.batch_size > 0
+    assert len(set.union(*left)) > 3 * len(left[0])
+
+
+def test_streams_are_equal_and_as_many_as_divide_the_batch() -> None:
+    assert make_order(batch_size=128).streams(0).shape == (64, 46 * 2)
+    assert make_order(batch_size=96).num_streams == 32
+    assert make_order(batch_size=25).num_streams == 1
+
+
+def test_a_window_of_a_stream_touches_few_blocks() -> None:
+    """Otherwise every sample would decode 64 label maps to use one."""
+    order = make_order(group_rows=(64 * 4096,), batch_size=64)
+    for stream in order.streams(0)[:8]:
+        for start in range(0, len(stream), WINDOW_ROWS):
+            assert len(np.unique(stream[start : start + WINDOW_ROWS] // BLOCK_ROWS)) <= WINDOW_ROWS // BLOCK_ROWS + 1
+
+
+def test_rows_are_shuffled_within_windows_and_blocks_among_streams() -> None:
+    order = make_order(group_rows=(64 * 4096,), batch_size=64)
+    streams = order.streams(0)
+    assert abs(np.corrcoef(streams[0, :WINDOW_ROWS], np.arange(WINDOW_ROWS))[0, 1]) < 0.2
+    assert abs(np.corrcoef(streams[:, 0], np.arange(64))[0, 1]) < 0.5
+    neighbours = np.abs(np.diff(streams[0, :WINDOW_ROWS])) == 1
+    assert neighbours.mean() < 0.01
+
+
+def test_blocks_are_the_stores_chunks() -> None:
+    assert BLOCK_ROWS == CHUNK_ROWS
+
+
+def test_fewer_rows_than_one_batch_are_refused() -> None:
+    with pytest.raises(ValueError, match="9 usable samples are fewer than one batch of 10; lower batch_size"):
+        make_order(group_rows=(6, 4), quarantined=(2,), batch_size=10)
+
+
+def test_imagenet_has_64_streams_of_20016_rows() -> None:
+    order = make_order(group_rows=(1251,) * 1024, batch_size=1024)
+    assert order.streams(0).shape == (64, 1251 * 16)

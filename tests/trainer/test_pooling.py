@@ -1,0 +1,206 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torchvision.ops import roi_align
+
+from store.pooling import pool_map
+from trainer.kinds import Fill
+from trainer.pooling import LabelPooling, axis_weights, check_boxes, pool_logits
+
+FILLS: tuple[Fill, ...] = ("zero", "tail", "min")
+
+
+def random_maps(seed: int, batch: int, top_k: int, num_classes: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (batch, num_classes, height, width)
+    classes = torch.rand(shape, generator=generator).argsort(1)[:, :top_k]
+    scores = (torch.randn(shape, generator=generator) * 4).sort(1, descending=True).values[:, :top_k]
+    return classes.to(torch.uint16), scores.half()
+
+
+def dense_pooling(classes: Tensor, scores: Tensor, boxes: Tensor, num_classes: int) -> Tensor:
+    """The reference: scatter to a dense map, then torchvision's RoIAlign."""
+    batch, _, height, width = classes.shape
+    dense = torch.zeros(batch, num_classes, height, width, device=scores.device)
+    dense.scatter_(1, classes.long(), scores.float())
+    cells = boxes * torch.tensor([width, height, width, height], dtype=torch.float32, device=boxes.device)
+    index = torch.arange(batch, dtype=torch.float32, device=boxes.device)[:, None]
+    pooled: Tensor = roi_align(dense, torch.cat([index, cells], 1), (1, 1), 1.0, -1, aligned=True)
+    return pooled[:, :, 0, 0]
+
+
+def random_boxes(seed: int, batch: int, height: int, width: int) -> Tensor:
+    """(B, 4) float32; half of them aligned to cells, where a rounding error would flip `ceil`."""
+    rng = np.random.default_rng(seed)
+    sides = []
+    for cells in (width, height):
+        free = np.sort(rng.random((batch, 2)), axis=1)
+        low = rng.integers(0, cells, batch)
+        aligned = np.stack([low, rng.integers(low + 1, cells + 1)], axis=1) / cells
+        side = np.where(rng.random((batch, 1)) < 0.5, aligned, free).astype(np.float32)
+        side[side[:, 0] >= side[:, 1]] = (0, 1)
+        sides.append(side)
+    return torch.from_numpy(np.stack([sides[0][:, 0], sides[1][:, 0], sides[0][:, 1], sides[1][:, 1]], axis=1))
+
+
+sizes = st.integers(1, 17)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), sizes, sizes, st.integers(1, 40), st.integers(1, 5))
+def test_pooling_equals_roi_align_on_the_dense_map(seed: int, height: int, width: int, classes: int, k: int) -> None:
+    maps = random_maps(seed, 32, min(k, classes), classes, height, width)  # 60 x 32 boxes
+    boxes = random_boxes(seed, 32, height, width)
+    ours = pool_logits(*maps, boxes, num_classes=classes)
+    torch.testing.assert_close(ours, dense_pooling(*maps, boxes, classes), rtol=0, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("fill", FILLS)
+def test_pooling_on_the_gpu_equals_pooling_on_the_cpu(cuda: torch.device, fill: Fill) -> None:
+    maps, boxes = random_maps(0, 256, 5, 1000, 15, 15), random_boxes(0, 256, 15, 15)
+    tail = torch.randn(256, 15, 15)
+    classes, scores = (part.to(cuda) for part in maps)
+    ours = pool_logits(classes, scores, boxes.to(cuda), num_classes=1000, fill=fill, tail_BHW=tail.to(cuda))
+    on_cpu = pool_logits(*maps, boxes, num_classes=1000, fill=fill, tail_BHW=tail)
+    torch.testing.assert_close(ours.cpu(), on_cpu, rtol=0, atol=1e-5)
+
+
+@pytest.mark.gpu
+def test_pooling_on_the_gpu_equals_roi_align_and_never_waits(cuda: torch.device) -> None:
+    classes, scores = (part.to(cuda) for part in random_maps(1, 1024, 5, 1000, 15, 12))
+    boxes = random_boxes(1, 1024, 15, 12).to(cuda)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        ours = pool_logits(classes, scores, boxes, num_classes=1000)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close(ours, dense_pooling(classes, scores, boxes, 1000), rtol=0, atol=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), sizes, sizes, st.integers(1, 12), st.integers(1, 5), st.sampled_from(FILLS))
+def test_pooling_equals_the_stores_numpy_twin(
+    seed: int, height: int, width: int, num_classes: int, k: int, fill: Fill
+) -> None:
+    classes, scores = random_maps(seed, 8, min(k, num_classes), num_classes, height, width)
+    tail = torch.randn(8, height, width, generator=torch.Generator().manual_seed(seed)).half()
+    boxes = random_boxes(seed, 8, height, width)
+    ours = pool_logits(classes, scores, boxes, num_classes=num_classes, fill=fill, tail_BHW=tail)
+    for i in range(8):
+        x1, y1, x2, y2 = (float(side) for side in boxes[i])
+        theirs = pool_map(
+            classes[i].numpy(),
+            scores[i].numpy(),
+            num_classes=num_classes,
+            box=(x1, y1, x2, y2),
+            fill=fill,
+            tail_HW=tail[i].numpy(),
+        )
+        np.testing.assert_allclose(ours[i].numpy(), theirs, rtol=0, atol=2e-5)
+
+
+def hot_cell_map(y: int, x: int) -> tuple[Tensor, Tensor]:
+    """A map of 2 x 4 cells, class 0 everywhere at 0, class 1 at 10 in one cell."""
+    classes, scores = torch.zeros(1, 1, 2, 4, dtype=torch.uint16), torch.zeros(1, 1, 2, 4)
+    classes[0, 0, y, x], scores[0, 0, y, x] = 1, 10.0
+    return classes, scores
+
+
+@pytest.mark.parametrize(
+    ("y", "x", "box"),
+    [
+        (0, 0, (0.0, 0.0, 0.25, 0.5)),
+        (0, 3, (0.75, 0.0, 1.0, 0.5)),
+        (1, 0, (0.0, 0.5, 0.25, 1.0)),
+        (1, 2, (0.5, 0.5, 0.75, 1.0)),
+    ],
+)
+def test_only_a_crop_of_the_hot_cell_sees_it_whole(y: int, x: int, box: tuple[float, ...]) -> None:
+    maps = hot_cell_map(y, x)
+    boxes = [(0.0, 0.0, 0.25, 0.5), (0.75, 0.0, 1.0, 0.5), (0.0, 0.5, 0.25, 1.0), (0.5, 0.5, 0.75, 1.0)]
+    for other in boxes:
+        pooled = pool_logits(*maps, torch.tensor([other]), num_classes=2)
+        assert pooled[0, 1] == (10.0 if other == box else 0.0), other
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        ((0.0, 0.0, 1.0, 0.5), 2.5),  # top half: one of its four cells
+        ((0.0, 0.5, 1.0, 1.0), 0.0),  # bottom half
+        ((0.0, 0.0, 0.5, 1.0), 0.0),  # left half
+        ((0.5, 0.0, 1.0, 1.0), 2.5),  # right half
+        ((0.0, 0.0, 1.0, 1.0), 1.25),  # one of eight
+    ],
+)
+def test_boxes_are_x_then_y_on_a_map_that_is_not_square(box: tuple[float, ...], expected: float) -> None:
+    pooled = pool_logits(*hot_cell_map(0, 3), torch.tensor([box]), num_classes=2)
+    torch.testing.assert_close(pooled, torch.tensor([[0.0, expected]]))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 20))
+def test_weights_along_an_axis_sum_to_one(seed: int, cells: int) -> None:
+    boxes = random_boxes(seed, 16, cells, cells)
+    torch.testing.assert_close(axis_weights(boxes[:, 0], boxes[:, 2], cells).sum(1), torch.ones(16))
+
+
+def test_pooling_of_a_flipped_map_is_pooling_of_the_flipped_box() -> None:
+    classes, scores = random_maps(3, 16, 2, 6, 5, 7)
+    boxes = random_boxes(3, 16, 5, 7)
+    flipped = torch.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], 1)
+    there = pool_logits(classes.flip(-1), scores.flip(-1), flipped, num_classes=6)
+    # 1 - x rounds, which near a cell's border takes one sampling point more: compare where it does not.
+    same = ((1 - flipped[:, 0] == boxes[:, 2]) & (1 - flipped[:, 2] == boxes[:, 0])).nonzero()[:, 0]
+    assert len(same) >= 8
+    here = pool_logits(classes, scores, boxes, num_classes=6)
+    torch.testing.assert_close(there[same], here[same], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("fill", FILLS)
+def test_fills_stand_for_the_classes_outside_the_top_k(fill: Fill) -> None:
+    """Against a dense map in which every absent class has the fill's logit."""
+    classes, scores = random_maps(5, 12, 2, 7, 3, 4)
+    tail, boxes = torch.randn(12, 3, 4), random_boxes(5, 12, 3, 4)
+    rest = {"zero": torch.zeros(12, 3, 4), "min": scores[:, -1].float(), "tail": tail - math.log(5)}[fill]
+    every = rest[:, None].repeat(1, 7, 1, 1).scatter_(1, classes.long(), scores.float())
+    all_classes = torch.arange(7)[None, :, None, None].repeat(12, 1, 3, 4)
+    ours = pool_logits(classes, scores, boxes, num_classes=7, fill=fill, tail_BHW=tail)
+    torch.testing.assert_close(ours, dense_pooling(all_classes, every, boxes, 7), rtol=0, atol=1e-5)
+
+
+def test_the_tail_fill_gives_kept_classes_their_exact_probability() -> None:
+    full = torch.randn(1, 9, 1, 1) * 3
+    scores, order = full.sort(1, descending=True)
+    tail = scores[:, 4:].logsumexp(1)
+    pooled = pool_logits(
+        order[:, :4], scores[:, :4], torch.tensor([[0.0, 0.0, 1.0, 1.0]]), num_classes=9, fill="tail", tail_BHW=tail
+    )
+    kept = order[0, :4, 0, 0]
+    torch.testing.assert_close(pooled.softmax(1)[0, kept], full.softmax(1)[0, kept, 0, 0])
+
+
+def test_fill_tail_without_a_tail_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs the tail"):
+        pool_logits(*hot_cell_map(0, 0), torch.tensor([[0.0, 0.0, 1.0, 1.0]]), num_classes=2 + 1, fill="tail")
+
+
+def test_the_module_is_the_function() -> None:
+    maps, boxes = random_maps(7, 4, 2, 6, 3, 3), random_boxes(7, 4, 3, 3)
+    expected = pool_logits(*maps, boxes, num_classes=6, fill="min")
+    assert torch.equal(LabelPooling(6, fill="min")(*maps, boxes, None), expected)
+
+
+@pytest.mark.parametrize(
+    "box",
+    [(0.2, 0.0, 0.2, 1.0), (0.0, 0.6, 1.0, 0.5), (-0.1, 0.0, 1.0, 1.0), (0.0, 0.0, 1.0, 1.1), (0, 0, math.nan, 1)],
+)
+def test_boxes_without_area_or_outside_the_image_are_refused(box: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match=r"box 1 .*expected 0 <= x1 < x2 <= 1"):
+        check_boxes(torch.tensor([(0.0, 0.0, 1.0, 1.0), box]))

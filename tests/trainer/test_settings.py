@@ -1,0 +1,112 @@
+import json
+import math
+from typing import Any
+
+import pytest
+
+from pipelines.recipes import RECIPES
+from store.errors import SettingsError
+from tests.trainer.builders import small_settings
+from trainer.overrides import settings_from_json, settings_to_json, with_overrides
+from trainer.settings import TrainSettings
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 0}, "epochs=0: expected 1 or more"),
+        ({"crop_scale": (0.5, 0.1)}, r"crop_scale=\(0.5, 0.1\): expected low,high with 0 < low <= high <= 1"),
+        ({"crop_ratio": (0.0, 1.0)}, "crop_ratio="),
+        ({"lr": math.nan}, "lr=nan: expected a finite number above 0"),
+        ({"lr": math.inf}, "lr=inf"),
+        ({"std": (0.5, 0.0, 0.5)}, "std="),
+        ({"mean": (0.5, math.nan, 0.5)}, "mean="),
+        ({"momentum": 1.0}, "momentum=1.0"),
+        ({"target": "both"}, "target='both': expected one of relabel, global, local-single, global-single, original"),
+        ({"fill": "mean"}, "fill='mean'"),
+        ({"original_weight": 1.5}, "original_weight=1.5: expected 0 to 1"),
+        ({"target": "original", "original_weight": 0.5}, "original_weight=0.5: expected 0 with target=original"),
+        ({"label_smoothing": 1.0}, "label_smoothing=1.0"),
+        ({"seed": 2**32}, "seed=4294967296"),
+        ({"workers": -1}, "workers=-1"),
+        ({"val_crop_pct": 0.0}, "val_crop_pct=0.0"),
+        ({"warmup_epochs": 2}, "warmup_epochs=2: expected 0 to 1, fewer than epochs"),
+        ({"model": ""}, "model=''"),
+    ],
+)
+def test_impossible_values_are_refused_by_name(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        small_settings(**changes)
+
+
+def test_overrides_take_each_fields_type() -> None:
+    texts = [
+        "lr=1e-2", "epochs=3", "flip=false", "crop_scale=0.25,1", "mean=0.5, 0.5,0.5", "model=resnet18",
+        'model_args={"output_stride": 16}', "target=global-single", "min_lr=0",
+    ]  # fmt: skip
+    changed = with_overrides(small_settings(), texts)
+    assert (changed.lr, changed.epochs, changed.flip, changed.min_lr) == (0.01, 3, False, 0.0)
+    assert (changed.crop_scale, changed.mean) == ((0.25, 1.0), (0.5, 0.5, 0.5))
+    assert (changed.model, changed.model_args, changed.target) == ("resnet18", {"output_stride": 16}, "global-single")
+    assert type(changed.min_lr) is float
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lr", "expected key=value"),
+        ("label_smooth=0.1", "no setting is called 'label_smooth'; did you mean label_smoothing"),
+        ("zzz=1", "no setting is called 'zzz'; there are model, model_args"),
+        ("lr=fast", "lr='fast': expected a number"),
+        ("epochs=2.5", "epochs=2.5: expected a whole number"),
+        ("epochs=inf", "epochs=inf: expected a whole number"),
+        ("flip=yes", "flip='yes': expected true or false"),
+        ("flip=1", "flip=1: expected true or false"),
+        ("crop_scale=0.5", "expected 2 numbers with commas between them"),
+        ("mean=0.5,0.5", "expected 3 numbers with commas between them"),
+        ("model_args=[1]", "expected a JSON object"),
+        ("model_args={", "expected a JSON object"),
+        ("target=both", "expected one of relabel"),
+    ],
+)
+def test_bad_overrides_are_one_clear_line(text: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message) as caught:
+        with_overrides(small_settings(), [text])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_settings_survive_a_trip_through_json(recipe: str) -> None:
+    settings = RECIPES[recipe]()
+    assert settings_from_json(json.loads(json.dumps(settings_to_json(settings)))) == settings
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lr": "0.1"}, "lr='0.1': expected a number"),
+        ({"epochs": 1.5}, "epochs=1.5: expected a whole number"),
+        ({"epochs": True}, "epochs=True: expected a whole number"),
+        ({"crop_scale": 3}, "crop_scale=3: expected 2 numbers"),
+        ({"colour": 1}, "no setting is called 'colour'"),
+    ],
+)
+def test_damaged_json_settings_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        settings_from_json(settings_to_json(small_settings()) | change)
+
+
+def test_json_settings_with_missing_fields_are_refused() -> None:
+    values = settings_to_json(small_settings())
+    del values["lr"]
+    with pytest.raises(SettingsError, match="settings without lr"):
+        settings_from_json(values)
+    with pytest.raises(SettingsError, match="should be a JSON object, found list"):
+        settings_from_json([])
+
+
+def test_settings_cannot_be_changed() -> None:
+    settings = small_settings()
+    with pytest.raises(AttributeError):
+        settings.lr = 1.0  # type: ignore[misc]
+    assert isinstance(settings, TrainSettings)

@@ -1,0 +1,211 @@
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from store.errors import DamagedStoreError, ImageError, JoinError, SettingsError, TrainingError
+from store.images import decode_image
+from store.reader import LabelGroup, LabelStore
+from store.shards import index_shard
+from tests.trainer.builders import Dataset, make_dataset, small_settings
+from trainer.crops import crop_and_resize, draw_crop, sample_rng
+from trainer.join import join_shards
+from trainer.samples import SampleReader
+from trainer.settings import TrainSettings
+from trainer.source import Batch, SampleStream, load_batches, make_order, worker_deaths
+
+# On a machine of one core torch advises against two workers, as a warning.
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+
+
+def stream(data: Dataset, settings: TrainSettings, *, start_step: int = 0) -> SampleStream:
+    joined = join_shards(data.shards, LabelStore.open(data.labels))
+    return SampleStream(joined, make_order(joined, settings), settings, start_step=start_step)
+
+
+def batches(data: Dataset, *, start_step: int = 0, **changes: Any) -> list[Batch]:
+    settings = small_settings(**changes)
+    return list(load_batches(stream(data, settings, start_step=start_step), torch.device("cpu")))
+
+
+def assert_same(ours: Batch, theirs: Batch) -> None:
+    for name in ("images", "boxes", "classes", "scores", "tail", "labels", "flips", "rows"):
+        assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
+
+
+def test_batches_have_the_promised_shapes_and_types(dataset: Dataset) -> None:
+    batch = batches(dataset)[0]
+    shapes = {
+        "images": ((32, 3, 32, 32), torch.uint8), "boxes": ((32, 4), torch.float32),
+        "classes": ((32, 2, 3, 4), torch.uint16), "scores": ((32, 2, 3, 4), torch.float16),
+        "tail": ((32, 3, 4), torch.float16), "labels": ((32,), torch.int64),
+        "flips": ((32,), torch.bool), "rows": ((32,), torch.int64),
+    }  # fmt: skip
+    for name, (shape, dtype) in shapes.items():
+        assert (tuple(getattr(batch, name).shape), getattr(batch, name).dtype) == (shape, dtype), name
+
+
+def test_every_row_comes_with_its_own_image_crop_and_labels(dataset: Dataset) -> None:
+    """Each column against an independent way to it: the strict index, the reader, the crop's own key."""
+    samples = [(path, i, sample) for path in dataset.shards for i, sample in enumerate(index_shard(path).samples)]
+    settings, store = small_settings(), LabelStore.open(dataset.labels)
+    labels = {name: store.group(name).read() for name in store.names()}
+    for epoch_step, batch in enumerate(batches(dataset)):
+        for i, row in enumerate(batch.rows.tolist()):
+            path, place, sample = samples[row]
+            data = path.read_bytes()[sample.offset : sample.offset + sample.length]
+            rng = sample_rng(settings.seed, epoch_step // 4, row)
+            box = draw_crop(rng, 20, 24, scale=settings.crop_scale, ratio=settings.crop_ratio)
+            pixels = crop_and_resize(decode_image(data), box, 32, "bilinear")
+            assert np.array_equal(batch.images[i].permute(1, 2, 0).numpy(), pixels)
+            assert batch.boxes[i].tolist() == pytest.approx(box.normalised(20, 24))
+            assert np.array_equal(batch.classes[i].numpy(), labels[path.stem].classes[place])
+            assert np.array_equal(batch.scores[i].numpy(), labels[path.stem].scores[place])
+            assert batch.labels[i] == sample.label
+            assert bool(batch.flips[i]) == (rng.random() < 0.5)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_batches_are_the_same_for_every_number_of_workers(dataset: Dataset, workers: int) -> None:
+    """Three workers own unequal numbers of the 32 streams."""
+    for ours, theirs in zip(batches(dataset, workers=workers), batches(dataset), strict=True):
+        assert_same(ours, theirs)
+
+
+@pytest.mark.parametrize("start_step", [1, 4, 7])
+def test_starting_at_a_step_gives_exactly_the_remainder(dataset: Dataset, start_step: int) -> None:
+    expected = batches(dataset)[start_step:]
+    for ours, theirs in zip(batches(dataset, start_step=start_step), expected, strict=True):
+        assert_same(ours, theirs)
+
+
+def test_no_sample_comes_twice_in_an_epoch_and_crops_differ_between_epochs(dataset: Dataset) -> None:
+    both = batches(dataset)
+    epochs = [torch.cat([batch.rows for batch in both[i : i + 4]]) for i in (0, 4)]
+    assert [len(set(rows.tolist())) for rows in epochs] == [128, 128]
+    boxes = [
+        torch.cat([batch.boxes for batch in both[i : i + 4]])[rows.argsort()]
+        for i, rows in zip((0, 4), epochs, strict=True)
+    ]
+    assert (boxes[0] != boxes[1]).any(1).sum() > 120
+
+
+def test_quarantined_rows_are_left_out(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path, (40, 30), quarantined=(3, 17))
+    rows = torch.cat([batch.rows for batch in batches(data, batch_size=22, epochs=1)])
+    assert set(range(70)) - set(rows.tolist()) == {3, 17, 43, 57}
+
+
+def test_labels_without_a_tail_give_batches_without_one(tmp_path: Path) -> None:
+    assert batches(make_dataset(tmp_path, (40,), with_tail=False))[0].tail is None
+
+
+def test_flip_off_flips_nothing(dataset: Dataset) -> None:
+    assert not any(batch.flips.any() for batch in batches(dataset, flip=False))
+
+
+def test_label_chunks_are_decoded_about_once_an_epoch(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[tuple[str, int]] = []
+    read = LabelGroup.read
+
+    def counted(group: Any, start: int, stop: int) -> Any:
+        reads.append((group.name, start))
+        return read(group, start, stop)
+
+    monkeypatch.setattr("store.reader.LabelGroup.read", counted)
+    batches(dataset, epochs=1)
+    assert sorted(reads) == [("train-0", 0), ("train-0", 64), ("train-1", 0), ("train-2", 0)]
+
+
+def test_the_chunk_cache_stays_within_its_rows(dataset: Dataset) -> None:
+    joined = join_shards(dataset.shards, LabelStore.open(dataset.labels))
+    reader = SampleReader(joined, cached_rows=70)
+    for row in (0, 65, 75, 100, 0):
+        reader.read(row)
+    assert reader._chunks._rows <= 70
+    assert len(reader._chunks._kept) == 1
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+class TestErrorsArriveAsTheyWereRaised:
+    def first_error(self, data: Dataset, workers: int) -> None:
+        for _ in batches(data, workers=workers):
+            pass
+
+    def test_an_image_that_was_replaced(self, tmp_path: Path, workers: int) -> None:
+        data = make_dataset(tmp_path, (40,))
+        path, sample = data.shards[0], index_shard(data.shards[0]).samples[11]
+        content = bytearray(path.read_bytes())
+        content[sample.offset - 512 : sample.offset - 512 + 6] = b"q00011"
+        header = content[sample.offset - 512 : sample.offset]
+        header[148:156] = b" " * 8
+        content[sample.offset - 512 + 148 : sample.offset - 512 + 156] = f"{sum(header):06o}\0 ".encode()
+        path.write_bytes(content)
+        message = (
+            r"train-0.tar: row 11 of its labels is 's00011', the shard holds 'q00011.png' there; the shard changed"
+        )
+        with pytest.raises(JoinError, match=message) as caught:
+            self.first_error(data, workers)
+        assert "\n" not in str(caught.value)
+
+    def test_an_image_that_no_longer_decodes(self, tmp_path: Path, workers: int) -> None:
+        data = make_dataset(tmp_path, (40,))
+        path, sample = data.shards[0], index_shard(data.shards[0]).samples[5]
+        content = bytearray(path.read_bytes())
+        content[sample.offset + 8 : sample.offset + sample.length] = bytes(sample.length - 8)
+        path.write_bytes(content)
+        with pytest.raises(
+            ImageError, match=r"train-0.tar: 's00005': .*; it could be decoded when it was annotated"
+        ) as caught:
+            self.first_error(data, workers)
+        assert "\n" not in str(caught.value)
+
+    def test_labels_that_were_damaged(self, tmp_path: Path, workers: int) -> None:
+        data = make_dataset(tmp_path, (40,))
+        chunk = next((data.labels / "train-0" / "scores" / "c").rglob("0"))
+        while chunk.is_dir():
+            chunk = next(chunk.iterdir())
+        content = bytearray(chunk.read_bytes())
+        content[20] ^= 1
+        chunk.write_bytes(content)
+        with pytest.raises(DamagedStoreError, match="train-0: array 'scores' is damaged") as caught:
+            self.first_error(data, workers)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_shard_that_vanishes_while_training_is_named(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path, (40,))
+    loading = load_batches(stream(data, small_settings()), torch.device("cpu"))
+    next(loading)
+    data.shards[0].unlink()
+    with pytest.raises(JoinError, match=r"train-0.tar: cannot be read: No such file"):
+        next(loading)
+
+
+def test_more_workers_than_streams_are_refused(dataset: Dataset) -> None:
+    with pytest.raises(SettingsError, match="workers=5: a batch_size of 36 divides among at most 4"):
+        batches(dataset, batch_size=36, workers=5)
+
+
+def test_fewer_samples_than_a_batch_are_refused(dataset: Dataset) -> None:
+    with pytest.raises(SettingsError, match="128 usable samples are fewer than one batch of 256"):
+        batches(dataset, batch_size=256)
+
+
+def test_a_killed_worker_is_told_as_such(dataset: Dataset) -> None:
+    import multiprocessing
+
+    loading = load_batches(stream(dataset, small_settings(workers=1, epochs=1000)), torch.device("cpu"))
+    next(loading)
+
+    def go_on() -> None:
+        with worker_deaths():
+            multiprocessing.active_children()[0].kill()
+            for _ in itertools.islice(loading, 100):
+                pass
+
+    with pytest.raises(TrainingError, match="a loader process was killed"):
+        go_on()

@@ -1,0 +1,26 @@
+"""The trainer: image shards and a label store in, a trained student out.
+
+| file       | input                       | does                                           | output               |
+|------------|-----------------------------|------------------------------------------------|----------------------|
+| kinds      |                             | names of targets, fills and precisions         | literal types        |
+| settings   | values of one run           | checks them once                               | `TrainSettings`      |
+| overrides  | `key=value` texts, JSON     | parses them to each field's type               | `TrainSettings`      |
+| device     | settings                    | makes "auto" concrete, autocast                | settings             |
+| order      | rows per group, seed, epoch | which rows form which batch (pure)             | (V, L) row numbers   |
+| members    | a tar and one image's place | one read, checked against the tar's own header | bytes                |
+| join       | shards and a store          | checks that they belong together               | `JoinedShard`        |
+| samples    | a row                       | image and label map, cached by chunk           | `TrainSample`        |
+| crops      | an image                    | random crop and its box; flip, normalise       | pixels, boxes        |
+| source     | order, samples, crops       | batches, the same for any number of workers    | `Batch`              |
+| pooling    | label maps and boxes        | LabelPooling without a dense map (pure)        | (B, C) logits        |
+| targets    | label maps, boxes, labels   | the paper's target kinds (pure)                | (B, C) soft targets  |
+| model      | a timm name                 | builds and tries the student                   | `nn.Module`          |
+| optim      | a student                   | optimiser and schedule from timm               | both                 |
+| student    | batches                     | one update at a time; its state                | losses, `Checkpoint` |
+| evaluate   | a student and val shards    | predictions, exact counts                      | `Accuracy`           |
+| files      | bytes                       | writes whole or not at all                     | a file               |
+| checkpoint | all state                   | whole or not at all                            | `last.pt`, `best.pt` |
+| metrics    | results                     | one JSON line each, none twice                 | `metrics.jsonl`      |
+| runfolder  | settings and labels         | starts or continues a run                      | `settings.json`      |
+| loop       | all of these                | trains                                         | `TrainResult`        |
+"""

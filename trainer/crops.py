@@ -1,0 +1,94 @@
+"""Random crops with their boxes on the worker's side; flip and normalise, batch-wise, on the device's side.
+
+Shapes: B batch, H W pixels (y, x) of an image, S side of a crop.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from trainer.kinds import Interpolation
+
+CROP_STREAM = 2  # tells this use of the seed from the others
+CROP_TRIES = 10
+RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+@dataclass(frozen=True, slots=True)
+class PixelBox:
+    """A rectangle of whole pixels: columns x1 to x2, rows y1 to y2, ends excluded."""
+
+    x1: int
+    y1: int
+    x2: int
+    y2: int
+
+    def normalised(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """x1, y1, x2, y2 as shares of the whole image."""
+        return self.x1 / width, self.y1 / height, self.x2 / width, self.y2 / height
+
+
+def sample_rng(seed: int, epoch: int, row: int) -> np.random.Generator:
+    """The random numbers of one sample in one epoch, whoever reads it."""
+    return np.random.default_rng((CROP_STREAM, seed, epoch, row))
+
+
+def draw_crop(
+    rng: np.random.Generator, height: int, width: int, *, scale: tuple[float, float], ratio: tuple[float, float]
+) -> PixelBox:
+    """Draw the rectangle of a RandomResizedCrop as torchvision does: ten tries, then a central crop.
+
+    Args:
+        rng: what to draw from.
+        height: of the image, pixels.
+        width: of the image, pixels.
+        scale: least and largest share of the image's area.
+        ratio: least and largest width / height; its logarithm is uniform.
+    """
+    for _ in range(CROP_TRIES):
+        area = height * width * rng.uniform(*scale)
+        aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            y, x = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
+            return PixelBox(x, y, x + w, y + h)
+    aspect = min(max(width / height, ratio[0]), ratio[1])
+    w, h = min(width, max(round(height * aspect), 1)), min(height, max(round(width / aspect), 1))
+    x, y = (width - w) // 2, (height - h) // 2
+    return PixelBox(x, y, x + w, y + h)
+
+
+def crop_and_resize(
+    image_HW3: NDArray[np.uint8], box: PixelBox, size: int, interpolation: Interpolation
+) -> NDArray[np.uint8]:
+    """(S, S, 3) uint8: the box's pixels alone, resized with antialiasing."""
+    # Cut first: Pillow's own `box=` would blend in pixels around the box, which the label does not cover.
+    crop = Image.fromarray(image_HW3[box.y1 : box.y2, box.x1 : box.x2])
+    return np.asarray(crop.resize((size, size), RESAMPLING[interpolation]))
+
+
+def resize_and_centre(
+    image_HW3: NDArray[np.uint8], size: int, crop_pct: float, interpolation: Interpolation
+) -> NDArray[np.uint8]:
+    """(S, S, 3) uint8 for validation: the shorter side resized to size / crop_pct, then the centre."""
+    height, width = image_HW3.shape[:2]
+    scale = math.floor(size / crop_pct) / min(height, width)
+    w, h = max(round(width * scale), size), max(round(height * scale), size)
+    resized = np.asarray(Image.fromarray(image_HW3).resize((w, h), RESAMPLING[interpolation]))
+    y, x = (h - size) // 2, (w - size) // 2
+    return resized[y : y + size, x : x + size]
+
+
+def flip_images(images_B3SS: Tensor, flips_B: Tensor) -> Tensor:
+    """Mirror the chosen images left to right; a pooled target is the same for both."""
+    return torch.where(flips_B[:, None, None, None], images_B3SS.flip(-1), images_B3SS)
+
+
+def normalise(images_B3SS: Tensor, mean_3: Tensor, std_3: Tensor) -> Tensor:
+    """Uint8 pixels to float32 with the given mean and deviation, both of pixels scaled to [0, 1]."""
+    return (images_B3SS.float() / 255 - mean_3[:, None, None]) / std_3[:, None, None]

@@ -1,0 +1,33 @@
+"""Where training runs and in which precision: "auto" made concrete."""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+
+import torch
+
+from store.errors import SettingsError
+from trainer.settings import TrainSettings
+
+
+def resolve_device(settings: TrainSettings) -> TrainSettings:
+    """The settings with device and precision chosen for this machine.
+
+    Raises:
+        SettingsError: cuda is asked for and there is none.
+    """
+    has_cuda = torch.cuda.is_available()
+    if settings.device == "cuda" and not has_cuda:
+        raise SettingsError("device='cuda': torch finds no CUDA device here; use device=cpu or auto")
+    device, precision = settings.device, settings.precision
+    if device == "auto":
+        device = "cuda" if has_cuda else "cpu"
+    if precision == "auto":
+        precision = "bfloat16" if device == "cuda" else "float32"
+    return replace(settings, device=device, precision=precision)
+
+
+def autocast(settings: TrainSettings) -> AbstractContextManager[object]:
+    """What the student's forward pass runs in, for resolved settings."""
+    if settings.precision == "bfloat16":
+        return torch.autocast(settings.device, dtype=torch.bfloat16)
+    return nullcontext()

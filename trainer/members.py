@@ -1,0 +1,82 @@
+"""One image out of a tar by its byte range, checked against the tar's own header of it.
+
+The 512 bytes before an image's data are its tar header, so one read brings both. Its name must belong to the row's
+key: every sample that is trained on was joined to its label by name, not by position alone.
+"""
+
+import hashlib
+import os
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from store.errors import JoinError
+from store.shards import BLOCK, IMAGE_EXTENSIONS
+
+NAME_BYTES = 100  # of a ustar header's name field
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageMember:
+    """Where the labels say that a row's image lies."""
+
+    row: int
+    key: str
+    offset: int  # of the image's first byte in the tar
+    length: int  # bytes
+    digest: int  # BLAKE2b-64 of the image's bytes, little-endian
+
+
+def read_image(path: Path, member: ImageMember) -> bytes:
+    """The image's bytes.
+
+    Raises:
+        JoinError: another member lies there, or the tar cannot be read that far.
+    """
+    try:
+        data = _read_range(path, member.offset - BLOCK, BLOCK + member.length)
+    except OSError as error:
+        raise JoinError(f"{path}: cannot be read: {error.strerror or error}") from error
+    header, image = data[:BLOCK], data[BLOCK:]
+    found = _member_name(header, member.length)
+    if len(image) != member.length or found is None or not _belongs(found, header, image, member):
+        what = "no image of that size" if found is None else repr(found)
+        raise JoinError(
+            f"{path}: row {member.row} of its labels is {member.key!r}, the shard holds {what} there; "
+            "the shard changed after it was annotated: annotate it again with --overwrite"
+        )
+    return image
+
+
+def _read_range(path: Path, start: int, count: int) -> bytes:
+    if start < 0:
+        return b""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        return os.pread(handle, count, start)
+    finally:
+        os.close(handle)
+
+
+def _member_name(header: bytes, length: int) -> str | None:
+    """The name in a tar header, None where there is no header of a file of this length."""
+    try:
+        info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return None
+    return info.name if info.size == length else None
+
+
+def _belongs(name: str, header: bytes, image: bytes, member: ImageMember) -> bool:
+    """Whether a member of this name is the image of the row's key."""
+    key, _, extension = name.rpartition(".")
+    if key == member.key and extension.lower() in IMAGE_EXTENSIONS:
+        return True
+    # Names that this header cannot hold whole stand in an extended header before it; it keeps their first 100 bytes,
+    # or "?" for what is not ASCII. There the digest of the image's bytes decides.
+    shortened = b"\0" not in header[:NAME_BYTES] or not member.key.isascii()
+    return shortened and _digest(image) == member.digest
+
+
+def _digest(image: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(image, digest_size=8).digest(), "little")

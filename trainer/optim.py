@@ -1,0 +1,59 @@
+"""Optimiser and learning-rate schedule, both from timm's factories."""
+
+from typing import Any, Protocol
+
+from timm.optim import create_optimizer_v2
+from timm.scheduler import create_scheduler_v2
+from torch import nn
+from torch.optim import Optimizer
+
+from store.errors import SettingsError
+from trainer.settings import TrainSettings
+
+
+class Scheduler(Protocol):
+    """What is used of timm's schedulers."""
+
+    def step_update(self, num_updates: int) -> None:
+        """Set the rate for the next update, after this many."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` takes."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue where another left off."""
+
+
+def build_optimiser(model: nn.Module, settings: TrainSettings) -> Optimizer:
+    """The optimiser; biases and norms are left out of the weight decay.
+
+    Raises:
+        SettingsError: timm has no such optimiser.
+    """
+    try:
+        optimiser: Optimizer = create_optimizer_v2(
+            model,
+            opt=settings.opt,
+            lr=settings.lr,
+            weight_decay=settings.weight_decay,
+            momentum=settings.momentum,
+        )
+    except (ValueError, AssertionError, TypeError, ImportError) as error:
+        raise SettingsError(f"opt={settings.opt!r}: {error}; timm.optim.list_optimizers() names them") from error
+    return optimiser
+
+
+def build_scheduler(optimiser: Optimizer, settings: TrainSettings, steps_per_epoch: int) -> Scheduler:
+    """The schedule, stepped after every update; warm-up counts as part of the epochs."""
+    scheduler: Scheduler
+    scheduler, _ = create_scheduler_v2(
+        optimiser,
+        sched=settings.sched,
+        num_epochs=settings.epochs,
+        warmup_epochs=settings.warmup_epochs,
+        warmup_lr=settings.warmup_lr,
+        min_lr=settings.min_lr,
+        step_on_epochs=False,
+        updates_per_epoch=steps_per_epoch,
+    )
+    return scheduler
