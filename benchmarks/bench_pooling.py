@@ -23,7 +23,8 @@ def make_input() -> tuple[Tensor, Tensor, Tensor]:
     logits = torch.randn(BATCH, CLASSES, SIDE, SIDE, generator=generator)
     scores, classes = logits.topk(TOP_K, dim=1)
     corners = torch.rand(BATCH, 2, 2, generator=generator).sort(1).values.clamp(0.0, 1.0)
-    return classes.to(torch.uint16), scores.half(), corners.reshape(BATCH, 4)
+    # topk leaves strides that the loader's batches do not have.
+    return classes.to(torch.uint16).contiguous(), scores.half().contiguous(), corners.reshape(BATCH, 4)
 
 
 def sparse(classes: Tensor, scores: Tensor, boxes: Tensor) -> Tensor:

@@ -17,14 +17,14 @@ def demo() -> TrainSettings:
         val_size=120,
         val_crop_pct=1.0,
         epochs=8,
-        batch_size=64,
+        batch_size=32,
         opt="adamw",
         lr=4e-3,
         weight_decay=0.02,
         warmup_epochs=1,
         label_smoothing=0.1,
         workers=2,
-        log_interval=10,
+        log_interval=25,
     )
 
 

@@ -57,7 +57,7 @@ def render_group(group: Description) -> RenderableType:
 
 def render_row(row: Description) -> RenderableType:
     """A sample's pooled classes, and its map as a grid of the dominant classes with a legend."""
-    label = "none" if row["target"] < 0 else f"{row['target']} {row['target_name'] or ''}".strip()
+    label = "none" if row["target"] < 0 else _class_text(row["target"], row["target_name"] or str(row["target"]))
     facts = _facts([("key", row["key"]), ("group", f"{row['group']}, row {row['row']}"), ("original label", label)])
     if row["quarantined"] is not None:
         return Group(facts, Text(f"quarantined: {printable(row['quarantined'])}", style="red"))
@@ -105,7 +105,12 @@ def _on(colour: tuple[int, int, int], strength: float = 1.0) -> Style:
 
 
 def _class(entry: Description) -> Text:
-    return _text(entry["name"] if entry["name"] == str(entry["class"]) else f"{entry['class']} {entry['name']}")
+    return _text(_class_text(entry["class"], entry["name"]))
+
+
+def _class_text(class_id: int, name: str) -> str:
+    """Number and name, once where the name is the number."""
+    return name if name == str(class_id) else f"{class_id} {name}"
 
 
 def _facts(pairs: list[tuple[str, str]]) -> Table:

@@ -1,0 +1,117 @@
+"""The demo: the whole job on digit scenes, which it makes itself. `make demo` runs it.
+
+`python -m pipelines.demo run` = shards -> annotate -> train twice (original labels, ReLabel) -> compare -> look.
+"""
+
+from pathlib import Path
+
+import click
+
+from pipelines.recipes import RECIPES
+from store.command import Commands
+
+TRAIN_SCENES, TRAIN_SHARDS = 4000, 4
+VAL_SCENES, VAL_SHARDS = 1000, 1
+SEED = 0
+ARMS = {"original": "original labels", "relabel": "ReLabel"}
+OUT = click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Where everything goes."
+)
+
+
+@click.group(cls=Commands)
+def main() -> None:
+    """Run the whole job, or one stage of it, on scenes of handwritten digits."""
+
+
+@main.command()
+@OUT
+def shards(out: Path) -> None:
+    """Write the training and validation shards."""
+    make_shards(out)
+
+
+@main.command()
+@OUT
+def annotate(out: Path) -> None:
+    """Annotate the training shards with the demo's teacher."""
+    annotate_scenes(out)
+
+
+@main.command()
+@OUT
+def train(out: Path) -> None:
+    """Train a student on the label maps; continues an interrupted run."""
+    train_student(out, "relabel")
+
+
+@main.command()
+@OUT
+def run(out: Path) -> None:
+    """Run every stage, compare with original labels, and show a label map."""
+    annotate_scenes(out)
+    for target in ARMS:
+        click.echo(f"\n{ARMS[target]}:", err=True)
+        train_student(out, target)
+    from pipelines.demo_result import show_result
+
+    show_result(out)
+
+
+def make_shards(out: Path) -> tuple[list[Path], list[Path]]:
+    """The training and validation shards below `out`, written where they are missing."""
+    from pipelines.digits.shards import write_shards
+
+    folder = out / "shards"
+    if not folder.exists():
+        click.echo(f"drawing {TRAIN_SCENES} digit scenes to train on, {VAL_SCENES} to validate: {folder}", err=True)
+    return (
+        write_shards(folder, "train", TRAIN_SCENES, TRAIN_SHARDS, SEED),
+        write_shards(folder, "val", VAL_SCENES, VAL_SHARDS, SEED),
+    )
+
+
+def annotate_scenes(out: Path) -> None:
+    """Label maps of the training shards in `out/labels.zarr`; finished shards are skipped."""
+    from annotator.annotate import RunSettings
+    from annotator.teacher import Teacher, TeacherSettings, pick_device
+    from pipelines.annotate import annotate_shards
+    from pipelines.digits import teacher as digits
+    from pipelines.digits.pools import CLASS_NAMES
+
+    training, _ = make_shards(out)
+    settings = TeacherSettings(
+        name=digits.TEACHER_NAME,
+        args=dict(digits.TEACHER_ARGS),
+        checkpoint=digits.TEACHER_WEIGHTS,
+        num_classes=len(CLASS_NAMES),
+        input_size=(digits.INPUT_SIZE, digits.INPUT_SIZE),
+        mean=digits.MEAN,
+        std=digits.STD,
+    )
+    teacher = Teacher(settings, device=pick_device("auto"), precision="float32")
+    annotate_shards(training, out / "labels.zarr", teacher, RunSettings(batch_size=64), CLASS_NAMES)
+
+
+def train_student(out: Path, target: str) -> None:
+    """Train the recipe `demo` with one kind of target in `out/<target>`."""
+    from pipelines.train_progress import TrainProgress
+    from trainer.loop import train as train_loop
+    from trainer.overrides import with_overrides
+
+    training, val = make_shards(out)
+    settings = with_overrides(RECIPES["demo"](), [f"target={target}"])
+    with TrainProgress() as progress:
+        train_loop(
+            settings,
+            shards=training,
+            labels=out / "labels.zarr",
+            val_shards=val,
+            out=out / target,
+            resume=True,
+            reporter=progress,
+        )
+
+
+if __name__ == "__main__":
+    main()

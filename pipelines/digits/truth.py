@@ -1,0 +1,36 @@
+"""What the scenes of a shard really show, for judging labels and students; no stage of training reads it."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from webdataset import WebDataset
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SceneTruth:
+    """All digits of a scene."""
+
+    key: str
+    labels: tuple[int, ...]
+    boxes: tuple[Box, ...]  # x1, y1, x2, y2, normalised by the scene
+
+    def labels_inside(self, box: Box) -> set[int]:
+        """The digits that lie wholly within a box."""
+        x1, y1, x2, y2 = box
+        return {
+            label
+            for label, (left, top, right, bottom) in zip(self.labels, self.boxes, strict=True)
+            if x1 <= left and y1 <= top and right <= x2 and bottom <= y2
+        }
+
+
+def read_truth(shard: Path) -> Iterator[SceneTruth]:
+    """Every scene's digits, from the `.json` members of a shard written by `shards.write_shards`."""
+    for sample in WebDataset(str(shard), shardshuffle=False):
+        content = json.loads(sample["json"])
+        boxes = tuple((x1, y1, x2, y2) for x1, y1, x2, y2 in content["boxes"])
+        yield SceneTruth(key=sample["__key__"], labels=tuple(content["labels"]), boxes=boxes)
