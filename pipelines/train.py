@@ -91,3 +91,7 @@ def run(
         )
     best = "" if result.best_top1 is None else f", best top-1 {result.best_top1:.2%}"
     click.echo(f"{result.epochs} epochs done{best}: {out}")
+
+
+if __name__ == "__main__":
+    main()
