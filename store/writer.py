@@ -125,7 +125,7 @@ def write_group(
         StoreWriteError: the disk refused; nothing is visible in the store.
     """
     _check_fit(name, labels, schema)
-    attempts = path.with_name(path.name + ".partial")
+    attempts = _attempts_folder(path)
     attempt = attempts / f"{name}.{secrets.token_hex(8)}"
     with _disk_errors(path):
         attempt.mkdir(parents=True)
@@ -176,9 +176,16 @@ def _values(labels: GroupLabels, name: str) -> NDArray[Any]:
     return np.array(labels.keys, dtype=object) if name == "keys" else getattr(labels, name)
 
 
+def _attempts_folder(path: Path) -> Path:
+    """Where attempts are built: beside the store itself, not beside a link to it, since renames stay on one disk."""
+    real = path.resolve()
+    return real.with_name(real.name + ".partial")
+
+
 def _start_anew(path: Path, schema: StoreSchema) -> None:
     """Put an empty store in the place of this one."""
-    aside = path.with_name(path.name + ".partial") / f"replaced.{secrets.token_hex(8)}"
+    path = path.resolve()
+    aside = _attempts_folder(path) / f"replaced.{secrets.token_hex(8)}"
     aside.parent.mkdir(exist_ok=True)
     path.rename(aside)
     path.mkdir()

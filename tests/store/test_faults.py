@@ -250,3 +250,17 @@ def test_commit_record_is_sealed_with_the_root(tmp_path: Path) -> None:
         with pytest.raises(DamagedStoreError, match=r"zarr\.json"):
             LabelStore.open(path).group("a")
         file.write_text(whole)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_store_is_written_through_a_link_and_from_within(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, overwrite: bool
+) -> None:
+    real = tmp_path / "disk" / "labels.zarr"
+    real.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(real)
+    write(tmp_path / "link", "a", overwrite=overwrite)
+    monkeypatch.chdir(real)
+    write(Path(), "b", overwrite=overwrite)
+    assert LabelStore.open(real).names() == ["a", "b"]
+    assert list(real.parent.iterdir()) == [real]
