@@ -6,9 +6,8 @@ STAMP := $(VENV)/.installed
 
 # One workstation's defaults: without arguments the demo's shards, teacher and labels.
 DEMO := demo
-LABELS ?= $(if $(SHARDS),labels.zarr,$(DEMO)/labels.zarr)
-RECIPE ?= demo
-OUT ?= $(DEMO)/run
+LABELS ?= labels.zarr
+OUT ?= runs/$(RECIPE)
 
 .PHONY: setup demo demo-shards annotate train test test-all check format clean
 
@@ -38,6 +37,7 @@ endif
 
 ifdef SHARDS
 train: setup
+	@test -n "$(RECIPE)" || { echo "make train: RECIPE is missing, such as RECIPE=resnet18_relabel" >&2; exit 2; }
 	$(BIN)/relabel-train run --recipe $(RECIPE) $(foreach s,$(SHARDS),--shards '$(s)') --labels '$(LABELS)' \
 		$(foreach v,$(VAL),--val '$(v)') --out '$(OUT)' $(ARGS)
 else
@@ -56,7 +56,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q
+	$(MAKE) test
 
 format: setup
 	$(BIN)/ruff format .

@@ -18,7 +18,7 @@ from store.errors import GroupExistsError, SettingsError, ShardError, TooManyBad
 from store.reader import LabelStore
 from store.schema import StoreSchema, TarIdentity
 from store.shards import check_unchanged, shard_name
-from store.writer import open_root, write_group
+from store.writer import open_root, set_aside_other, write_group
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,9 +74,10 @@ def annotate(
         TooManyBadImagesError: more undecodable images than `max_bad`; finished groups are kept.
         TeacherError: logits that are not finite.
     """
-    replaces = {shard_name(path) for path in shards} if settings.overwrite else set()
-    schema = open_root(labels, schema, replaces=replaces)
     summary = Summary(reporter)
+    if settings.overwrite and (kept := set_aside_other(labels, schema, {shard_name(path) for path in shards})):
+        summary.set_aside(kept)
+    schema = open_root(labels, schema)
     plan = Plan(shards, LabelStore.open(labels), overwrite=settings.overwrite, reporter=summary)
     collector = Collector(plan, schema, summary)
     batches = decode_batches(

@@ -5,7 +5,7 @@ Shape letters: B batch, h w pixels.
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -32,6 +32,10 @@ class DecodedBatch:
     digests: list[int]  # BLAKE2b-64 of each image's bytes
     bad: dict[int, str]  # position in the batch -> why the image could not be decoded
     lost: dict[int, str]  # position in the batch -> why its bytes could not be read
+
+    def pin_memory(self) -> "DecodedBatch":
+        """The batch in page-locked memory, so that its copy to the device does not wait; the DataLoader calls this."""
+        return replace(self, pixels_B3hw=self.pixels_B3hw.pin_memory())
 
 
 def decode_batches(

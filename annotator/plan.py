@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from annotator.report import Reporter
-from store.errors import LabelNotFoundError, ShardError
+from store.errors import DamagedStoreError, LabelNotFoundError, RelabelError, ShardError
 from store.reader import LabelStore
 from store.shards import ShardIndex, hash_file, index_shard, shard_name
 
@@ -49,13 +49,13 @@ class Plan:
                 else:
                     self.reporter.failed(path, str(outcome))
 
-    def _index(self, path: Path) -> ShardIndex | ShardError | None:
+    def _index(self, path: Path) -> ShardIndex | RelabelError | None:
         """The shard's index, what is wrong with it, or None when its labels are there already."""
         try:
             if not self.overwrite and self._is_done(path):
                 return None
             return index_shard(path, hashed=True)
-        except ShardError as error:
+        except (ShardError, DamagedStoreError) as error:
             return error
 
     def _is_done(self, path: Path) -> bool:
@@ -70,4 +70,6 @@ class Plan:
                 return True
         except OSError as error:
             raise ShardError(f"{path}: cannot be read: {error.strerror}") from error
-        raise ShardError(f"{path}: not the shard its labels were made from; use --overwrite to annotate it again")
+        raise ShardError(
+            f"{path}: not the shard its labels were made from; to annotate it again, --overwrite with only this shard"
+        )

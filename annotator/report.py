@@ -11,6 +11,9 @@ class Reporter(Protocol):
     def annotated(self, images: int, image_bytes: int) -> None:
         """A batch came out of the teacher."""
 
+    def set_aside(self, kept: Path) -> None:
+        """The store of another teacher was renamed to make room."""
+
     def committed(self, path: Path, rows: int) -> None:
         """A shard's labels are in the store."""
 
@@ -39,6 +42,10 @@ class Summary:
         """Count images."""
         self.images += images
         self.reporter.annotated(images, image_bytes)
+
+    def set_aside(self, kept: Path) -> None:
+        """Pass it on."""
+        self.reporter.set_aside(kept)
 
     def committed(self, path: Path, rows: int) -> None:
         """Count a finished shard."""

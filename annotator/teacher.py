@@ -134,12 +134,14 @@ def _view(settings: TeacherSettings, network: nn.Module) -> View:
     channels, height, width = config["input_size"]
     if channels != 3:
         raise TeacherError(f"teacher {settings.name!r} takes {channels} channels; images have 3")
-    std = settings.std or config["std"]
-    if min(std) <= 0:
-        raise SettingsError(f"std must be positive, not {std}")
+    mean, std = settings.mean or config["mean"], settings.std or config["std"]
+    if not all(0 <= value <= 1 for value in mean) or not all(0 < value <= 1 for value in std):
+        raise SettingsError(
+            f"mean and std are of pixels in [0, 1] and std must be positive, not mean {mean}, std {std}"
+        )
     return View(
         input_size=settings.input_size or (height, width),
         interpolation=config["interpolation"],
-        mean=tuple(float(value) for value in settings.mean or config["mean"]),
+        mean=tuple(float(value) for value in mean),
         std=tuple(float(value) for value in std),
     )

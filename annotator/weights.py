@@ -80,7 +80,7 @@ def fit_state(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
         if own[name].shape != state[name].shape
     ]
     for kind, names in (
-        ("misses", sorted(own.keys() - state.keys())),
+        ("misses", sorted(name for name in own.keys() - state.keys() if not name.endswith("num_batches_tracked"))),
         ("has unknown", sorted(state.keys() - own.keys())),
         ("has other shapes:", sorted(wrong)),
     ):
@@ -88,7 +88,7 @@ def fit_state(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
             raise TeacherError(f"{path}: does not fit the teacher: it {kind} {first_few(names)}")
     if bad := [name for name, tensor in state.items() if not torch.isfinite(tensor.float()).all()]:
         raise TeacherError(f"{path}: values that are not finite in {first_few(bad)}")
-    network.load_state_dict(state)
+    network.load_state_dict(own | state)  # a counter that no evaluation reads may be missing
 
 
 def digest_network(architecture: str, arguments: dict[str, Any], network: nn.Module) -> str:

@@ -45,6 +45,10 @@ class AnnotateProgress:
         if self.bar.disable and time.monotonic() - self.last_line > PLAIN_INTERVAL:
             self._line(f"{self.describe()}, {self._eta()}")
 
+    def set_aside(self, kept: Path) -> None:
+        """Say where the old store is."""
+        self._line(f"the labels of the other teacher are kept in {kept}")
+
     def committed(self, path: Path, rows: int) -> None:
         """Tell of a finished shard."""
         self.done += 1
@@ -102,8 +106,8 @@ def print_summary(summary: Summary, labels: Path, seconds: float) -> None:
         f"{labels}: {summary.committed_shards} shards annotated, {summary.skipped_shards} were there already, "
         f"{len(summary.failures)} failed; {summary.images:,} images in {seconds:.1f} s\n"
     )
-    for path, reason in summary.failures:
-        out(f"  failed: {printable(reason if str(path) in reason else f'{path}: {reason}')}\n")
+    for _, reason in summary.failures:
+        out(f"  failed: {printable(reason)}\n")
     for path, key, reason in summary.bad_images[:SHOWN_BAD_IMAGES]:
         out(f"  quarantined: {printable(f'{path.name}: {key}: {reason}')}\n")
     if len(summary.bad_images) > SHOWN_BAD_IMAGES:

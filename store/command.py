@@ -19,6 +19,9 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except RelabelError as error:
             raise OneLineError(str(error)) from error
+        except ModuleNotFoundError as error:
+            extra = "annotate,train,view"
+            raise OneLineError(f"{error.name} is not installed; pip install 'relabel[{extra}]'") from error
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader of a pipe went away; click ends quietly
                 raise

@@ -69,10 +69,6 @@ class RunFolderError(RelabelError, OSError):
     """A run folder or checkpoint that cannot be used."""
 
 
-class MissingExtraError(RelabelError, ImportError):
-    """A command that needs an optional dependency which is not installed."""
-
-
 class TrainingError(RelabelError, ArithmeticError):
     """Training that cannot go on, such as a loss that is not finite."""
 

@@ -4,6 +4,7 @@ EXIF orientation is ignored here as everywhere, so that boxes, label maps and cr
 """
 
 import io
+import warnings
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +54,7 @@ def _decode_pillow(data: bytes, formats: tuple[str, ...]) -> NDArray[np.uint8]:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(data), formats=formats) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=formats) as image:
             _check_size(*image.size)
             if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion would clip
                 grey = (np.asarray(image) >> 8).astype(np.uint8)
@@ -63,5 +64,7 @@ def _decode_pillow(data: bytes, formats: tuple[str, ...]) -> NDArray[np.uint8]:
             return np.asarray(opaque.convert("RGB"))
     except UnidentifiedImageError as error:
         raise ImageError("not a readable JPEG, PNG or WebP image") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow's plugins raise whatever a hostile chunk makes them raise
         raise ImageError(f"damaged image: {error}") from error

@@ -78,7 +78,7 @@ def write_array(folder: Path, spec: ArraySpec, values: NDArray[Any]) -> None:
     array = zarr.create_array(
         store=LocalStore(folder / spec.name),
         shape=spec.shape,
-        dtype="string" if is_text else spec.dtype,
+        dtype=spec.dtype,
         chunks=chunks,
         shards=shards,
         filters=(),

@@ -24,6 +24,7 @@ from store.schema import (
     ROOT_ATTRIBUTE,
     CommitRecord,
     Json,
+    ObjectRecord,
     StoreSchema,
     parse_commit,
     parse_schema,
@@ -106,6 +107,18 @@ class LabelGroup:
             tail=self._slice("tail", rows) if self.has_tail else None,
         )
 
+    def check_sizes(self) -> None:
+        """Compare the sizes of the big arrays' files with the commit record.
+
+        Raises:
+            DamagedStoreError: one is missing or has another size; or arrays that lie elsewhere, as on object stores.
+        """
+        if self.commit.prefix:
+            raise DamagedStoreError(f"{self.folder}: its arrays lie under {self.commit.prefix!r}, not on a local disk")
+        for path, record in self.commit.objects.items():
+            if path.partition("/")[0] in BIG_ARRAYS:
+                self._check_object(path, record, hashed=False)
+
     def row(self, i: int) -> LabelRow:
         """One row; negative indices are not taken.
 
@@ -149,17 +162,21 @@ class LabelGroup:
         if not records:
             raise DamagedStoreError(f"{self.folder}: the commit record knows no array {name!r}")
         for path, record in records.items():
-            file = self.folder / path
-            try:
-                size = file.stat().st_size
-                cheap = name not in BIG_ARRAYS or file.name == GROUP_FILE
-                whole = size == record.size and (not cheap or hash_file(file) == record.sha256)
-            except OSError as error:
-                raise DamagedStoreError(f"{file}: cannot be read: {error.strerror}") from error
-            if not whole:
-                raise DamagedStoreError(
-                    f"{file}: damaged ({size} bytes, written with {record.size}); annotate it again"
-                )
+            cheap = name not in BIG_ARRAYS or path.endswith(GROUP_FILE)
+            self._check_object(path, record, hashed=cheap)
+
+    def _check_object(self, path: str, record: ObjectRecord, *, hashed: bool) -> None:
+        file = self.folder / path
+        try:
+            size = file.stat().st_size
+            whole = size == record.size and (not hashed or hash_file(file) == record.sha256)
+        except OSError as error:
+            raise DamagedStoreError(f"{file}: cannot be read: {error.strerror}") from error
+        if not whole:
+            raise DamagedStoreError(
+                f"{file}: damaged ({size} bytes, written with {record.size}); "
+                "annotate its shard again (--overwrite with only this shard)"
+            )
 
 
 class LabelStore:
@@ -207,7 +224,9 @@ class LabelStore:
         if attributes is None:
             raise LabelNotFoundError(f"{self.path}: no labels for the shard {name!r}; annotate it first")
         folder = self.path / name
-        return LabelGroup(folder, name, parse_commit(attributes, self._root, str(folder / GROUP_FILE)))
+        group = LabelGroup(folder, name, parse_commit(attributes, self._root, str(folder / GROUP_FILE)))
+        group.check_sizes()
+        return group
 
     def find(self, key: str) -> tuple[LabelGroup, int]:
         """The group and row of a sample.

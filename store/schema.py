@@ -15,6 +15,7 @@ from store.text import printable
 
 FORMAT_VERSION = 1
 SCORE_KIND = "logit"
+VIEW_MODE = "squash"  # the whole image, its aspect not kept
 MAX_CLASSES = 65_535  # 65535 itself is the fill value of `classes`
 ROOT_ATTRIBUTE = "relabel"
 COMMIT_ATTRIBUTE = "relabel.commit"
@@ -36,7 +37,7 @@ class TeacherIdentity:
 class View:
     """What part of the image a map covers and how it was resized."""
 
-    mode: str = "squash"  # the whole image, its aspect not kept
+    mode: str = VIEW_MODE
     input_size: tuple[int, int]  # height, width in pixels
     interpolation: str
     mean: tuple[float, ...]  # per channel, of pixels scaled to [0, 1]
@@ -147,6 +148,9 @@ def parse_schema(attributes: object, where: str) -> StoreSchema:
     if version != FORMAT_VERSION:
         raise FormatVersionError(f"{where}: format version {version}; this release reads {FORMAT_VERSION}: upgrade it")
     teacher, view = Fields(root.get("teacher", dict), where), Fields(root.get("view", dict), where)
+    for fields, name, known in ((root, "score_kind", SCORE_KIND), (view, "mode", VIEW_MODE)):
+        if fields.get(name, str) != known:
+            raise DamagedStoreError(f"{where}: {name} should be {known!r}, found {_brief(fields.get(name, str))}")
     names = root.values.get("class_names")
     try:
         return StoreSchema(
@@ -182,7 +186,7 @@ def parse_commit(attributes: object, root: Json, where: str) -> CommitRecord:
     if seal(body, root) != record.get("digest", str):
         raise DamagedStoreError(
             f"{where}: the commit record or the store's root attributes were changed; "
-            "annotate the shard again with --overwrite"
+            "annotate it again (--overwrite with only this shard)"
         )
     tar = Fields(record.get("tar", dict), where)
     objects = {name: Fields(value, where) for name, value in record.get("objects", dict).items()}

@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,40 +71,69 @@ class GroupLabels:
             raise LabelMapError("scores must descend along K")
 
 
-def open_root(path: Path, schema: StoreSchema, *, replaces: Set[str] = frozenset()) -> StoreSchema:
+def open_root(path: Path, schema: StoreSchema) -> StoreSchema:
     """Create the store if it is absent, else check that this schema may write to it.
-
-    Args:
-        path: the store.
-        schema: what the groups to come hold.
-        replaces: names of groups that are about to be written anew. A store of another teacher that has no other
-            groups is started anew with this schema; the old one is deleted.
 
     Returns:
         The store's own schema.
 
     Raises:
-        StoreMismatchError: the store belongs to another teacher, view or size.
+        StoreMismatchError: the store belongs to another teacher, view or size, or has other class names.
         StoreWriteError: the path cannot be written.
     """
     with _disk_errors(path):
         path.mkdir(parents=True, exist_ok=True)
         root_file = path / GROUP_FILE
         if not root_file.exists():
-            if any(path.iterdir()):
+            if any(path.iterdir()) and not root_file.exists():
                 raise StoreMismatchError(f"{path}: a folder that is not a label store; choose an empty or new one")
             _create_root_file(root_file, schema)
-    found = parse_schema(read_attributes(root_file).get(ROOT_ATTRIBUTE), str(root_file))
-    if not (differences := found.differences(schema)):
-        return found
-    if replaces and set(LabelStore.open(path).names()) <= replaces:
-        with _disk_errors(path):
-            _start_anew(path, schema)
-        return schema
-    raise StoreMismatchError(
-        f"{path}: written with another teacher or view ({'; '.join(differences)}); "
-        "choose another --labels, or --overwrite with all of its shards"
-    )
+    found = read_schema(path)
+    differences = found.differences(schema)
+    if schema.class_names is not None and schema.class_names != found.class_names:
+        differences.append("class_names")
+    if differences:
+        raise StoreMismatchError(
+            f"{path}: written with another teacher or view ({'; '.join(differences)}); "
+            "choose another --labels, or --overwrite with all of its shards"
+        )
+    return found
+
+
+def set_aside_other(path: Path, schema: StoreSchema, replaces: Set[str]) -> Path | None:
+    """Make room for a store of this schema where one of another teacher or view lies; nothing is deleted.
+
+    Args:
+        path: the store.
+        schema: of the groups to come.
+        replaces: their names; a store with other groups stays where it is.
+
+    Returns:
+        Where the old store lies now, None if it stayed.
+
+    Raises:
+        StoreWriteError: it cannot be renamed.
+    """
+    if not (path / GROUP_FILE).is_file() or not read_schema(path).differences(schema):
+        return None
+    if not set(LabelStore.open(path).names()) <= replaces:
+        return None
+    path = path.resolve()
+    aside = path.with_name(f"{path.name}.replaced-{secrets.token_hex(4)}")
+    with _disk_errors(path):
+        path.rename(aside)
+        _sync_folder(path.parent)
+    return aside
+
+
+def read_schema(path: Path) -> StoreSchema:
+    """The schema of the store at a path.
+
+    Raises:
+        DamagedStoreError, FormatVersionError: it cannot be read.
+    """
+    file = path / GROUP_FILE
+    return parse_schema(read_attributes(file).get(ROOT_ATTRIBUTE), str(file))
 
 
 def write_group(
@@ -125,10 +154,8 @@ def write_group(
         StoreWriteError: the disk refused; nothing is visible in the store.
     """
     _check_fit(name, labels, schema)
-    attempts = _attempts_folder(path)
-    attempt = attempts / f"{name}.{secrets.token_hex(8)}"
     with _disk_errors(path):
-        attempt.mkdir(parents=True)
+        attempt = _start_attempt(path, name)
         try:
             for spec in array_specs(schema, len(labels.keys), with_tail=labels.tail is not None):
                 write_array(attempt, spec, _values(labels, spec.name))
@@ -146,7 +173,7 @@ def write_group(
             _move_into_place(attempt, path / name, overwrite=overwrite)
         finally:
             shutil.rmtree(attempt, ignore_errors=True)
-            _remove_if_empty(attempts)
+            _remove_if_empty(attempt.parent)
     return record
 
 
@@ -176,36 +203,30 @@ def _values(labels: GroupLabels, name: str) -> NDArray[Any]:
     return np.array(labels.keys, dtype=object) if name == "keys" else getattr(labels, name)
 
 
-def _attempts_folder(path: Path) -> Path:
-    """Where attempts are built: beside the store itself, not beside a link to it, since renames stay on one disk."""
+def _start_attempt(path: Path, name: str) -> Path:
+    """A new folder to build in, beside the store itself and not beside a link to it: renames stay on one disk."""
     real = path.resolve()
-    return real.with_name(real.name + ".partial")
-
-
-def _start_anew(path: Path, schema: StoreSchema) -> None:
-    """Put an empty store in the place of this one."""
-    path = path.resolve()
-    aside = _attempts_folder(path) / f"replaced.{secrets.token_hex(8)}"
-    aside.parent.mkdir(exist_ok=True)
-    path.rename(aside)
-    path.mkdir()
-    _create_root_file(path / GROUP_FILE, schema)
-    shutil.rmtree(aside)
-    _remove_if_empty(aside.parent)
+    attempt = real.with_name(real.name + ".partial") / f"{name}.{secrets.token_hex(8)}"
+    while True:
+        attempt.parent.mkdir(exist_ok=True)
+        try:
+            attempt.mkdir()
+        except FileNotFoundError:  # another writer has just removed the empty parent
+            continue
+        return attempt
 
 
 def _create_root_file(root_file: Path, schema: StoreSchema) -> None:
     """Write the root aside and link it into place, which fails if another writer came first."""
-    aside = root_file.with_name(f".{GROUP_FILE}.{secrets.token_hex(8)}")
+    attempt = _start_attempt(root_file.parent, "root")
     try:
-        write_synced(aside, _group_json({ROOT_ATTRIBUTE: schema.to_attributes()}))
-        try:
-            os.link(aside, root_file)
-        except FileExistsError:
-            return  # its identity is compared like any other store's
+        write_synced(attempt / GROUP_FILE, _group_json({ROOT_ATTRIBUTE: schema.to_attributes()}))
+        with suppress(FileExistsError):  # the other's identity is compared like any store's
+            os.link(attempt / GROUP_FILE, root_file)
+        _sync_folder(root_file.parent)
     finally:
-        aside.unlink(missing_ok=True)
-    _sync_folder(root_file.parent)
+        shutil.rmtree(attempt, ignore_errors=True)
+        _remove_if_empty(attempt.parent)
 
 
 def _group_json(attributes: Json) -> bytes:
@@ -227,21 +248,33 @@ def _sync_objects(attempt: Path) -> dict[str, ObjectRecord]:
 
 
 def _move_into_place(attempt: Path, group: Path, *, overwrite: bool) -> None:
-    """Rename the attempt to its group; a group that another writer put there first stays."""
-    if overwrite and group.exists():
+    """Rename the attempt to its group; a group that another writer put there first stays.
+
+    A folder without a commit record, such as an interrupted copy leaves, is no group and makes way.
+    """
+    if group.exists() and (overwrite or not _is_committed(group)):
         old = attempt.with_name(attempt.name + ".replaced")
         group.rename(old)
-        _sync_folder(group.parent)
-        attempt.rename(group)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
         try:
             attempt.rename(group)
-        except OSError as error:
-            if group.exists():
-                raise GroupExistsError(f"{group}: already there; use --overwrite to replace it") from error
+        except OSError:
+            old.rename(group)
             raise
+        _sync_folder(group.parent)
+        shutil.rmtree(old, ignore_errors=True)
+        return
+    try:
+        attempt.rename(group)
+    except OSError as error:
+        if group.exists():
+            raise GroupExistsError(f"{group}: already there; use --overwrite to replace it") from error
+        raise
     _sync_folder(group.parent)
+
+
+def _is_committed(group: Path) -> bool:
+    file = group / GROUP_FILE
+    return file.is_file() and COMMIT_ATTRIBUTE in read_attributes(file)
 
 
 def _sync_folder(folder: Path) -> None:

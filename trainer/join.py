@@ -122,7 +122,8 @@ def _check_members(path: Path, group: LabelGroup) -> None:
         raise JoinError(_first_difference(path, group) or str(error)) from error
     if size != group.commit.tar.size:
         where = _first_difference(path, group) or (
-            f"{path}: {size:,} bytes, annotated with {group.commit.tar.size:,}; annotate it again with --overwrite"
+            f"{path}: {size:,} bytes, annotated with {group.commit.tar.size:,}; "
+            "annotate it again (--overwrite with only this shard)"
         )
         raise JoinError(where)
 
@@ -136,7 +137,7 @@ def _first_difference(path: Path, group: LabelGroup) -> str | None:
         if found != labelled:
             return (
                 f"{path}: differs from its labels {group.folder} from row {row} on: {_place(found)} in the shard, "
-                f"{_place(labelled)} in the labels; annotate it again with --overwrite"
+                f"{_place(labelled)} in the labels; annotate it again (--overwrite with only this shard)"
             )
     return None
 

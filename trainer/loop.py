@@ -117,6 +117,7 @@ def _epoch(run: _Run, batches: Iterator[Batch], epoch: int, best: float | None) 
         accuracy=accuracy,
         is_best=is_best,
     )
+    _check_weights(run, epoch)
     # The checkpoint comes last: whatever was written for an epoch that it does not count is written again.
     append_metrics(run.out, _epoch_record(report))
     checkpoint = run.student.checkpoint(
@@ -166,6 +167,12 @@ def _check_finite(loss: float, run: _Run, epoch: int, step: int) -> None:
         return
     kept = f"{run.out / LAST} holds epoch {epoch}" if epoch else "nothing was saved yet"
     raise TrainingError(f"epoch {epoch + 1}, step {step + 1}: the loss is {loss}; {kept}. Try a lower lr")
+
+
+def _check_weights(run: _Run, epoch: int) -> None:
+    """The last update comes after the last loss: without this, its damage would be saved as a good epoch."""
+    if not all(bool(torch.isfinite(weights).all()) for weights in run.student.model.parameters()):
+        _check_finite(math.nan, run, epoch, run.steps - 1)
 
 
 def _epoch_record(report: EpochReport) -> dict[str, object]:

@@ -43,7 +43,7 @@ def read_image(path: Path, member: ImageMember) -> bytes:
         what = "no image of that size" if found is None else repr(found)
         raise JoinError(
             f"{path}: row {member.row} of its labels is {member.key!r}, the shard holds {what} there; "
-            "the shard changed after it was annotated: annotate it again with --overwrite"
+            "the shard changed after it was annotated: annotate it again (--overwrite with only this shard)"
         )
     return image
 

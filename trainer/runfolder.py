@@ -23,7 +23,7 @@ class RunIdentity:
     """What a run was started with."""
 
     settings: dict[str, Any]  # resolved
-    teacher_digest: str
+    schema: dict[str, Any]  # of the label store: teacher, view and sizes
     shards: dict[str, int]  # rows by name, in order
     val_shards: dict[str, int]
 
@@ -31,7 +31,7 @@ class RunIdentity:
         """The content of settings.json."""
         return {
             "settings": self.settings,
-            "labels": {"teacher_digest": self.teacher_digest, "shards": self.shards},
+            "labels": {"schema": self.schema, "shards": self.shards},
             "val_shards": self.val_shards,
         }
 
@@ -42,7 +42,7 @@ def run_identity(
     """What is written at a run's start and compared when it is resumed."""
     return RunIdentity(
         settings=settings_to_json(settings),
-        teacher_digest=schema.teacher.digest,
+        schema={name: value for name, value in schema.to_attributes().items() if name != "class_names"},
         shards={shard.group.name: len(shard.group) for shard in joined},
         val_shards={index.name: len(index.samples) for index in val},
     )
@@ -57,7 +57,8 @@ def open_run_folder(folder: Path, identity: RunIdentity, *, resume: bool) -> Non
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        is_empty = not any(folder.iterdir())
+        # A kill while settings.json was first written leaves its aside file alone.
+        is_empty = not any(file.name != f".{SETTINGS}.partial" for file in folder.iterdir())
     except OSError as error:
         raise RunFolderError(f"{folder}: cannot be used as a run folder: {error.strerror or error}") from error
     if is_empty:
@@ -92,8 +93,8 @@ def _differences(started: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
         then_value, now_value = started["settings"].get(name), now["settings"].get(name)
         if then_value != now_value:
             yield f"{name}: {json.dumps(then_value)} then, {json.dumps(now_value)} now"
-    if started["labels"].get("teacher_digest") != now["labels"]["teacher_digest"]:
-        yield "labels: another teacher's"
+    if started["labels"].get("schema") != now["labels"]["schema"]:
+        yield "labels: another teacher's, or another view or size"
     for what, then_shards, now_shards in (
         ("shards", started["labels"].get("shards"), now["labels"]["shards"]),
         ("val", started.get("val_shards"), now["val_shards"]),

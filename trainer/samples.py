@@ -61,7 +61,7 @@ class SampleReader:
         except ImageError as error:
             raise ImageError(
                 f"{path}: {member.key!r}: {error}; it could be decoded when it was annotated: "
-                "restore the shard, or annotate it again with --overwrite"
+                "restore the shard, or annotate it again (--overwrite with only this shard)"
             ) from error
         chunk, i = row // CHUNK_ROWS, row % CHUNK_ROWS
         maps = self._chunks.get(place, chunk, group)

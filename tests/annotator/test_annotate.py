@@ -1,6 +1,5 @@
 import hashlib
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from annotator.decode import decode_batches
 from annotator.report import Summary
 from annotator.teacher import Teacher
 from store.errors import (
-    DamagedStoreError,
     GroupExistsError,
     LabelMapError,
     SettingsError,
@@ -33,6 +31,7 @@ class Silent:
     """A reporter that says nothing."""
 
     def annotated(self, images: int, image_bytes: int) -> None: ...
+    def set_aside(self, kept: Path) -> None: ...
     def committed(self, path: Path, rows: int) -> None: ...
     def skipped(self, path: Path) -> None: ...
     def failed(self, path: Path, reason: str) -> None: ...
@@ -96,7 +95,10 @@ def test_changed_shard_is_an_error_unless_overwritten(tmp_path: Path, shards: li
     write_tar(shards[0], make_members(4, first=50))
     summary = run(shards, labels, teacher)
     assert summary.skipped_shards == 2
-    assert "a.tar: not the shard its labels were made from; use --overwrite" in summary.failures[0][1]
+    assert (
+        "a.tar: not the shard its labels were made from; to annotate it again, --overwrite with only this shard"
+        in summary.failures[0][1]
+    )
     assert len(LabelStore.open(labels).group("a")) == 3
     assert run(shards, labels, teacher, overwrite=True).committed_shards == 3
     assert len(LabelStore.open(labels).group("a")) == 4
@@ -137,6 +139,9 @@ def test_store_of_another_teacher_is_refused_and_kept(tmp_path: Path, shards: li
     assert LabelStore.open(labels).schema.teacher == teacher.identity
     assert run(shards, labels, other, overwrite=True).committed_shards == 3
     assert LabelStore.open(labels).schema.teacher == other.identity
+    kept = next(tmp_path.glob("labels.zarr.replaced-*"))
+    assert LabelStore.open(kept).schema.teacher == teacher.identity
+    assert LabelStore.open(kept).names() == ["a", "b", "c"]
 
 
 def test_shard_that_changes_while_it_is_read_is_never_committed(
@@ -189,16 +194,31 @@ def test_teacher_that_gives_nan_writes_nothing(tmp_path: Path, shards: list[Path
     assert LabelStore.open(tmp_path / "labels.zarr").names() == []
 
 
-def test_group_damaged_in_the_store_is_reported_not_skipped(
+def test_groups_damaged_in_the_store_are_reported_and_the_others_finish(
     tmp_path: Path, shards: list[Path], teacher: Teacher
 ) -> None:
     labels = tmp_path / "labels.zarr"
-    run(shards, labels, teacher)
-    shutil.copy(labels / "b" / "zarr.json", labels / "a" / "zarr.json")
+    run(shards[1:], labels, teacher)
     record = labels / "c" / "zarr.json"
     record.write_text(record.read_text().replace("float32", "float64"))
-    with pytest.raises(DamagedStoreError, match=r"c/zarr\.json"):
-        run(shards[2:], labels, teacher)
+    os.truncate(next(file for file in (labels / "b" / "scores" / "c").rglob("*") if file.is_file()), 0)
+    summary = run(shards, labels, teacher)
+    assert summary.committed_shards == 1
+    assert [path.name for path, _ in summary.failures] == ["b.tar", "c.tar"]
+    assert "b/scores/c/" in summary.failures[0][1]
+    assert "were changed; annotate it again (--overwrite" in summary.failures[1][1]
+    assert run(shards[1:], labels, teacher, overwrite=True).committed_shards == 2
+
+
+def test_given_class_names_must_be_the_stores(tmp_path: Path, shards: list[Path], teacher: Teacher) -> None:
+    labels = tmp_path / "labels.zarr"
+    names = tuple(f"class {i}" for i in range(12))
+    for given in (names, None):
+        annotate(shards, labels, teacher, make_schema(teacher, 5, given), RunSettings(workers=0), Silent())
+    assert LabelStore.open(labels).schema.class_names == names
+    other = make_schema(teacher, 5, names[::-1])
+    with pytest.raises(StoreMismatchError, match="class_names"):
+        annotate(shards, labels, teacher, other, RunSettings(workers=0), Silent())
 
 
 @pytest.mark.parametrize(("name", "value"), [("top_k", 0), ("batch_size", 0), ("workers", -1), ("max_bad", -1)])

@@ -135,6 +135,8 @@ def test_mistakes_in_arguments_are_one_line(tmp_path: Path, labels: Path, weight
         (run(labels, weights, shard, more=("--device", "quantum")), "device 'quantum' cannot be used"),
         (run(labels, weights, shard, more=("--teacher-arg", "x=1")), "cannot be built with {'x': 1}"),
         (run(labels, weights, shard, more=("--std", "0")), "std must be positive"),
+        (run(labels, weights, shard, more=("--mean", "123.7,116.3,103.5")), "mean and std are of pixels in [0, 1]"),
+        (run(labels, weights, shard, more=("--mean", "nan")), "mean and std are of pixels in [0, 1]"),
         (run(tmp_path / "copy", weights, shard), "a folder that is not a label store"),
         (run(shard, weights, shard), "cannot be written"),
     ]

@@ -23,7 +23,7 @@ from store.errors import (
     StoreWriteError,
 )
 from store.reader import LabelStore
-from store.writer import open_root, write_group
+from store.writer import open_root, set_aside_other, write_group
 from tests.build import PROVENANCE, TAR, make_labels, make_schema
 
 ROWS = 70
@@ -149,19 +149,59 @@ def test_store_of_another_teacher_is_refused_with_the_difference(tmp_path: Path)
         open_root(path, make_schema(digest="other"))
     with pytest.raises(StoreMismatchError, match="top_k: 3 here, 2 there"):
         open_root(path, make_schema(top_k=2))
-    with pytest.raises(StoreMismatchError, match="teacher"):
-        open_root(path, make_schema(digest="other"), replaces={"b"})
+    assert set_aside_other(path, make_schema(digest="other"), {"b"}) is None
     check = LabelStore.open(path)
     assert (check.names(), check.schema) == (["a"], SCHEMA)
 
 
-def test_store_starts_anew_when_all_its_groups_are_replaced(tmp_path: Path) -> None:
+def test_store_of_another_teacher_is_set_aside_whole_when_all_its_groups_are_replaced(tmp_path: Path) -> None:
     path = tmp_path / "labels.zarr"
-    write(path, "a")
     other = make_schema(digest="other")
-    assert open_root(path, other, replaces={"a", "b"}) == other
+    assert set_aside_other(path, other, {"a"}) is None
+    write(path, "a")
+    assert set_aside_other(path, SCHEMA, {"a"}) is None
+    kept = set_aside_other(path, other, {"a", "b"})
+    assert kept is not None
+    assert LabelStore.open(kept).names() == ["a"]
+    assert open_root(path, other) == other
+    assert sorted(tmp_path.iterdir()) == [path, kept]
+
+
+def test_folder_without_a_commit_record_makes_way(tmp_path: Path) -> None:
+    path = tmp_path / "labels.zarr"
+    open_root(path, SCHEMA)
+    (path / "a" / "classes").mkdir(parents=True)
+    (path / "a" / "classes" / "zarr.json").write_text("half a copy")
     assert LabelStore.open(path).names() == []
+    write(path, "a")
+    assert len(LabelStore.open(path).group("a").read().classes) == ROWS
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_old_group_comes_back_when_it_cannot_be_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "labels.zarr"
+    write(path, "a", 1)
+    rename = Path.rename
+
+    def failing(source: Path, target: Path) -> Path:
+        if target.name == "a" and not source.name.endswith(".replaced"):
+            raise OSError(28, "No space left on device")
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(StoreWriteError, match="No space left"):
+        write(path, "a", 2, overwrite=True)
+    assert LabelStore.open(path).group("a").keys[0].startswith("seed1/")
+
+
+def test_foreign_score_kinds_and_views_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "labels.zarr"
+    open_root(path, SCHEMA)
+    whole = (path / "zarr.json").read_text()
+    for known, foreign in (("logit", "probability"), ("squash", "centre-crop")):
+        (path / "zarr.json").write_text(whole.replace(f'"{known}"', f'"{foreign}"'))
+        with pytest.raises(DamagedStoreError, match=f"should be '{known}', found"):
+            LabelStore.open(path)
 
 
 def test_folder_that_is_no_store_is_left_alone(tmp_path: Path) -> None:

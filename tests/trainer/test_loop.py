@@ -94,7 +94,9 @@ def test_a_run_leaves_its_files_and_reports(dataset: Dataset, tmp_path: Path) ->
     assert result.best_top1 == max(report.accuracy.top1 for report in reporter.epochs if report.accuracy)
     identity = json.loads((tmp_path / "run" / "settings.json").read_text())
     assert identity["settings"]["device"] == "cpu"
-    assert identity["labels"] == {"teacher_digest": "0" * 64, "shards": {"train-0": 70, "train-1": 10, "train-2": 48}}
+    assert identity["labels"]["shards"] == {"train-0": 70, "train-1": 10, "train-2": 48}
+    assert identity["labels"]["schema"]["teacher"]["digest"] == "0" * 64
+    assert identity["labels"]["schema"]["view"]["mode"] == "squash"
     assert load_checkpoint(tmp_path / "run" / "last.pt").samples_seen == 256
 
 
