@@ -10,4 +10,5 @@
 | decode    | rows to annotate                | reads, decodes and resizes in worker processes | batches of pixels |
 | collect   | batches of maps                 | puts rows into their groups                    | `GroupLabels`     |
 | annotate  | all of these                    | drives the teacher, commits finished groups    | `Summary`         |
+| published | `.pt` maps, or a store          | imports and exports ReLabel's published files  | a store, or files |
 """

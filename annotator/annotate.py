@@ -57,7 +57,7 @@ def make_schema(teacher: Teacher, top_k: int, class_names: tuple[str, ...] | Non
 
 def annotate(
     shards: Sequence[Path],
-    labels: Path,
+    labels: Path | str,
     teacher: Teacher,
     schema: StoreSchema,
     settings: RunSettings,
@@ -90,7 +90,8 @@ def annotate(
     with Committer(labels, schema, teacher.provenance(), summary, overwrite=settings.overwrite) as committer:
         for batch in batches:
             maps = teacher.label_maps(batch.pixels_B3hw, schema.top_k)
-            summary.annotated(len(batch.rows), sum(ref.length for ref in batch.rows))
+            last = batch.rows[-1]
+            summary.annotated(len(batch.rows), last.path, last.offset + last.length)
             for group in collector.add(batch, maps):
                 committer.commit(group)
             committer.report()
@@ -102,7 +103,7 @@ class Committer:
     """Writes finished groups in a thread of its own, one at a time, so that the teacher need not wait."""
 
     def __init__(
-        self, labels: Path, schema: StoreSchema, provenance: dict[str, str], summary: Summary, *, overwrite: bool
+        self, labels: Path | str, schema: StoreSchema, provenance: dict[str, str], summary: Summary, *, overwrite: bool
     ) -> None:
         self.labels, self.schema, self.provenance = labels, schema, provenance
         self.summary, self.overwrite = summary, overwrite

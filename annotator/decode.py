@@ -3,7 +3,6 @@
 Shape letters: B batch, h w pixels.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -19,6 +18,7 @@ from annotator.plan import RowRef
 from store.errors import ImageError, SettingsError, WorkerError
 from store.images import decode_image
 from store.schema import View
+from store.shards import image_digest
 
 BATCHES_AHEAD = 2  # per worker
 
@@ -91,7 +91,7 @@ class _Images(Dataset[DecodedBatch]):
         for i, ref in enumerate(rows):
             try:
                 data = _read_bytes(ref)
-                digests[i] = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+                digests[i] = image_digest(data)
                 pixels[i] = self._squash(decode_image(data))
             except ImageError as error:
                 bad[i] = str(error)

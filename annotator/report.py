@@ -8,10 +8,10 @@ from typing import Protocol
 class Reporter(Protocol):
     """Receives events while a run goes on; called from the main thread only."""
 
-    def annotated(self, images: int, image_bytes: int) -> None:
-        """A batch came out of the teacher."""
+    def annotated(self, images: int, path: Path, position: int) -> None:
+        """A batch came out of the teacher, the last of its images from this byte of this shard."""
 
-    def set_aside(self, kept: Path) -> None:
+    def set_aside(self, kept: str) -> None:
         """The store of another teacher was renamed to make room."""
 
     def committed(self, path: Path, rows: int) -> None:
@@ -38,12 +38,12 @@ class Summary:
     failures: list[tuple[Path, str]] = field(default_factory=list)
     bad_images: list[tuple[Path, str, str]] = field(default_factory=list)  # shard, key, reason
 
-    def annotated(self, images: int, image_bytes: int) -> None:
+    def annotated(self, images: int, path: Path, position: int) -> None:
         """Count images."""
         self.images += images
-        self.reporter.annotated(images, image_bytes)
+        self.reporter.annotated(images, path, position)
 
-    def set_aside(self, kept: Path) -> None:
+    def set_aside(self, kept: str) -> None:
         """Pass it on."""
         self.reporter.set_aside(kept)
 

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipelines.annotate_progress import AnnotateProgress, print_summary
-from pipelines.patterns import expand_shards
+from pipelines.published import export_command, import_command
 from store.command import Commands
 from store.errors import RelabelError, SettingsError
+from store.patterns import expand_shards
+from store.text import printable
 
 if TYPE_CHECKING:
     from annotator.annotate import RunSettings
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Relabel image shards with a teacher: a top-5 label map for every image, in a label store."""
+
+
+main.add_command(import_command)
+main.add_command(export_command)
 
 
 def _size(_: object, __: object, text: str | None) -> tuple[int, int] | None:
@@ -75,10 +81,10 @@ def _arguments(_: object, __: object, pairs: tuple[str, ...]) -> dict[str, Any]:
 )
 @click.option(
     "--labels",
-    type=click.Path(path_type=Path),
     required=True,
     metavar="STORE",
-    help="The label store to write; created if absent, continued if it was interrupted.",
+    help="The label store to write, a path or a URL such as s3://bucket/labels.zarr; created if absent, "
+    "continued if it was interrupted.",
 )
 @click.option("--teacher", required=True, metavar="NAME", help="A timm model, such as resnet50.a1_in1k.")
 @click.option(
@@ -128,7 +134,7 @@ def _arguments(_: object, __: object, pairs: tuple[str, ...]) -> dict[str, Any]:
               help="Undecodable images to put up with before the run stops.")  # fmt: skip
 def run(
     patterns: tuple[str, ...],
-    labels: Path,
+    labels: str,
     teacher: str,
     teacher_args: dict[str, Any],
     checkpoint: Path | None,
@@ -170,7 +176,7 @@ def run(
 
 def annotate_shards(
     shards: Sequence[Path],
-    labels: Path,
+    labels: Path | str,
     teacher: "Teacher",
     settings: "RunSettings",
     class_names: tuple[str, ...] | None,
@@ -186,8 +192,12 @@ def annotate_shards(
     height, width = schema.map_size
     click.echo(f"self-test passed: {height} x {width} cells, {schema.num_classes} classes, {teacher.device}", err=True)
     start = time.monotonic()
-    with AnnotateProgress(shards) as progress:
-        summary = annotate(shards, labels, teacher, schema, settings, progress)
+    try:
+        with AnnotateProgress(shards) as progress:
+            summary = annotate(shards, labels, teacher, schema, settings, progress)
+    except KeyboardInterrupt:
+        click.echo(f"interrupted; finished shards are in {printable(str(labels))}, run again to go on", err=True)
+        raise
     print_summary(summary, labels, time.monotonic() - start)
     if summary.failures:
         raise FailedShardsError(f"{len(summary.failures)} of {len(shards)} shards failed; mend them and run again")
@@ -204,7 +214,8 @@ def read_class_names(file: Path) -> tuple[str, ...]:
         SettingsError: the file cannot be read or has an empty line.
     """
     try:
-        names = file.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: it also breaks at characters that a name may hold. Editors add the mark and the last newline.
+        names = file.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file}: class names cannot be read: {error}") from error
     if not names or not all(name.strip() for name in names):

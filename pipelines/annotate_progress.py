@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from rich.console import Console
@@ -38,20 +39,21 @@ class AnnotateProgress:
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
-    def annotated(self, images: int, image_bytes: int) -> None:
+    def annotated(self, images: int, path: Path, position: int) -> None:
         """Move on by a batch."""
-        self.images, self.bytes = self.images + images, self.bytes + image_bytes
-        self.bar.update(self.task, advance=image_bytes)
+        self.images += images
+        self._move(path, position)
         if self.bar.disable and time.monotonic() - self.last_line > PLAIN_INTERVAL:
             self._line(f"{self.describe()}, {self._eta()}")
 
-    def set_aside(self, kept: Path) -> None:
+    def set_aside(self, kept: str) -> None:
         """Say where the old store is."""
         self._line(f"the labels of the other teacher are kept in {kept}")
 
     def committed(self, path: Path, rows: int) -> None:
         """Tell of a finished shard."""
         self.done += 1
+        self._move(path, self.sizes[path])
         self._line(f"{path.name}: {rows} label maps written ({self.describe()})")
 
     def skipped(self, path: Path) -> None:
@@ -74,6 +76,12 @@ class AnnotateProgress:
         """Images, speed and shards so far."""
         seconds = max(time.monotonic() - self.start, 1e-9)
         return f"{self.images:,} images, {self.images / seconds:.1f} images/s, shard {self.done} of {len(self.sizes)}"
+
+    def _move(self, path: Path, position: int) -> None:
+        """Shards are read in order, so all before this one are behind; a commit may come late."""
+        before = takewhile(lambda other: other != path, self.sizes)
+        self.bytes = max(self.bytes, sum(self.sizes[other] for other in before) + position)
+        self.bar.update(self.task, completed=self.bytes)
 
     def _remaining_total(self, path: Path) -> int:
         self.sizes[path] = 0
@@ -99,12 +107,13 @@ class _Speed(ProgressColumn):
         return Text(self.progress.describe())
 
 
-def print_summary(summary: Summary, labels: Path, seconds: float) -> None:
+def print_summary(summary: Summary, labels: Path | str, seconds: float) -> None:
     """The end of a run, on standard output."""
     out = sys.stdout.write
     out(
-        f"{labels}: {summary.committed_shards} shards annotated, {summary.skipped_shards} were there already, "
-        f"{len(summary.failures)} failed; {summary.images:,} images in {seconds:.1f} s\n"
+        f"{printable(str(labels))}: {summary.committed_shards} shards annotated, "
+        f"{summary.skipped_shards} were there already, {len(summary.failures)} failed; "
+        f"{summary.images:,} images in {seconds:.1f} s\n"
     )
     for _, reason in summary.failures:
         out(f"  failed: {printable(reason)}\n")

@@ -9,6 +9,7 @@ import click
 
 from pipelines.recipes import RECIPES
 from store.command import Commands
+from store.text import printable
 
 TRAIN_SCENES, TRAIN_SHARDS = 4000, 4
 VAL_SCENES, VAL_SHARDS = 1000, 1
@@ -61,10 +62,14 @@ def run(out: Path) -> None:
 def make_shards(out: Path) -> tuple[list[Path], list[Path]]:
     """The training and validation shards below `out`, written where they are missing."""
     from pipelines.digits.shards import write_shards
+    from trainer.files import make_folder
 
     folder = out / "shards"
-    if not folder.exists():
-        click.echo(f"drawing {TRAIN_SCENES} digit scenes to train on, {VAL_SCENES} to validate: {folder}", err=True)
+    is_new = not folder.exists()
+    make_folder(folder)
+    if is_new:
+        shown = printable(str(folder))
+        click.echo(f"drawing {TRAIN_SCENES} digit scenes to train on, {VAL_SCENES} to validate: {shown}", err=True)
     return (
         write_shards(folder, "train", TRAIN_SCENES, TRAIN_SHARDS, SEED),
         write_shards(folder, "val", VAL_SCENES, VAL_SHARDS, SEED),

@@ -1,5 +1,7 @@
 """What the demo ends with: two students compared, one label map in the terminal, and its picture."""
 
+import shlex
+import sys
 from pathlib import Path
 
 import click
@@ -11,15 +13,19 @@ from pipelines.digits.truth import read_truth
 from store.images import decode_image
 from store.pooling import Box
 from store.reader import LabelStore
+from store.text import printable
 from store.view.describe import describe_row
 from store.view.figure import draw_map
 from store.view.render import make_console, render_row
 from trainer.evaluate import load_student, open_val, predict
+from trainer.loading import worker_deaths
+from trainer.ranges import read_range
 
 CROP_SHARE = 0.6  # of a side: the two crops of the picture, top left and bottom right
 CROPS: tuple[Box, Box] = ((0.0, 0.0, CROP_SHARE, CROP_SHARE), (1 - CROP_SHARE, 1 - CROP_SHARE, 1.0, 1.0))
 
 
+@worker_deaths()
 def show_result(out: Path) -> None:
     """Compare the students in `out`, print a label map and draw it to `out/label_map.png`."""
     training, val = make_shards(out)
@@ -32,7 +38,15 @@ def show_result(out: Path) -> None:
     _draw(out / "label_map.png", training[0], store, key)
     console.print()
     _compare(console, out, val)
-    click.echo(f"\nlook at {out / 'label_map.png'}, or at any image: relabel-store show {out / 'labels.zarr'} KEY")
+    show = shlex.join([command("relabel-store"), "show", str(out / "labels.zarr"), key])
+    click.echo()
+    click.echo(printable(f"look at {out / 'label_map.png'}, or at this and other maps: {show}"))
+
+
+def command(name: str) -> str:
+    """How to type one of the project's commands here: it lies beside this Python, which need not be on the path."""
+    script = Path(sys.executable).with_name(name)
+    return str(script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script)
 
 
 def _compare(console: Console, out: Path, val: list[Path]) -> None:
@@ -44,7 +58,7 @@ def _compare(console: Console, out: Path, val: list[Path]) -> None:
         hits = label_hits = 0
         for prediction in predict(model, open_val(val, 10), settings):
             best = prediction.logits.argmax(1)
-            label_hits += int((best == prediction.labels).sum())
+            label_hits += int((best == prediction.originals).sum())
             hits += sum(int(b) in present[key] for key, b in zip(prediction.keys, best, strict=True))
         table.add_row(name, f"{hits / len(present):.1%}", f"{label_hits / len(present):.1%}")
     console.print(table)
@@ -54,9 +68,7 @@ def _compare(console: Console, out: Path, val: list[Path]) -> None:
 def _draw(file: Path, shard: Path, store: LabelStore, key: str) -> None:
     group, index = store.find(key)
     row = group.row(index)
-    with shard.open("rb") as tar:
-        tar.seek(row.offset)
-        image = decode_image(tar.read(row.length))
+    image = decode_image(read_range(shard, row.offset, row.length))
     draw_map(file, image, row, store.schema, crops=CROPS)
 
 

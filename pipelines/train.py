@@ -1,12 +1,15 @@
 """The command `relabel-train`: train a student on shards and their labels."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
-from pipelines.patterns import expand_shards
 from pipelines.recipes import RECIPES
 from store.command import Commands
+from store.patterns import expand_shards
+from store.text import printable
 
 # click keeps the lines of a paragraph that starts with \b as they are.
 EXAMPLE = """\b
@@ -79,7 +82,7 @@ def run(
 
     settings = with_overrides(RECIPES[recipe](), assignments)
     train_shards, val_shards = expand_shards(shards), expand_shards(val)
-    with TrainProgress() as progress:
+    with _resume_hint(out), TrainProgress() as progress:
         result = train(
             settings,
             shards=train_shards,
@@ -90,7 +93,20 @@ def run(
             reporter=progress,
         )
     best = "" if result.best_top1 is None else f", best top-1 {result.best_top1:.2%}"
-    click.echo(f"{result.epochs} epochs done{best}: {out}")
+    click.echo(f"{result.epochs} epochs done{best}: {printable(str(out))}")
+
+
+@contextmanager
+def _resume_hint(out: Path) -> Iterator[None]:
+    """Tells whoever stops a run how to go on with it."""
+    from trainer.checkpoint import LAST
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        if (out / LAST).exists():
+            click.echo("stopped; the same command with --resume goes on after the last finished epoch", err=True)
+        raise
 
 
 if __name__ == "__main__":

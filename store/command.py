@@ -15,6 +15,8 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the subcommand and translate its errors."""
+        if sys.stdout is None:
+            raise OneLineError("standard output is closed")
         try:
             return super().invoke(ctx)
         except RelabelError as error:

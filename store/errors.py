@@ -33,6 +33,10 @@ class DamagedStoreError(RelabelError, ValueError):
     """Bytes in the store that do not match their commit record or the format."""
 
 
+class VerificationError(RelabelError, ValueError):
+    """Faults that `relabel-store verify` found; each was printed before."""
+
+
 class FormatVersionError(RelabelError, ValueError):
     """A store of a format version that this release does not read."""
 
@@ -43,6 +47,10 @@ class StoreMismatchError(RelabelError, ValueError):
 
 class GroupExistsError(RelabelError, FileExistsError):
     """Another writer has committed this group already."""
+
+
+class StoreReadError(RelabelError, OSError):
+    """The store's disk or network did not give what was asked for."""
 
 
 class StoreWriteError(RelabelError, OSError):

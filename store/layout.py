@@ -1,21 +1,20 @@
-"""Where things lie in a store and how its arrays are encoded (format version 1, docs/format.md).
+"""How the arrays of a label group are encoded (format version 1, docs/format.md).
 
 Shape letters: N rows, K ranks, H W cells (y, x).
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import zarr
 from numpy.typing import NDArray
 from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, VLenUTF8Codec, ZstdCodec
-from zarr.storage import LocalStore
+from zarr.core.buffer import Buffer
+from zarr.storage import MemoryStore
 
 from store.schema import StoreSchema
 
-GROUP_FILE = "zarr.json"
 CHUNK_ROWS = 64  # rows of an inner chunk: what one random read decodes
 NO_CLASS = 65_535
 
@@ -70,13 +69,14 @@ def array_specs(schema: StoreSchema, rows: int, *, with_tail: bool) -> list[Arra
     ]
 
 
-def write_array(folder: Path, spec: ArraySpec, values: NDArray[Any]) -> None:
-    """Write one array as a Zarr array of its own, below a folder that Zarr takes for its root."""
+def encode_array(spec: ArraySpec, values: NDArray[Any]) -> dict[str, bytes]:
+    """The objects of one array by their path below its group, such as `keys/zarr.json` and `keys/c/0`."""
     chunks = (CHUNK_ROWS, *spec.shape[1:]) if spec.sharded else spec.shape
     shards = (-(-spec.shape[0] // CHUNK_ROWS) * CHUNK_ROWS, *spec.shape[1:]) if spec.sharded else None
     is_text = spec.dtype == "string"
+    objects: dict[str, Buffer] = {}
     array = zarr.create_array(
-        store=LocalStore(folder / spec.name),
+        store=MemoryStore(objects),
         shape=spec.shape,
         dtype=spec.dtype,
         chunks=chunks,
@@ -90,3 +90,4 @@ def write_array(folder: Path, spec: ArraySpec, values: NDArray[Any]) -> None:
         config={"write_empty_chunks": True},
     )
     array[...] = values
+    return {f"{spec.name}/{path}": data.to_bytes() for path, data in objects.items()}

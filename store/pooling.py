@@ -97,3 +97,20 @@ def _fill_logits(
     if tail_HW is None:
         raise LabelMapError("fill 'tail' needs the tail, which these labels do not have; use 'zero' or 'min'")
     return tail_HW.astype(np.float32) - np.float32(math.log(num_classes - top_k))
+
+
+def cell_confidence(scores: NDArray[np.float16], tail: NDArray[np.float16] | None) -> NDArray[np.float32]:
+    """The probability of each cell's first class, exact where there is a tail.
+
+    Args:
+        scores: (..., K, H, W) logits.
+        tail: (..., H, W) log-sum-exp of the other logits.
+
+    Returns:
+        (..., H, W) float32.
+    """
+    first = scores[..., :1, :, :].astype(np.float32)
+    others = np.exp(scores - first).sum(axis=-3)
+    if tail is not None:
+        others = others + np.exp(tail - first[..., 0, :, :])
+    return np.asarray(1 / others, np.float32)

@@ -1,262 +1,145 @@
-"""Reading a store: `LabelStore.open(path)`, its groups, their rows.
+"""Reading a store: `LabelStore.open(path or URL)`, its groups, their rows.
 
-Opening reads JSON only. Arrays are opened through Zarr on first use, so a store opened before a fork is safe to
-read after it. Sizes are checked when a group's arrays are first needed, and small arrays against their sha256.
+Opening reads JSON only. Sizes are checked when a group is opened, small arrays against their sha256 when they are read.
 """
 
-import json
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import zarr
-from numpy.typing import NDArray
-from zarr.storage import LocalStore
-
-from store.errors import DamagedStoreError, LabelNotFoundError, StoreNotFoundError
-from store.layout import BIG_ARRAYS, GROUP_FILE
-from store.schema import (
-    COMMIT_ATTRIBUTE,
-    ROOT_ATTRIBUTE,
-    CommitRecord,
-    Json,
-    ObjectRecord,
-    StoreSchema,
-    parse_commit,
-    parse_schema,
-)
-from store.shards import GROUP_NAME, hash_file
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class LabelRows:
-    """Label maps of some rows of a group. N rows, K ranks, H W cells (y, x)."""
-
-    classes: NDArray[np.uint16]  # (N, K, H, W)
-    scores: NDArray[np.float16]  # (N, K, H, W)
-    tail: NDArray[np.float16] | None  # (N, H, W)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class LabelRow:
-    """One sample's label map and what the group knows of the sample. K ranks, H W cells (y, x)."""
-
-    key: str
-    classes: NDArray[np.uint16]  # (K, H, W)
-    scores: NDArray[np.float16]  # (K, H, W)
-    tail: NDArray[np.float16] | None  # (H, W)
-    target: int  # the original label, -1 where there is none
-    offset: int  # of the image in its tar, bytes
-    length: int  # of the image, bytes
-    quarantined: str | None  # why the image could not be decoded
-
-
-class LabelGroup:
-    """The labels of one image shard; row i belongs to the shard's i-th sample."""
-
-    def __init__(self, folder: Path, name: str, commit: CommitRecord) -> None:
-        self.folder, self.name, self.commit = folder, name, commit
-
-    def __len__(self) -> int:
-        return self.commit.rows
-
-    @cached_property
-    def keys(self) -> list[str]:
-        """The samples' keys, by row."""
-        return [str(key) for key in self._array("keys")[:]]
-
-    @cached_property
-    def offsets(self) -> NDArray[np.uint64]:
-        """(N, 2) uint64: byte offset and length of each image in its tar."""
-        return np.asarray(self._array("offsets")[:], np.uint64)
-
-    @cached_property
-    def digests(self) -> NDArray[np.uint64]:
-        """(N,) uint64: BLAKE2b-64 of each image's bytes."""
-        return np.asarray(self._array("digests")[:], np.uint64)
-
-    @cached_property
-    def targets(self) -> NDArray[np.int32]:
-        """(N,) int32: the original labels, -1 where the shard has none."""
-        return np.asarray(self._array("targets")[:], np.int32)
-
-    @cached_property
-    def quarantined(self) -> dict[int, str]:
-        """Row to reason of the images that could not be decoded."""
-        return {bad.row: bad.reason for bad in self.commit.quarantined}
-
-    @property
-    def has_tail(self) -> bool:
-        """Whether the group keeps the probability mass outside the top K."""
-        return "tail/zarr.json" in self.commit.objects
-
-    def read(self, start: int = 0, stop: int | None = None) -> LabelRows:
-        """Label maps of rows start to stop, by default all; 64-row chunks are the unit of decoding.
-
-        Raises:
-            DamagedStoreError: a chunk is missing or fails its checksum.
-        """
-        rows = slice(start, len(self) if stop is None else stop)
-        return LabelRows(
-            classes=self._slice("classes", rows),
-            scores=self._slice("scores", rows),
-            tail=self._slice("tail", rows) if self.has_tail else None,
-        )
-
-    def check_sizes(self) -> None:
-        """Compare the sizes of the big arrays' files with the commit record.
-
-        Raises:
-            DamagedStoreError: one is missing or has another size; or arrays that lie elsewhere, as on object stores.
-        """
-        if self.commit.prefix:
-            raise DamagedStoreError(f"{self.folder}: its arrays lie under {self.commit.prefix!r}, not on a local disk")
-        for path, record in self.commit.objects.items():
-            if path.partition("/")[0] in BIG_ARRAYS:
-                self._check_object(path, record, hashed=False)
-
-    def row(self, i: int) -> LabelRow:
-        """One row; negative indices are not taken.
-
-        Raises:
-            LabelNotFoundError: no such row.
-        """
-        if not 0 <= i < len(self):
-            raise LabelNotFoundError(f"{self.folder}: row {i}; the group has {len(self)} rows")
-        maps = self.read(i, i + 1)
-        offset, length = (int(value) for value in self.offsets[i])
-        return LabelRow(
-            key=self.keys[i],
-            classes=maps.classes[0],
-            scores=maps.scores[0],
-            tail=None if maps.tail is None else maps.tail[0],
-            target=int(self.targets[i]),
-            offset=offset,
-            length=length,
-            quarantined=self.quarantined.get(i),
-        )
-
-    def _slice(self, name: str, rows: slice) -> NDArray[Any]:
-        try:
-            return np.asarray(self._array(name)[rows])
-        except (ValueError, RuntimeError, OSError) as error:
-            raise DamagedStoreError(f"{self.folder}: array {name!r} is damaged: {error}") from error
-
-    def _array(self, name: str) -> Any:  # noqa: ANN401  (zarr's arrays are generic over their metadata)
-        cached = self.__dict__.setdefault("_arrays", {})
-        if name not in cached:
-            self._check_objects(name)
-            try:
-                cached[name] = zarr.open_array(LocalStore(self.folder / name, read_only=True), mode="r")
-            except (ValueError, KeyError, TypeError, OSError) as error:
-                raise DamagedStoreError(f"{self.folder}: array {name!r} cannot be opened: {error}") from error
-        return cached[name]
-
-    def _check_objects(self, name: str) -> None:
-        """Sizes of a big array's chunks, sha256 of everything that is small."""
-        records = {path: record for path, record in self.commit.objects.items() if path.startswith(name + "/")}
-        if not records:
-            raise DamagedStoreError(f"{self.folder}: the commit record knows no array {name!r}")
-        for path, record in records.items():
-            cheap = name not in BIG_ARRAYS or path.endswith(GROUP_FILE)
-            self._check_object(path, record, hashed=cheap)
-
-    def _check_object(self, path: str, record: ObjectRecord, *, hashed: bool) -> None:
-        file = self.folder / path
-        try:
-            size = file.stat().st_size
-            whole = size == record.size and (not hashed or hash_file(file) == record.sha256)
-        except OSError as error:
-            raise DamagedStoreError(f"{file}: cannot be read: {error.strerror}") from error
-        if not whole:
-            raise DamagedStoreError(
-                f"{file}: damaged ({size} bytes, written with {record.size}); "
-                "annotate its shard again (--overwrite with only this shard)"
-            )
+from store.errors import DamagedStoreError, LabelNotFoundError, StoreNotFoundError, StoreReadError
+from store.group import LabelGroup
+from store.opening import open_place
+from store.parse import parse_attributes, parse_commit, parse_schema
+from store.place import GROUP_FILE, Place, is_group_name
+from store.schema import COMMIT_ATTRIBUTE, ROOT_ATTRIBUTE, Json, StoreSchema
 
 
 class LabelStore:
     """A store opened for reading; iterating gives its committed groups by name."""
 
-    def __init__(self, path: Path, root: Json, schema: StoreSchema) -> None:
-        self.path, self.schema = path, schema
+    def __init__(self, place: Place, root: Json, schema: StoreSchema) -> None:
+        self.place, self.schema = place, schema
         self._root = root
 
+    def __str__(self) -> str:
+        return str(self.place)
+
     @classmethod
-    def open(cls, path: Path | str) -> "LabelStore":
-        """Open a store on a local disk.
+    def open(cls, location: Path | str) -> "LabelStore":
+        """Open a store at a path or an object store's URL.
 
         Raises:
-            StoreNotFoundError: there is none at that path.
+            StoreNotFoundError: there is none.
             FormatVersionError: a newer release wrote it.
             DamagedStoreError: its root attributes cannot be read.
+            StoreReadError: the disk or network failed.
         """
-        path = Path(path)
-        if not (path / GROUP_FILE).is_file():
-            raise StoreNotFoundError(f"{path}: no label store here; `relabel-annotate run` makes one")
-        root = read_attributes(path / GROUP_FILE).get(ROOT_ATTRIBUTE, {})
-        schema = parse_schema(root, str(path / GROUP_FILE))
-        return cls(path, root, schema)
+        return cls.of(open_place(location))
+
+    @classmethod
+    def of(cls, place: Place) -> "LabelStore":
+        """Open the store at a place; raises as `open` does."""
+        where = place.at(GROUP_FILE)
+        try:
+            data = place.read(GROUP_FILE)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            what = "a file, not a label store" if Path(str(place)).is_file() else "no label store here"
+            raise StoreNotFoundError(f"{place}: {what}; `relabel-annotate run` makes one") from error
+        except OSError as error:
+            raise StoreReadError(f"{where}: cannot be read: {error.strerror or error}") from error
+        root = parse_attributes(data, where).get(ROOT_ATTRIBUTE, {})
+        return cls(place, root, parse_schema(root, where))
 
     def names(self) -> list[str]:
-        """Names of the committed groups, sorted."""
-        candidates = [entry.name for entry in self.path.iterdir() if GROUP_NAME.fullmatch(entry.name)]
-        return sorted(name for name in candidates if self._commit_attributes(name) is not None)
+        """Names of the committed groups, sorted; a damaged one counts."""
+        return [name for name, _ in self._scan()]
 
     def __iter__(self) -> Iterator[LabelGroup]:
-        return (self.group(name) for name in self.names())
+        for _, group in self.survey():
+            if not isinstance(group, LabelGroup):
+                raise group
+            yield group
+
+    def survey(self) -> Iterator[tuple[str, LabelGroup | DamagedStoreError]]:
+        """Every committed group by name, a damaged one as its error."""
+        return self.place.map(self._checked, self._scan())
 
     def __contains__(self, name: str) -> bool:
-        return bool(GROUP_NAME.fullmatch(name)) and self._commit_attributes(name) is not None
+        return is_group_name(name) and self._record(name) is not None
 
     def group(self, name: str) -> LabelGroup:
         """One group by its shard's name.
 
         Raises:
             LabelNotFoundError: the store has no such group.
-            DamagedStoreError: its commit record does not hold.
+            DamagedStoreError: its commit record does not hold, or an object has another size.
         """
-        attributes = self._commit_attributes(name) if GROUP_NAME.fullmatch(name) else None
-        if attributes is None:
-            raise LabelNotFoundError(f"{self.path}: no labels for the shard {name!r}; annotate it first")
-        folder = self.path / name
-        group = LabelGroup(folder, name, parse_commit(attributes, self._root, str(folder / GROUP_FILE)))
+        group = self.unchecked_group(name)
         group.check_sizes()
         return group
 
+    def unchecked_group(self, name: str) -> LabelGroup:
+        """One group by name, none of its objects looked at; raises as `group` does."""
+        record = self._record(name) if is_group_name(name) else None
+        if record is None:
+            raise LabelNotFoundError(f"{self}: no labels for the shard {name!r}; annotate it first")
+        return self._open(name, record)
+
     def find(self, key: str) -> tuple[LabelGroup, int]:
-        """The group and row of a sample.
+        """The group and row of a sample; only the `keys` of other groups are read.
 
         Raises:
             LabelNotFoundError: no group has that key.
+            DamagedStoreError: none that can be read has it, but some cannot be.
         """
-        for group in self:
-            with suppress(ValueError):
-                return group, group.keys.index(key)
-        raise LabelNotFoundError(f"{self.path}: no group and no key {key!r}; `relabel-store show` lists the groups")
+        damaged: list[DamagedStoreError] = []
+        for name, row in self.place.map(lambda item: (item[0], self._find_in(item, key)), self._scan()):
+            if isinstance(row, DamagedStoreError):
+                damaged.append(row)
+            elif row is not None:
+                return self.group(name), row
+        if damaged:
+            raise DamagedStoreError(f"{len(damaged)} groups could not be searched for {key!r}; the first: {damaged[0]}")
+        raise LabelNotFoundError(f"{self}: no group and no key {key!r}; `relabel-store ls` lists the groups")
 
-    def _commit_attributes(self, name: str) -> object | None:
-        file = self.path / name / GROUP_FILE
-        return read_attributes(file).get(COMMIT_ATTRIBUTE) if file.is_file() else None
+    def _find_in(self, item: tuple[str, "Json | DamagedStoreError"], key: str) -> int | DamagedStoreError | None:
+        try:
+            return self._open(*item).find(key)
+        except DamagedStoreError as error:
+            return error
 
+    def _scan(self) -> Iterator[tuple[str, "Json | DamagedStoreError"]]:
+        """Names and commit records as they lie in the store."""
+        try:
+            names = self.place.folders()
+        except OSError as error:
+            raise StoreReadError(f"{self}: cannot be listed: {error.strerror or error}") from error
+        for name, record in zip(names, self.place.map(self._record, names), strict=True):
+            if record is not None:
+                yield name, record
 
-def read_attributes(file: Path) -> Json:
-    """The attributes of a Zarr group's `zarr.json`.
+    def _record(self, name: str) -> "Json | DamagedStoreError | None":
+        """A group's commit record, what is wrong with its file, or None if it is no group."""
+        path = f"{name}/{GROUP_FILE}"
+        try:
+            return parse_attributes(self.place.read(path), self.place.at(path)).get(COMMIT_ATTRIBUTE)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except DamagedStoreError as error:
+            return error
+        except OSError as error:
+            raise StoreReadError(f"{self.place.at(path)}: cannot be read: {error.strerror or error}") from error
 
-    Raises:
-        DamagedStoreError: not readable, or not the metadata of a Zarr v3 group.
-    """
-    try:
-        document = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise DamagedStoreError(f"{file}: cannot be read: {error}") from error
-    if not isinstance(document, dict) or document.get("zarr_format") != 3 or document.get("node_type") != "group":
-        raise DamagedStoreError(f"{file}: not the metadata of a Zarr v3 group")
-    attributes = document.get("attributes", {})
-    if not isinstance(attributes, dict):
-        raise DamagedStoreError(f"{file}: attributes should be a JSON object")
-    return attributes
+    def _open(self, name: str, record: "Json | DamagedStoreError") -> LabelGroup:
+        if isinstance(record, DamagedStoreError):
+            raise record
+        commit = parse_commit(record, self._root, self.place.at(f"{name}/{GROUP_FILE}"))
+        return LabelGroup(self.place, name, self.schema, commit)
+
+    def _checked(self, item: tuple[str, "Json | DamagedStoreError"]) -> tuple[str, LabelGroup | DamagedStoreError]:
+        try:
+            group = self._open(*item)
+            group.check_sizes()
+        except DamagedStoreError as error:
+            return item[0], error
+        return item[0], group

@@ -1,16 +1,15 @@
 """What the JSON attributes of a store say, as frozen dataclasses: the root's schema and a group's commit record.
 
-Parsing checks every field once, since a store may come from anywhere; afterwards the objects are trusted.
-The fields are specified in docs/format.md.
+The fields are specified in docs/format.md; `store.parse` reads them out of hostile files.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from store.errors import DamagedStoreError, FormatVersionError, LabelMapError
+from store.errors import LabelMapError
 from store.text import printable
 
 FORMAT_VERSION = 1
@@ -21,7 +20,6 @@ ROOT_ATTRIBUTE = "relabel"
 COMMIT_ATTRIBUTE = "relabel.commit"
 
 Json = dict[str, Any]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,13 +33,24 @@ class TeacherIdentity:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class View:
-    """What part of the image a map covers and how it was resized."""
+    """What part of the image a map covers and how it was resized.
+
+    Raises:
+        LabelMapError: sizes or deviations that are not above zero, or numbers that are not finite.
+    """
 
     mode: str = VIEW_MODE
     input_size: tuple[int, int]  # height, width in pixels
     interpolation: str
     mean: tuple[float, ...]  # per channel, of pixels scaled to [0, 1]
     std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Check what normalising divides by."""
+        if min(self.input_size) < 1:
+            raise LabelMapError(f"a view needs at least one pixel, not {self.input_size}")
+        if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std, default=0) <= 0:
+            raise LabelMapError(f"a view needs finite means and deviations above 0, not {self.mean} and {self.std}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,13 +81,13 @@ class StoreSchema:
 
     def to_attributes(self) -> Json:
         """The value of the root attribute `relabel`."""
-        return {"format_version": FORMAT_VERSION, "score_kind": SCORE_KIND, **_listed(asdict(self))}
+        return {"format_version": FORMAT_VERSION, "score_kind": SCORE_KIND, **listed(asdict(self))}
 
     def differences(self, other: "StoreSchema") -> list[str]:
         """What keeps two stores from being one, as `field: this, other`; class names may differ."""
         mine, theirs = self.to_attributes(), other.to_attributes()
         fields = ("num_classes", "top_k", "map_size", "view", "teacher")
-        return [f"{name}: {_brief(mine[name])} here, {_brief(theirs[name])} there"
+        return [f"{name}: {brief(mine[name])} here, {brief(theirs[name])} there"
                 for name in fields if mine[name] != theirs[name]]  # fmt: skip
 
     def class_name(self, class_id: int) -> str:
@@ -126,7 +135,7 @@ class CommitRecord:
 
     def to_attributes(self, root: StoreSchema) -> Json:
         """The value of the group attribute `relabel.commit`, sealed by a digest over itself and the root."""
-        body = _listed(asdict(self))
+        body = listed(asdict(self))
         return {**body, "digest": seal(body, root.to_attributes())}
 
 
@@ -136,114 +145,14 @@ def seal(body: Json, root: Json) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def parse_schema(attributes: object, where: str) -> StoreSchema:
-    """Read the root attribute `relabel`.
-
-    Raises:
-        FormatVersionError: written by a newer release.
-        DamagedStoreError: a field is missing or has the wrong type.
-    """
-    root = Fields(attributes, where)
-    version = root.get("format_version", int)
-    if version != FORMAT_VERSION:
-        raise FormatVersionError(f"{where}: format version {version}; this release reads {FORMAT_VERSION}: upgrade it")
-    teacher, view = Fields(root.get("teacher", dict), where), Fields(root.get("view", dict), where)
-    for fields, name, known in ((root, "score_kind", SCORE_KIND), (view, "mode", VIEW_MODE)):
-        if fields.get(name, str) != known:
-            raise DamagedStoreError(f"{where}: {name} should be {known!r}, found {_brief(fields.get(name, str))}")
-    names = root.values.get("class_names")
-    try:
-        return StoreSchema(
-            teacher=TeacherIdentity(
-                architecture=teacher.get("architecture", str),
-                arguments=teacher.get("arguments", dict),
-                digest=teacher.get("digest", str),
-            ),
-            view=View(
-                mode=view.get("mode", str),
-                input_size=view.pair("input_size"),
-                interpolation=view.get("interpolation", str),
-                mean=tuple(view.items("mean", float)),
-                std=tuple(view.items("std", float)),
-            ),
-            num_classes=root.get("num_classes", int),
-            top_k=root.get("top_k", int),
-            map_size=root.pair("map_size"),
-            class_names=None if names is None else tuple(root.items("class_names", str)),
-        )
-    except LabelMapError as error:
-        raise DamagedStoreError(f"{where}: {error}") from error
-
-
-def parse_commit(attributes: object, root: Json, where: str) -> CommitRecord:
-    """Read the group attribute `relabel.commit` and check its digest against itself and the root attributes.
-
-    Raises:
-        DamagedStoreError: a field is missing, has the wrong type, or the digest does not match.
-    """
-    record = Fields(attributes, where)
-    body = {name: value for name, value in record.values.items() if name != "digest"}
-    if seal(body, root) != record.get("digest", str):
-        raise DamagedStoreError(
-            f"{where}: the commit record or the store's root attributes were changed; "
-            "annotate it again (--overwrite with only this shard)"
-        )
-    tar = Fields(record.get("tar", dict), where)
-    objects = {name: Fields(value, where) for name, value in record.get("objects", dict).items()}
-    bad = [Fields(value, where) for value in record.get("quarantined", list)]
-    return CommitRecord(
-        rows=record.get("rows", int),
-        tar=TarIdentity(size=tar.get("size", int), mtime_ns=tar.get("mtime_ns", int), sha256=tar.get("sha256", str)),
-        teacher_digest=record.get("teacher_digest", str),
-        prefix=record.get("prefix", str),
-        objects={
-            name: ObjectRecord(size=value.get("size", int), sha256=value.get("sha256", str))
-            for name, value in objects.items()
-        },
-        quarantined=tuple(
-            Quarantined(row=row.get("row", int), key=row.get("key", str), reason=row.get("reason", str)) for row in bad
-        ),
-        provenance={name: str(value) for name, value in record.get("provenance", dict).items()},
-    )
-
-
-class Fields:
-    """A JSON object from a hostile file, read field by field with types checked."""
-
-    def __init__(self, values: object, where: str) -> None:
-        if not isinstance(values, Mapping):
-            raise DamagedStoreError(f"{where}: expected a JSON object, found {type(values).__name__}")
-        self.values, self.where = values, where
-
-    def get(self, name: str, kind: type[T]) -> T:
-        """The field's value, of exactly this JSON type."""
-        value = self.values.get(name)
-        if kind is float and type(value) is int:
-            value = float(value)
-        if type(value) is not kind:
-            raise DamagedStoreError(f"{self.where}: field {name!r} should be {kind.__name__}, found {_brief(value)}")
-        return value
-
-    def items(self, name: str, kind: type[T]) -> list[T]:
-        """The field's value, a list whose items all have this type."""
-        listed = Fields({str(i): item for i, item in enumerate(self.get(name, list))}, f"{self.where}: {name}")
-        return [listed.get(str(i), kind) for i in range(len(listed.values))]
-
-    def pair(self, name: str) -> tuple[int, int]:
-        """The field's value, a list of two integers."""
-        values = self.items(name, int)
-        if len(values) != 2:
-            raise DamagedStoreError(f"{self.where}: field {name!r} should hold two integers, found {_brief(values)}")
-        return values[0], values[1]
-
-
-def _listed(value: Any) -> Any:  # noqa: ANN401  (any JSON value)
+def listed(value: Any) -> Any:  # noqa: ANN401  (any JSON value)
     """Tuples as lists, so that attributes compare equal before and after a trip through JSON."""
     if isinstance(value, dict):
-        return {name: _listed(item) for name, item in value.items()}
-    return [_listed(item) for item in value] if isinstance(value, (tuple, list)) else value
+        return {name: listed(item) for name, item in value.items()}
+    return [listed(item) for item in value] if isinstance(value, (tuple, list)) else value
 
 
-def _brief(value: object) -> str:
+def brief(value: object) -> str:
+    """A JSON value in a message, printable and cut short."""
     text = printable(json.dumps(value, sort_keys=True, default=str))
     return text if len(text) <= 160 else text[:157] + "..."

@@ -112,6 +112,11 @@ def check_unchanged(index: ShardIndex) -> None:
         raise ShardError(f"{index.path}: changed while it was being read; run again once it is complete")
 
 
+def image_digest(data: bytes) -> int:
+    """BLAKE2b-64 of an image's bytes, as a little-endian integer."""
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+
+
 def hash_file(path: Path) -> str:
     """Hex sha256 of a whole file."""
     with path.open("rb") as file:
@@ -217,10 +222,14 @@ def _extended_header(header: tarfile.TarInfo, tar: _TarReader) -> dict[str, str]
     tar.skip(-header.size % BLOCK)
     try:
         if header.type == tarfile.GNUTYPE_LONGNAME:
-            return {"path": data.rstrip(b"\0").decode()}
-        return {name: value for name, value in _pax_records(data) if name in ("path", "size")}
+            found = {"path": data.rstrip(b"\0").decode()}
+        else:
+            found = {name: value for name, value in _pax_records(data) if name in ("path", "size")}
     except UnicodeDecodeError as error:
         raise _DamagedError(f"the member name near byte {tar.position} is not UTF-8") from error
+    if "\0" in found.get("path", ""):
+        raise _DamagedError(f"the member name near byte {tar.position} holds a zero byte")
+    return found
 
 
 def _pax_records(data: bytes) -> Iterator[tuple[str, str]]:

@@ -1,27 +1,37 @@
 """Writing a store: create its root, then add label groups, each whole or not at all.
 
-A group is built in `<store>.partial/`, synced to disk and renamed into the store, so that a killed writer leaves
-nothing a reader could take for labels. Its commit record is written last.
+A group is encoded in memory and handed to the place, whose commit protocol makes it exist (store.local, store.cloud).
+
+Letters: N rows, K ranks, H W cells (y, x).
 """
 
 import json
-import os
-import secrets
-import shutil
-from collections.abc import Iterator, Set
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Set
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from store.errors import GroupExistsError, LabelMapError, ShardError, StoreMismatchError, StoreWriteError
-from store.layout import GROUP_FILE, array_specs, write_array
-from store.reader import LabelStore, read_attributes
+from store.errors import (
+    LabelMapError,
+    RelabelError,
+    ShardError,
+    StoreMismatchError,
+    StoreNotFoundError,
+    StoreWriteError,
+)
+from store.invariants import check_maps, check_ranks
+from store.layout import array_specs, encode_array
+from store.opening import open_place
+from store.place import GROUP_FILE, Place, is_group_name
+from store.reader import LabelStore
 from store.schema import (
     COMMIT_ATTRIBUTE,
+    MAX_CLASSES,
     ROOT_ATTRIBUTE,
     CommitRecord,
     Json,
@@ -29,17 +39,16 @@ from store.schema import (
     Quarantined,
     StoreSchema,
     TarIdentity,
-    parse_schema,
 )
-from store.shards import GROUP_NAME, hash_file
+from store.shards import GROUP_NAME
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class GroupLabels:
-    """All rows of one label group. N rows, K ranks, H W cells (y, x).
+    """All rows of one label group.
 
     Raises:
-        LabelMapError: shapes, dtypes or scores that the format cannot hold.
+        LabelMapError: shapes, dtypes, keys or scores that the format cannot hold.
     """
 
     classes: NDArray[np.uint16]  # (N, K, H, W), rank 0 the highest score
@@ -62,16 +71,20 @@ class GroupLabels:
                 raise LabelMapError(f"{name} has shape {getattr(self, name).shape}, expected {shape}")
         if len(self.keys) != n or len(set(self.keys)) != n:
             raise LabelMapError(f"{n} rows need as many different keys, found {len(set(self.keys))}")
-        kept = np.ones(n, bool)
-        kept[[bad.row for bad in self.quarantined]] = False
-        scores = self.scores[kept]
-        if not np.isfinite(scores).all():
-            raise LabelMapError("scores that are not finite in float16: logits must lie within +-65,504")
-        if (scores[:, :-1] < scores[:, 1:]).any():
-            raise LabelMapError("scores must descend along K")
+        maps = self.classes, self.scores
+        problem = check_maps(*maps, self.usable, num_classes=MAX_CLASSES) or check_ranks(*maps, self.tail, self.usable)
+        if problem is not None:
+            raise LabelMapError(f"{problem[0]}: {problem[1]}; float16 holds logits within +-65,504")
+
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        """(N,) bool: which rows are not quarantined."""
+        mask = np.ones(len(self.keys), bool)
+        mask[[bad.row for bad in self.quarantined]] = False
+        return mask
 
 
-def open_root(path: Path, schema: StoreSchema) -> StoreSchema:
+def open_root(location: Path | str, schema: StoreSchema) -> StoreSchema:
     """Create the store if it is absent, else check that this schema may write to it.
 
     Returns:
@@ -79,34 +92,29 @@ def open_root(path: Path, schema: StoreSchema) -> StoreSchema:
 
     Raises:
         StoreMismatchError: the store belongs to another teacher, view or size, or has other class names.
-        StoreWriteError: the path cannot be written.
+        StoreWriteError: the place cannot be written.
     """
-    with _disk_errors(path):
-        path.mkdir(parents=True, exist_ok=True)
-        root_file = path / GROUP_FILE
-        if not root_file.exists():
-            if any(path.iterdir()) and not root_file.exists():
-                raise StoreMismatchError(f"{path}: a folder that is not a label store; choose an empty or new one")
-            _create_root_file(root_file, schema)
-    found = read_schema(path)
+    place = open_place(location)
+    with write_errors(place):
+        found = _find_root(place) or _create_root(place, schema)
     differences = found.differences(schema)
     if schema.class_names is not None and schema.class_names != found.class_names:
         differences.append("class_names")
     if differences:
         raise StoreMismatchError(
-            f"{path}: written with another teacher or view ({'; '.join(differences)}); "
+            f"{place}: written with another teacher or view ({'; '.join(differences)}); "
             "choose another --labels, or --overwrite with all of its shards"
         )
     return found
 
 
-def set_aside_other(path: Path, schema: StoreSchema, replaces: Set[str]) -> Path | None:
+def set_aside_other(location: Path | str, schema: StoreSchema, replaces: Set[str]) -> str | None:
     """Make room for a store of this schema where one of another teacher or view lies; nothing is deleted.
 
     Args:
-        path: the store.
+        location: of the store.
         schema: of the groups to come.
-        replaces: their names; a store with other groups stays where it is.
+        replaces: their names; a store with other groups stays where it is, and so does one in an object store.
 
     Returns:
         Where the old store lies now, None if it stayed.
@@ -114,30 +122,16 @@ def set_aside_other(path: Path, schema: StoreSchema, replaces: Set[str]) -> Path
     Raises:
         StoreWriteError: it cannot be renamed.
     """
-    if not (path / GROUP_FILE).is_file() or not read_schema(path).differences(schema):
+    place = open_place(location)
+    found = _find_root(place)
+    if found is None or not found.differences(schema) or not set(LabelStore.open(location).names()) <= replaces:
         return None
-    if not set(LabelStore.open(path).names()) <= replaces:
-        return None
-    path = path.resolve()
-    aside = path.with_name(f"{path.name}.replaced-{secrets.token_hex(4)}")
-    with _disk_errors(path):
-        path.rename(aside)
-        _sync_folder(path.parent)
-    return aside
-
-
-def read_schema(path: Path) -> StoreSchema:
-    """The schema of the store at a path.
-
-    Raises:
-        DamagedStoreError, FormatVersionError: it cannot be read.
-    """
-    file = path / GROUP_FILE
-    return parse_schema(read_attributes(file).get(ROOT_ATTRIBUTE), str(file))
+    with write_errors(place):
+        return place.set_aside()
 
 
 def write_group(
-    path: Path,
+    location: Path | str,
     name: str,
     labels: GroupLabels,
     *,
@@ -151,51 +145,59 @@ def write_group(
     Raises:
         GroupExistsError: the group is there already; nothing was changed.
         LabelMapError: the maps do not fit the store's schema.
-        StoreWriteError: the disk refused; nothing is visible in the store.
+        StoreWriteError: the disk or network refused; nothing is visible in the store.
     """
     _check_fit(name, labels, schema)
-    with _disk_errors(path):
-        attempt = _start_attempt(path, name)
-        try:
-            for spec in array_specs(schema, len(labels.keys), with_tail=labels.tail is not None):
-                write_array(attempt, spec, _values(labels, spec.name))
-            record = CommitRecord(
-                rows=len(labels.keys),
-                tar=tar,
-                teacher_digest=schema.teacher.digest,
-                prefix="",
-                objects=_sync_objects(attempt),
-                quarantined=labels.quarantined,
-                provenance=provenance,
-            )
-            write_synced(attempt / GROUP_FILE, _group_json({COMMIT_ATTRIBUTE: record.to_attributes(schema)}))
-            _sync_folder(attempt)
-            _move_into_place(attempt, path / name, overwrite=overwrite)
-        finally:
-            shutil.rmtree(attempt, ignore_errors=True)
-            _remove_if_empty(attempt.parent)
-    return record
+    objects: dict[str, bytes] = {}
+    for spec in array_specs(schema, len(labels.keys), with_tail=labels.tail is not None):
+        objects |= encode_array(spec, _values(labels, spec.name))
+    record = CommitRecord(
+        rows=len(labels.keys),
+        tar=tar,
+        teacher_digest=schema.teacher.digest,
+        prefix="",
+        objects={path: ObjectRecord(size=len(data), sha256=sha256(data).hexdigest()) for path, data in objects.items()},
+        quarantined=labels.quarantined,
+        provenance=provenance,
+    )
+    return publish(open_place(location), name, objects, record, schema=schema, overwrite=overwrite)
 
 
-def write_synced(file: Path, data: bytes) -> None:
-    """Write a new file and wait until it is on the disk."""
-    with file.open("xb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
+def publish(
+    place: Place,
+    name: str,
+    objects: Mapping[str, bytes],
+    record: CommitRecord,
+    *,
+    schema: StoreSchema,
+    overwrite: bool = False,
+) -> CommitRecord:
+    """Make a group of these objects exist, its record sealed with the store's schema and the place's prefix.
+
+    Raises:
+        GroupExistsError, StoreWriteError: as `write_group`.
+    """
+    sealed: list[CommitRecord] = []
+
+    def group_file(prefix: str) -> bytes:
+        sealed.append(replace(record, prefix=prefix))
+        return _group_json({COMMIT_ATTRIBUTE: sealed[-1].to_attributes(schema)})
+
+    with write_errors(place):
+        place.publish(name, objects, group_file, overwrite=overwrite)
+    return sealed[-1]
 
 
 def _check_fit(name: str, labels: GroupLabels, schema: StoreSchema) -> None:
-    if not GROUP_NAME.fullmatch(name) or name == GROUP_FILE:
-        raise ShardError(f"group name {name!r} must match {GROUP_NAME.pattern}")
+    if not is_group_name(name):
+        raise ShardError(f"group name {name!r} must match {GROUP_NAME.pattern} and not be {GROUP_FILE}")
     if labels.classes.shape[1:] != (schema.top_k, *schema.map_size):
         raise LabelMapError(
             f"{name}: maps of shape {labels.classes.shape[1:]}, the store holds {(schema.top_k, *schema.map_size)}"
         )
-    kept = np.ones(len(labels.keys), bool)
-    kept[[bad.row for bad in labels.quarantined]] = False
-    if kept.any() and labels.classes[kept].max() >= schema.num_classes:
-        raise LabelMapError(f"{name}: class id {labels.classes[kept].max()} of {schema.num_classes} classes")
+    problem = check_maps(labels.classes, labels.scores, labels.usable, num_classes=schema.num_classes)
+    if problem is not None:
+        raise LabelMapError(f"{name}: {problem[1]}")
 
 
 def _values(labels: GroupLabels, name: str) -> NDArray[Any]:
@@ -203,30 +205,19 @@ def _values(labels: GroupLabels, name: str) -> NDArray[Any]:
     return np.array(labels.keys, dtype=object) if name == "keys" else getattr(labels, name)
 
 
-def _start_attempt(path: Path, name: str) -> Path:
-    """A new folder to build in, beside the store itself and not beside a link to it: renames stay on one disk."""
-    real = path.resolve()
-    attempt = real.with_name(real.name + ".partial") / f"{name}.{secrets.token_hex(8)}"
-    while True:
-        attempt.parent.mkdir(exist_ok=True)
-        try:
-            attempt.mkdir()
-        except FileNotFoundError:  # another writer has just removed the empty parent
-            continue
-        return attempt
-
-
-def _create_root_file(root_file: Path, schema: StoreSchema) -> None:
-    """Write the root aside and link it into place, which fails if another writer came first."""
-    attempt = _start_attempt(root_file.parent, "root")
+def _find_root(place: Place) -> StoreSchema | None:
     try:
-        write_synced(attempt / GROUP_FILE, _group_json({ROOT_ATTRIBUTE: schema.to_attributes()}))
-        with suppress(FileExistsError):  # the other's identity is compared like any store's
-            os.link(attempt / GROUP_FILE, root_file)
-        _sync_folder(root_file.parent)
-    finally:
-        shutil.rmtree(attempt, ignore_errors=True)
-        _remove_if_empty(attempt.parent)
+        return LabelStore.of(place).schema
+    except StoreNotFoundError:
+        return None
+
+
+def _create_root(place: Place, schema: StoreSchema) -> StoreSchema:
+    # Asked again, since another writer may have made the store between the two looks.
+    if place.is_occupied() and _find_root(place) is None:
+        raise StoreMismatchError(f"{place}: not a label store and not empty; choose an empty or new place")
+    place.create_root(_group_json({ROOT_ATTRIBUTE: schema.to_attributes()}))
+    return LabelStore.of(place).schema
 
 
 def _group_json(attributes: Json) -> bytes:
@@ -234,72 +225,15 @@ def _group_json(attributes: Json) -> bytes:
     return text.encode()
 
 
-def _sync_objects(attempt: Path) -> dict[str, ObjectRecord]:
-    """Size and sha256 of every file below the attempt, each synced to disk with its folders."""
-    objects: dict[str, ObjectRecord] = {}
-    for folder, _, files in os.walk(attempt, topdown=False):
-        for file in (Path(folder) / file for file in files):
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
-            record = ObjectRecord(size=file.stat().st_size, sha256=hash_file(file))
-            objects[file.relative_to(attempt).as_posix()] = record
-        _sync_folder(Path(folder))
-    return dict(sorted(objects.items()))
-
-
-def _move_into_place(attempt: Path, group: Path, *, overwrite: bool) -> None:
-    """Rename the attempt to its group; a group that another writer put there first stays.
-
-    A folder without a commit record, such as an interrupted copy leaves, is no group and makes way.
-    """
-    if group.exists() and (overwrite or not _is_committed(group)):
-        old = attempt.with_name(attempt.name + ".replaced")
-        group.rename(old)
-        try:
-            attempt.rename(group)
-        except OSError:
-            old.rename(group)
-            raise
-        _sync_folder(group.parent)
-        shutil.rmtree(old, ignore_errors=True)
-        return
-    try:
-        attempt.rename(group)
-    except OSError as error:
-        if group.exists():
-            raise GroupExistsError(f"{group}: already there; use --overwrite to replace it") from error
-        raise
-    _sync_folder(group.parent)
-
-
-def _is_committed(group: Path) -> bool:
-    file = group / GROUP_FILE
-    return file.is_file() and COMMIT_ATTRIBUTE in read_attributes(file)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _remove_if_empty(folder: Path) -> None:
-    try:
-        folder.rmdir()
-    except OSError:
-        return  # another writer is at work in it, or it is gone
-
-
 @contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
+def write_errors(place: Place) -> Iterator[None]:
+    """Turn what a place raises while it is written into StoreWriteError."""
     try:
         yield
-    except GroupExistsError:
+    except RelabelError:
         raise
     except OSError as error:
-        where = error.filename or path
+        where = error.filename or place
         raise StoreWriteError(
             f"{where}: cannot be written: {error.strerror or error}; nothing was committed"
         ) from error

@@ -12,7 +12,7 @@ from store.schema import StoreSchema, TarIdentity, TeacherIdentity, View
 from store.writer import GroupLabels
 
 Members = Sequence[tuple[str, bytes]]
-TAR = TarIdentity(size=1, mtime_ns=2, sha256="00")
+TAR = TarIdentity(size=1 << 41, mtime_ns=2, sha256="00")
 PROVENANCE = {"timm": "1.0", "torch": "2.9", "precision": "float32", "device": "cpu"}
 
 

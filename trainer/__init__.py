@@ -3,17 +3,20 @@
 | file       | input                       | does                                           | output               |
 |------------|-----------------------------|------------------------------------------------|----------------------|
 | kinds      |                             | names of targets, fills and precisions         | literal types        |
+| wording    | values and errors           | quotes them, short and in one line             | texts                |
 | settings   | values of one run           | checks them once                               | `TrainSettings`      |
 | overrides  | `key=value` texts, JSON     | parses them to each field's type               | `TrainSettings`      |
-| device     | settings                    | makes "auto" concrete, autocast                | settings             |
+| device     | settings                    | makes "auto" concrete; autocast, full memory   | settings             |
 | order      | rows per group, seed, epoch | which rows form which batch (pure)             | (V, L) row numbers   |
+| ranges     | a file and a place in it    | one read, never beyond the file                | bytes                |
 | members    | a tar and one image's place | one read, checked against the tar's own header | bytes                |
+| loading    | a dataset                   | reads ahead in processes, errors as values     | its items            |
 | join       | shards and a store          | checks that they belong together               | `JoinedShard`        |
 | samples    | a row                       | image and label map, cached by chunk           | `TrainSample`        |
 | crops      | an image                    | random crop and its box; flip, normalise       | pixels, boxes        |
 | source     | order, samples, crops       | batches, the same for any number of workers    | `Batch`              |
 | pooling    | label maps and boxes        | LabelPooling without a dense map (pure)        | (B, C) logits        |
-| targets    | label maps, boxes, labels   | the paper's target kinds (pure)                | (B, C) soft targets  |
+| targets    | `Batch`                     | the paper's target kinds (pure)                | (B, C) soft targets  |
 | model      | a timm name                 | builds and tries the student                   | `nn.Module`          |
 | optim      | a student                   | optimiser and schedule from timm               | both                 |
 | student    | batches                     | one update at a time; its state                | losses, `Checkpoint` |

@@ -1,8 +1,7 @@
 """Checkpoints: everything a run needs to go on, in one file that is whole or not there."""
 
-import pickle
 import zipfile
-import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,10 @@ from typing import Any
 import torch
 
 from store.errors import RunFolderError
+from store.schema import MAX_CLASSES
 from trainer.files import write_atomically
 
 LAST, BEST = "last.pt", "best.pt"
-DAMAGE = (zipfile.BadZipFile, zlib.error, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -23,19 +22,11 @@ class Checkpoint:
     model: dict[str, Any]
     optimiser: dict[str, Any]
     scheduler: dict[str, Any]
-    epoch: int  # epochs done
-    samples_seen: int
+    epoch: int  # epochs done, 1 or more
     top1: float | None  # of this epoch, 0 to 1; None without validation shards
     best_top1: float | None  # of all epochs so far
     num_classes: int
     settings: dict[str, Any]  # as `settings_to_json` gives them
-
-
-TYPES: dict[str, tuple[type, ...]] = {
-    "model": (dict,), "optimiser": (dict,), "scheduler": (dict,), "settings": (dict,),
-    "epoch": (int,), "samples_seen": (int,), "num_classes": (int,),
-    "top1": (float, type(None)), "best_top1": (float, type(None)),
-}  # fmt: skip
 
 
 def save_checkpoint(file: Path, checkpoint: Checkpoint) -> None:
@@ -54,22 +45,37 @@ def load_checkpoint(file: Path) -> Checkpoint:
     Raises:
         RunFolderError: absent, damaged, or not a checkpoint of this project.
     """
+    if not file.is_file():
+        raise RunFolderError(f"{file}: there is no checkpoint")
     try:
         with zipfile.ZipFile(file) as archive:  # torch.load itself takes flipped bits for weights
             if archive.testzip() is not None:
                 raise zipfile.BadZipFile("a checksum does not match")
         values = torch.load(file, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise RunFolderError(f"{file}: there is no checkpoint") from error
-    except DAMAGE as error:
+    except Exception as error:  # whatever hostile bytes make the unpickler raise
         raise RunFolderError(
-            f"{file}: damaged, or not a checkpoint ({type(error).__name__}); restore it, or delete it and train again"
+            f"{file}: damaged, or not a checkpoint ({type(error).__name__}); "
+            "restore it, or train again in another folder"
         ) from error
-    wrong = sorted(name for name, types in TYPES.items() if not isinstance(_get(values, name), types))
-    if wrong or not isinstance(values, dict) or values.keys() != TYPES.keys():
-        raise RunFolderError(f"{file}: not a checkpoint of this release; wrong or missing: {', '.join(wrong)}")
-    return Checkpoint(**values)
+    found = values if isinstance(values, dict) else {}
+    wrong = {name for name, holds in CHECKS.items() if not holds(found.get(name))} | (found.keys() ^ CHECKS.keys())
+    if wrong:
+        names = ", ".join(sorted(map(str, wrong)))
+        raise RunFolderError(f"{file}: not a checkpoint of this release; wrong, missing or unknown: {names}")
+    return Checkpoint(**found)
 
 
-def _get(values: object, name: str) -> object:
-    return values.get(name, ...) if isinstance(values, dict) else ...
+def _is_dict(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_share(value: object) -> bool:
+    return value is None or (isinstance(value, float) and 0 <= value <= 1)
+
+
+CHECKS: dict[str, Callable[[object], bool]] = {
+    "model": _is_dict, "optimiser": _is_dict, "scheduler": _is_dict, "settings": _is_dict,
+    "top1": _is_share, "best_top1": _is_share,
+    "epoch": lambda value: type(value) is int and value > 0,
+    "num_classes": lambda value: type(value) is int and 0 < value <= MAX_CLASSES,
+}  # fmt: skip

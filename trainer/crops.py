@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from store.errors import ImageError
+from store.images import MAX_PIXELS
 from trainer.kinds import Interpolation
 
 CROP_STREAM = 2  # tells this use of the seed from the others
@@ -75,10 +77,16 @@ def crop_and_resize(
 def resize_and_centre(
     image_HW3: NDArray[np.uint8], size: int, crop_pct: float, interpolation: Interpolation
 ) -> NDArray[np.uint8]:
-    """(S, S, 3) uint8 for validation: the shorter side resized to size / crop_pct, then the centre."""
+    """(S, S, 3) uint8 for validation: the shorter side resized to size / crop_pct, then the centre.
+
+    Raises:
+        ImageError: an image so long and thin that resizing would fill the memory.
+    """
     height, width = image_HW3.shape[:2]
     scale = math.floor(size / crop_pct) / min(height, width)
     w, h = max(round(width * scale), size), max(round(height * scale), size)
+    if w * h > MAX_PIXELS:
+        raise ImageError(f"an image of {width} x {height} pixels, which validation would resize to {w} x {h}")
     resized = np.asarray(Image.fromarray(image_HW3).resize((w, h), RESAMPLING[interpolation]))
     y, x = (h - size) // 2, (w - size) // 2
     return resized[y : y + size, x : x + size]

@@ -1,11 +1,12 @@
 """Where training runs and in which precision: "auto" made concrete."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 
 import torch
 
-from store.errors import SettingsError
+from store.errors import SettingsError, TrainingError
 from trainer.settings import TrainSettings
 
 
@@ -31,3 +32,12 @@ def autocast(settings: TrainSettings) -> AbstractContextManager[object]:
     if settings.precision == "bfloat16":
         return torch.autocast(settings.device, dtype=torch.bfloat16)
     return nullcontext()
+
+
+@contextmanager
+def full_memory() -> Iterator[None]:
+    """Turns the end of a device's memory into a TrainingError; a context or a decorator."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise TrainingError("the device's memory is full; lower batch_size, image_size or val_size") from error

@@ -9,14 +9,19 @@ from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from store.errors import JoinError, RelabelError
-from store.reader import LabelGroup, LabelStore
+from store.group import LabelGroup
+from store.reader import LabelStore
 from store.shards import NO_LABEL, index_shard, shard_name
 from store.text import first_few
+from trainer.loading import load_items
 from trainer.members import ImageMember, read_image
 from trainer.settings import TrainSettings
+from trainer.wording import brief
+
+SHOWN_ROWS = 3  # of those in which a shard and its labels differ
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +34,7 @@ class JoinedShard:
 
     def fresh_group(self) -> LabelGroup:
         """The label group with nothing read yet, for a reader that drops groups to bound its memory."""
-        return LabelGroup(self.group.folder, self.group.name, self.group.commit)
+        return self.group.fresh()
 
 
 def image_member(group: LabelGroup, row: int) -> ImageMember:
@@ -55,7 +60,7 @@ def join_shards(shards: Sequence[Path], store: LabelStore) -> tuple[JoinedShard,
     missing = [str(path) for path in shards if shard_name(path) not in store]
     if missing:
         raise JoinError(
-            f"{store.path}: no labels for {len(missing)} of {len(shards)} shards: {first_few(missing)}; "
+            f"{store}: no labels for {len(missing)} of {len(shards)} shards: {first_few(missing)}; "
             "annotate them first (relabel-annotate run)"
         )
     joined: list[JoinedShard] = []
@@ -80,17 +85,15 @@ def check_join(joined: Sequence[JoinedShard], settings: TrainSettings, *, num_cl
         ShardError: a shard that differs from its labels and is damaged.
         DamagedStoreError: label arrays that cannot be read.
     """
-    pools_tail = settings.fill == "tail" and settings.target != "original"
-    if pools_tail and (without := [shard.group.name for shard in joined if not shard.group.has_tail]):
+    if settings.pools_tail and (without := [shard.group.name for shard in joined if not shard.group.has_tail]):
         raise JoinError(f"fill=tail needs labels with a tail; {first_few(without)} have none: use fill=zero or min")
     checks = _Checks(joined, num_classes=num_classes if settings.needs_original else None)
-    for error in DataLoader(checks, batch_size=None, num_workers=min(settings.workers, len(joined))):
-        if error is not None:
-            raise error
+    for _ in load_items(checks, workers=min(settings.workers, len(joined))):
+        pass
 
 
 class _Checks(Dataset[RelabelError | None]):
-    """One shard's check per item, with its error as the value: a raised one would come back as a traceback's text."""
+    """One shard's check per item, with its error as the value."""
 
     def __init__(self, joined: Sequence[JoinedShard], *, num_classes: int | None) -> None:
         self.joined, self.num_classes = joined, num_classes
@@ -119,31 +122,35 @@ def _check_members(path: Path, group: LabelGroup) -> None:
         for row in {0, len(group) - 1}:
             read_image(path, image_member(group, row))
     except JoinError as error:
-        raise JoinError(_first_difference(path, group) or str(error)) from error
+        raise JoinError(_differences(path, group) or str(error)) from error
     if size != group.commit.tar.size:
-        where = _first_difference(path, group) or (
+        where = _differences(path, group) or (
             f"{path}: {size:,} bytes, annotated with {group.commit.tar.size:,}; "
             "annotate it again (--overwrite with only this shard)"
         )
         raise JoinError(where)
 
 
-def _first_difference(path: Path, group: LabelGroup) -> str | None:
-    """Where a shard and its labels part, as a message; None if all keys and places agree."""
-    index = index_shard(path)
-    rows = zip(group.keys, group.offsets.tolist(), strict=True)
-    for row, (sample, labelled) in enumerate(zip_longest(index.samples, rows)):
-        found = None if sample is None else (sample.key, [sample.offset, sample.length])
-        if found != labelled:
-            return (
-                f"{path}: differs from its labels {group.folder} from row {row} on: {_place(found)} in the shard, "
-                f"{_place(labelled)} in the labels; annotate it again (--overwrite with only this shard)"
-            )
-    return None
+def _differences(path: Path, group: LabelGroup) -> str | None:
+    """The first rows in which a shard and its labels part, as a message; None if all keys and places agree."""
+    in_shard = [(sample.key, [sample.offset, sample.length]) for sample in index_shard(path).samples]
+    in_labels = zip(group.keys, group.offsets.tolist(), strict=True)
+    rows = list(zip_longest(in_shard, in_labels))
+    differing = [(row, found, labelled) for row, (found, labelled) in enumerate(rows) if found != labelled]
+    if not differing:
+        return None
+    shown = [
+        f"row {row} is {_place(found)} in the shard and {_place(labelled)} in the labels"
+        for row, found, labelled in differing[:SHOWN_ROWS]
+    ]
+    return (
+        f"{path}: differs from its labels {group} in {len(differing)} of {len(rows)} rows: {'; '.join(shown)}"
+        f"{'; ...' if len(differing) > SHOWN_ROWS else ''}; annotate it again (--overwrite with only this shard)"
+    )
 
 
 def _place(row: tuple[str, list[int]] | None) -> str:
-    return "nothing" if row is None else f"{row[0]!r} ({row[1][1]} bytes at {row[1][0]})"
+    return "nothing" if row is None else f"{brief(row[0])} ({row[1][1]} bytes at {row[1][0]})"
 
 
 def _check_targets(path: Path, group: LabelGroup, num_classes: int) -> None:

@@ -13,15 +13,16 @@ from torch import Tensor
 from store.errors import TrainingError
 from store.reader import LabelStore
 from store.shards import ShardIndex
-from trainer.checkpoint import BEST, LAST, load_checkpoint, save_checkpoint
+from trainer.checkpoint import BEST, LAST, save_checkpoint
 from trainer.device import resolve_device
 from trainer.evaluate import Accuracy, evaluate, open_val
 from trainer.join import check_join, join_shards
+from trainer.loading import worker_deaths
 from trainer.metrics import append_metrics, trim_metrics
 from trainer.report import EpochReport, Reporter, StepReport
-from trainer.runfolder import open_run_folder, run_identity
+from trainer.runfolder import check_never_saved, open_run_folder, run_identity
 from trainer.settings import TrainSettings
-from trainer.source import Batch, SampleStream, load_batches, make_order, worker_deaths
+from trainer.source import Batch, SampleStream, load_batches, make_order
 from trainer.student import Student
 
 
@@ -46,6 +47,7 @@ class _Run:
     reporter: Reporter
 
 
+@worker_deaths()
 def train(
     settings: TrainSettings,
     *,
@@ -69,7 +71,8 @@ def train(
 
     Raises:
         RelabelError: shards, labels, settings or folder that cannot be used, all found before the first step.
-        TrainingError: the loss is no longer finite; the checkpoint of the last good epoch stays.
+        TrainingError: the loss is no longer finite, a loader process was killed or the device's memory is full; the
+            checkpoint of the last good epoch stays.
     """
     settings = resolve_device(settings)
     store = LabelStore.open(labels)
@@ -83,7 +86,7 @@ def train(
     run = _Run(settings=settings, student=student, steps=order.steps, val=val, out=out, reporter=reporter)
     done, result = _continue(run) if resume else (0, TrainResult(epochs=0, top1=None, best_top1=None))
     stream = SampleStream(joined, order, settings, start_step=done * order.steps)
-    with worker_deaths(), closing(load_batches(stream, student.device)) as batches:
+    with closing(load_batches(stream, student.device)) as batches:
         for epoch in range(done, settings.epochs):
             result = _epoch(run, batches, epoch, result.best_top1)
     return result
@@ -93,10 +96,10 @@ def _continue(run: _Run) -> tuple[int, TrainResult]:
     """Epochs done and the result so far, with the student as it was then."""
     file = run.out / LAST
     if not file.exists():  # started, and stopped within its first epoch
+        check_never_saved(run.out)
         trim_metrics(run.out, 0)
         return 0, TrainResult(epochs=0, top1=None, best_top1=None)
-    checkpoint = load_checkpoint(file)
-    run.student.restore(checkpoint)
+    checkpoint = run.student.restore(file)
     trim_metrics(run.out, checkpoint.epoch)
     return checkpoint.epoch, TrainResult(epochs=checkpoint.epoch, top1=checkpoint.top1, best_top1=checkpoint.best_top1)
 
@@ -120,12 +123,7 @@ def _epoch(run: _Run, batches: Iterator[Batch], epoch: int, best: float | None) 
     _check_weights(run, epoch)
     # The checkpoint comes last: whatever was written for an epoch that it does not count is written again.
     append_metrics(run.out, _epoch_record(report))
-    checkpoint = run.student.checkpoint(
-        epoch=epoch + 1,
-        samples_seen=(epoch + 1) * run.steps * run.settings.batch_size,
-        top1=top1,
-        best_top1=best,
-    )
+    checkpoint = run.student.checkpoint(epoch=epoch + 1, top1=top1, best_top1=best)
     if is_best:
         save_checkpoint(run.out / BEST, checkpoint)
     save_checkpoint(run.out / LAST, checkpoint)

@@ -4,14 +4,13 @@ The 512 bytes before an image's data are its tar header, so one read brings both
 key: every sample that is trained on was joined to its label by name, not by position alone.
 """
 
-import hashlib
-import os
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from store.errors import JoinError
-from store.shards import BLOCK, IMAGE_EXTENSIONS
+from store.shards import BLOCK, IMAGE_EXTENSIONS, image_digest
+from trainer.ranges import read_range
 
 NAME_BYTES = 100  # of a ustar header's name field
 
@@ -34,7 +33,7 @@ def read_image(path: Path, member: ImageMember) -> bytes:
         JoinError: another member lies there, or the tar cannot be read that far.
     """
     try:
-        data = _read_range(path, member.offset - BLOCK, BLOCK + member.length)
+        data = read_range(path, member.offset - BLOCK, BLOCK + member.length)
     except OSError as error:
         raise JoinError(f"{path}: cannot be read: {error.strerror or error}") from error
     header, image = data[:BLOCK], data[BLOCK:]
@@ -46,16 +45,6 @@ def read_image(path: Path, member: ImageMember) -> bytes:
             "the shard changed after it was annotated: annotate it again (--overwrite with only this shard)"
         )
     return image
-
-
-def _read_range(path: Path, start: int, count: int) -> bytes:
-    if start < 0:
-        return b""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        return os.pread(handle, count, start)
-    finally:
-        os.close(handle)
 
 
 def _member_name(header: bytes, length: int) -> str | None:
@@ -75,8 +64,4 @@ def _belongs(name: str, header: bytes, image: bytes, member: ImageMember) -> boo
     # Names that this header cannot hold whole stand in an extended header before it; it keeps their first 100 bytes,
     # or "?" for what is not ASCII. There the digest of the image's bytes decides.
     shortened = b"\0" not in header[:NAME_BYTES] or not member.key.isascii()
-    return shortened and _digest(image) == member.digest
-
-
-def _digest(image: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(image, digest_size=8).digest(), "little")
+    return shortened and image_digest(image) == member.digest

@@ -2,12 +2,18 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from store.errors import RunFolderError
-from trainer.files import write_atomically
+from trainer.files import read_whole, write_atomically
 
 METRICS = "metrics.jsonl"
+
+
+class _Line(NamedTuple):
+    text: bytes
+    epoch: int
+    is_epochs_end: bool
 
 
 def append_metrics(folder: Path, record: dict[str, Any]) -> None:
@@ -23,6 +29,16 @@ def append_metrics(folder: Path, record: dict[str, Any]) -> None:
         raise RunFolderError(f"{folder / METRICS}: cannot be written: {error.strerror or error}") from error
 
 
+def finished_epochs(folder: Path) -> int:
+    """How many epochs came to their end, as far as the lines tell; 0 where there are none.
+
+    Raises:
+        RunFolderError: a line that is not one of ours.
+    """
+    lines = _read_lines(folder / METRICS)
+    return max((line.epoch if line.is_epochs_end else line.epoch - 1 for line in lines), default=0)
+
+
 def trim_metrics(folder: Path, epochs_done: int) -> None:
     """Drop the lines of later epochs, which a resumed run goes through again.
 
@@ -30,17 +46,31 @@ def trim_metrics(folder: Path, epochs_done: int) -> None:
         RunFolderError: a line that is not one of ours.
     """
     file = folder / METRICS
-    if not file.exists():
-        return
-    lines = file.read_text().splitlines(keepends=True)
-    # A last line without its end was cut off when the run was killed.
-    whole = [line for line in lines if line.endswith("\n")]
-    kept = [line for i, line in enumerate(whole, 1) if _epoch(file, i, line) <= epochs_done]
-    write_atomically(file, lambda handle: handle.write("".join(kept).encode()))
+    kept = [line.text for line in _read_lines(file) if line.epoch <= epochs_done]
+    if file.exists():
+        write_atomically(file, lambda handle: handle.writelines(kept))
 
 
-def _epoch(file: Path, number: int, line: str) -> int:
+def _read_lines(file: Path) -> list[_Line]:
     try:
-        return int(json.loads(line)["epoch"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunFolderError(f"{file}: line {number} is damaged; delete that line and resume again") from error
+        content = read_whole(file)
+    except FileNotFoundError:
+        return []
+    # What stands after the last line's end was cut off when the run was killed.
+    whole = content.split(b"\n")[:-1]
+    return [_parse(file, number, text + b"\n") for number, text in enumerate(whole, 1)]
+
+
+def _parse(file: Path, number: int, text: bytes) -> _Line:
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(file, number) from error
+    epoch = record.get("epoch") if isinstance(record, dict) else None
+    if type(epoch) is not int:
+        raise _damaged(file, number)
+    return _Line(text, epoch, record.get("kind") == "epoch")
+
+
+def _damaged(file: Path, number: int) -> RunFolderError:
+    return RunFolderError(f"{file}: line {number} is damaged; delete that line and resume again")

@@ -8,6 +8,14 @@ from torch import nn
 
 from store.errors import SettingsError
 from trainer.settings import TrainSettings
+from trainer.wording import brief, reason
+
+# The trainer sets these, or they would read weights or leave no classifier.
+RESERVED_ARGS = frozenset({
+    "model_name", "num_classes", "in_chans", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay",
+    "pretrained_strict", "pretrained_filter_fn", "pretrained_model_args", "checkpoint_path", "cache_dir",
+    "features_only", "scriptable", "exportable", "no_jit", "device", "dtype",
+})  # fmt: skip
 
 
 def build_student(settings: TrainSettings, num_classes: int) -> nn.Module:
@@ -19,13 +27,17 @@ def build_student(settings: TrainSettings, num_classes: int) -> nn.Module:
     if not timm.is_model(settings.model):
         near = get_close_matches(settings.model, timm.list_models(), n=3, cutoff=0.6)
         hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() names them"
-        raise SettingsError(f"model={settings.model!r}: timm has no such model; {hint}")
+        raise SettingsError(f"model={brief(settings.model)}: timm has no such model; {hint}")
+    if reserved := sorted(RESERVED_ARGS & settings.model_args.keys()):
+        raise SettingsError(f"model_args: {reserved[0]!r} cannot be set; leave it out")
     try:
         model: nn.Module = timm.create_model(
             settings.model, pretrained=False, num_classes=num_classes, **settings.model_args
         )
-    except (TypeError, ValueError, AssertionError, RuntimeError, NotImplementedError, KeyError) as error:
-        raise SettingsError(f"model={settings.model!r}, model_args={settings.model_args}: {error}") from error
+    except Exception as error:  # each of timm's hundreds of models has its own way to refuse arguments
+        raise SettingsError(
+            f"model={settings.model!r} cannot be built with model_args={brief(settings.model_args)}: {reason(error)}"
+        ) from error
     for size in {settings.image_size, settings.val_size}:
         _try_out(model, settings.model, size, num_classes)
     return model
@@ -38,10 +50,9 @@ def _try_out(model: nn.Module, name: str, size: int, num_classes: int) -> None:
     try:
         with torch.inference_mode():
             logits = model(torch.zeros(1, 3, size, size))
-    except (ValueError, AssertionError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:
         raise SettingsError(
-            f"model={name!r} does not take images of {size} x {size} pixels ({reason}); "
+            f"model={name!r} does not take images of {size} x {size} pixels ({reason(error)}); "
             'change image_size and val_size, or give model_args={"img_size": ...} if it has that'
         ) from error
     if not isinstance(logits, torch.Tensor) or logits.shape != (1, num_classes):

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from store.errors import SettingsError
 from trainer.settings import TrainSettings
+from trainer.wording import brief, reason
 
 
 class Scheduler(Protocol):
@@ -28,7 +29,7 @@ def build_optimiser(model: nn.Module, settings: TrainSettings) -> Optimizer:
     """The optimiser; biases and norms are left out of the weight decay.
 
     Raises:
-        SettingsError: timm has no such optimiser.
+        SettingsError: timm has no such optimiser, or it cannot be had here.
     """
     try:
         optimiser: Optimizer = create_optimizer_v2(
@@ -38,8 +39,10 @@ def build_optimiser(model: nn.Module, settings: TrainSettings) -> Optimizer:
             weight_decay=settings.weight_decay,
             momentum=settings.momentum,
         )
-    except (ValueError, AssertionError, TypeError, ImportError) as error:
-        raise SettingsError(f"opt={settings.opt!r}: {error}; timm.optim.list_optimizers() names them") from error
+    except Exception as error:  # each of timm's optimisers has its own way to refuse
+        raise SettingsError(
+            f"opt={brief(settings.opt)}: {reason(error)}; timm.optim.list_optimizers() names them"
+        ) from error
     return optimiser
 
 

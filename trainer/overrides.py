@@ -1,14 +1,16 @@
-"""Settings from text: `--set key=value` and settings.json."""
+"""Settings from text and JSON: `--set key=value`, settings.json and what checkpoints hold."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from difflib import get_close_matches
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from store.errors import SettingsError
 from trainer.settings import TrainSettings
+from trainer.wording import brief
 
+MAY_DIFFER = frozenset({"workers", "device", "log_interval"})  # the result does not hang on these
 FIELD_TYPES: dict[str, Any] = get_type_hints(TrainSettings)
 
 
@@ -22,7 +24,7 @@ def with_overrides(settings: TrainSettings, assignments: Sequence[str]) -> Train
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals:
-            raise SettingsError(f"setting {assignment!r}: expected key=value, such as lr=0.1")
+            raise SettingsError(f"setting {brief(assignment)}: expected key=value, such as lr=0.1")
         _check_name(name)
         values[name] = _parse(name, text.strip())
     return replace(settings, **values)
@@ -50,12 +52,19 @@ def settings_from_json(values: object) -> TrainSettings:
     return TrainSettings(**checked)
 
 
+def settings_differences(then: Mapping[str, object], now: Mapping[str, object]) -> Iterator[str]:
+    """Where settings that a run was started with part from those of now, both as JSON; some may differ."""
+    for name in sorted((then.keys() | now.keys()) - MAY_DIFFER, key=str):
+        if then.get(name) != now.get(name):
+            yield f"{name}: {brief(then.get(name))} then, {brief(now.get(name))} now"
+
+
 def _check_name(name: str) -> None:
     if name in FIELD_TYPES:
         return
     near = get_close_matches(name, FIELD_TYPES, n=3, cutoff=0.5)
     hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(FIELD_TYPES)}"
-    raise SettingsError(f"no setting is called {name!r}; {hint}")
+    raise SettingsError(f"no setting is called {brief(name)}; {hint}")
 
 
 def _parse(name: str, text: str) -> object:
@@ -74,7 +83,7 @@ def _parse(name: str, text: str) -> object:
 def _json_value(name: str, text: str) -> object:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _wrong_type(name, text) from None
 
 
@@ -111,4 +120,4 @@ def _wrong_type(name: str, value: object) -> SettingsError:
         expected = 'a JSON object such as {"drop_rate": 0.1}'
     else:
         expected = {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "text")
-    return SettingsError(f"{name}={value!r}: expected {expected}")
+    return SettingsError(f"{name}={brief(value)}: expected {expected}")

@@ -9,13 +9,14 @@ from typing import Any
 from store.errors import RunFolderError
 from store.schema import StoreSchema
 from store.shards import ShardIndex
-from trainer.files import write_atomically
+from trainer.checkpoint import BEST, LAST
+from trainer.files import aside, make_folder, read_whole, write_atomically
 from trainer.join import JoinedShard
-from trainer.overrides import settings_to_json
+from trainer.metrics import finished_epochs
+from trainer.overrides import settings_differences, settings_to_json
 from trainer.settings import TrainSettings
 
 SETTINGS = "settings.json"
-MAY_DIFFER = frozenset({"workers", "device", "log_interval"})  # the result does not hang on these
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,12 +56,12 @@ def open_run_folder(folder: Path, identity: RunIdentity, *, resume: bool) -> Non
         RunFolderError: a folder that is not empty without `resume`, is no run folder, cannot be written, or belongs
             to a run with other settings or labels; the differences are listed.
     """
+    make_folder(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         # A kill while settings.json was first written leaves its aside file alone.
-        is_empty = not any(file.name != f".{SETTINGS}.partial" for file in folder.iterdir())
+        is_empty = set(folder.iterdir()) <= {aside(folder / SETTINGS)}
     except OSError as error:
-        raise RunFolderError(f"{folder}: cannot be used as a run folder: {error.strerror or error}") from error
+        raise RunFolderError(f"{folder}: cannot be read: {error.strerror or error}") from error
     if is_empty:
         text = json.dumps(identity.to_json(), indent=1) + "\n"
         write_atomically(folder / SETTINGS, lambda handle: handle.write(text.encode()))
@@ -73,32 +74,58 @@ def open_run_folder(folder: Path, identity: RunIdentity, *, resume: bool) -> Non
         )
 
 
+def check_never_saved(folder: Path) -> None:
+    """Check that a run without a checkpoint never had one, before it starts again.
+
+    Raises:
+        RunFolderError: epochs were finished, so its checkpoint was lost.
+    """
+    finished = max(finished_epochs(folder), int((folder / BEST).exists()))
+    # The metrics of an epoch are written first: a run that was killed while it saved its first one may start again.
+    was_saving = any(aside(folder / name).exists() for name in (LAST, BEST))
+    if finished > int(was_saving):
+        raise RunFolderError(
+            f"{folder / LAST}: missing, though epoch {finished} was finished; "
+            "put it back to continue, or train again in another folder"
+        )
+
+
 def _read_identity(file: Path) -> dict[str, Any]:
     try:
-        document = json.loads(file.read_bytes())
+        document = json.loads(read_whole(file))
     except FileNotFoundError as error:
         raise RunFolderError(f"{file.parent}: not a run folder (it holds no {file.name}); choose another") from error
-    except (OSError, ValueError) as error:
-        raise RunFolderError(f"{file}: cannot be read: {error}") from error
-    parts = (document, document.get("settings"), document.get("labels")) if isinstance(document, dict) else (None,)
-    if not all(isinstance(part, dict) for part in parts):
-        raise RunFolderError(f"{file}: damaged; expected the settings of a run")
-    identity: dict[str, Any] = document
-    return identity
+    except (ValueError, RecursionError) as error:
+        raise _damaged(file) from error
+    settings, labels, val = (_object(document, name, file) for name in ("settings", "labels", "val_shards"))
+    return {
+        "settings": settings,
+        "labels": {"schema": labels.get("schema"), "shards": _object(labels, "shards", file)},
+        "val_shards": val,
+    }
+
+
+def _object(values: object, name: str, file: Path) -> dict[str, Any]:
+    """The JSON object under a name of another."""
+    value = values.get(name) if isinstance(values, dict) else None
+    if not isinstance(value, dict):
+        raise _damaged(file)
+    return value
+
+
+def _damaged(file: Path) -> RunFolderError:
+    return RunFolderError(f"{file}: damaged; restore it, or train again in another folder")
 
 
 def _differences(started: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
     """Each difference as `name: then, now`."""
-    for name in sorted((started["settings"].keys() | now["settings"].keys()) - MAY_DIFFER):
-        then_value, now_value = started["settings"].get(name), now["settings"].get(name)
-        if then_value != now_value:
-            yield f"{name}: {json.dumps(then_value)} then, {json.dumps(now_value)} now"
-    if started["labels"].get("schema") != now["labels"]["schema"]:
+    yield from settings_differences(started["settings"], now["settings"])
+    if started["labels"]["schema"] != now["labels"]["schema"]:
         yield "labels: another teacher's, or another view or size"
     for what, then_shards, now_shards in (
-        ("shards", started["labels"].get("shards"), now["labels"]["shards"]),
-        ("val", started.get("val_shards"), now["val_shards"]),
+        ("shards", started["labels"]["shards"], now["labels"]["shards"]),
+        ("val", started["val_shards"], now["val_shards"]),
     ):
         # Order matters: rows are numbered, and crops drawn, in the order of the shards.
-        if then_shards is None or list(then_shards.items()) != list(now_shards.items()):
-            yield f"{what}: {len(then_shards or {})} shards then, {len(now_shards)} now, of other names, sizes or order"
+        if list(then_shards.items()) != list(now_shards.items()):
+            yield f"{what}: {len(then_shards)} shards then, {len(now_shards)} now, of other names, sizes or order"

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.errors import ImageError
+from store.group import LabelGroup, LabelRows
 from store.images import decode_image
 from store.layout import CHUNK_ROWS
-from store.reader import LabelGroup, LabelRows
 from trainer.join import JoinedShard, image_member
 from trainer.members import read_image
 from trainer.order import WINDOW_ROWS
@@ -32,17 +32,17 @@ class TrainSample:
     image: NDArray[np.uint8]  # height, width, 3
     classes: NDArray[np.uint16]  # (K, H, W)
     scores: NDArray[np.float16]  # (K, H, W)
-    tail: NDArray[np.float16] | None  # (H, W)
-    label: int  # the original label, -1 where there is none
+    tail: NDArray[np.float16] | None  # (H, W), where the reader was asked for it
+    original: int  # the dataset's own label, -1 where there is none
 
 
 class SampleReader:
     """Reads samples in one process; keeps the label chunks of as many rows as its streams' windows need."""
 
-    def __init__(self, joined: Sequence[JoinedShard], *, cached_rows: int) -> None:
+    def __init__(self, joined: Sequence[JoinedShard], *, cached_rows: int, with_tail: bool) -> None:
         self._joined = joined
         self._starts = [shard.start for shard in joined]
-        self._chunks = _ChunkCache(cached_rows)
+        self._chunks = _ChunkCache(cached_rows, with_tail=with_tail)
         self._group = lru_cache(maxsize=OPEN_GROUPS)(lambda place: joined[place].fresh_group())
 
     def read(self, row: int) -> TrainSample:
@@ -70,22 +70,23 @@ class SampleReader:
             classes=maps.classes[i],
             scores=maps.scores[i],
             tail=None if maps.tail is None else maps.tail[i],
-            label=int(group.targets[row]),
+            original=int(group.targets[row]),
         )
 
 
 class _ChunkCache:
     """Decoded label chunks, the least recently used dropped first once they hold too many rows."""
 
-    def __init__(self, max_rows: int) -> None:
-        self._max_rows, self._rows = max_rows, 0
+    def __init__(self, max_rows: int, *, with_tail: bool) -> None:
+        self._max_rows, self._rows, self._with_tail = max_rows, 0, with_tail
         self._kept: OrderedDict[tuple[int, int], LabelRows] = OrderedDict()
 
     def get(self, place: int, chunk: int, group: LabelGroup) -> LabelRows:
         if (place, chunk) in self._kept:
             self._kept.move_to_end((place, chunk))
             return self._kept[place, chunk]
-        maps = group.read(chunk * CHUNK_ROWS, min((chunk + 1) * CHUNK_ROWS, len(group)))
+        rows = (chunk * CHUNK_ROWS, min((chunk + 1) * CHUNK_ROWS, len(group)))
+        maps = group.read(*rows, tail=self._with_tail)
         self._kept[place, chunk] = maps
         self._rows += len(maps.classes)
         while self._rows > self._max_rows and len(self._kept) > 1:

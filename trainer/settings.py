@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 from store.errors import SettingsError
 from trainer.kinds import Device, Fill, Interpolation, Precision, Schedule, TargetKind
+from trainer.wording import brief
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -16,6 +17,21 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "sched": get_args(Schedule),
     "device": get_args(Device),
     "precision": get_args(Precision),
+}
+MAX_RATE = 1_000_000  # far beyond any use, and far from where float32 ends
+RANGES: dict[str, tuple[float, float]] = {
+    "image_size": (1, 65_535),
+    "val_size": (1, 65_535),
+    "val_crop_pct": (0.01, 1),
+    "epochs": (1, 1_000_000),
+    "batch_size": (1, 1_000_000),
+    "warmup_lr": (0, MAX_RATE),
+    "min_lr": (0, MAX_RATE),
+    "weight_decay": (0, MAX_RATE),
+    "original_weight": (0, 1),
+    "seed": (0, 2**32 - 1),
+    "workers": (0, 64),  # a batch divides among no more
+    "log_interval": (1, 1_000_000_000),
 }
 
 
@@ -60,40 +76,45 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         """Check every field."""
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise SettingsError(f"{name}={getattr(self, name)!r}: expected one of {', '.join(choices)}")
         for name, valid, expected in self._rules():
             if not valid:
-                raise SettingsError(f"{name}={getattr(self, name)!r}: expected {expected}")
+                raise SettingsError(f"{name}={brief(getattr(self, name))}: expected {expected}")
 
     def _rules(self) -> Iterator[tuple[str, bool, str]]:
         """Field, whether its value is valid, what it may be; written so that NaN fails."""
-        for name in ("image_size", "val_size", "epochs", "batch_size", "log_interval"):
-            yield name, getattr(self, name) >= 1, "1 or more"
-        for name in ("warmup_lr", "min_lr", "weight_decay"):
-            yield name, 0 <= getattr(self, name) < float("inf"), "a finite number, 0 or more"
+        for name, choices in CHOICES.items():
+            yield name, getattr(self, name) in choices, f"one of {', '.join(choices)}"
+        for name, (low, high) in RANGES.items():
+            yield name, low <= getattr(self, name) <= high, f"{low:,} to {high:,}"
         yield "model", bool(self.model), "a timm model's name"
-        yield "lr", 0 < self.lr < float("inf"), "a finite number above 0"
+        yield "model_args", _is_shallow(self.model_args, 8), "values nested at most 8 deep"
+        yield "lr", 0 < self.lr <= MAX_RATE, f"above 0, at most {MAX_RATE:,}"
         yield "momentum", 0 <= self.momentum < 1, "0 up to, but not including, 1"
         yield "warmup_epochs", 0 <= self.warmup_epochs < self.epochs, f"0 to {self.epochs - 1}, fewer than epochs"
         yield "crop_scale", 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1, "low,high with 0 < low <= high <= 1"
         low, high = self.crop_ratio
-        yield "crop_ratio", 0 < low <= high < float("inf"), "low,high with 0 < low <= high"
-        yield "std", all(0 < value < float("inf") for value in self.std), "three numbers above 0"
-        yield "mean", all(abs(value) < float("inf") for value in self.mean), "three finite numbers"
-        yield "val_crop_pct", 0 < self.val_crop_pct <= 1, "above 0, at most 1"
-        yield "original_weight", 0 <= self.original_weight <= 1, "0 to 1"
+        yield "crop_ratio", 0.01 <= low <= high <= 100, "low,high with 0.01 <= low <= high <= 100"
+        yield "std", all(0.001 <= value <= 1000 for value in self.std), "three numbers from 0.001 to 1000"
+        yield "mean", all(-1000 <= value <= 1000 for value in self.mean), "three numbers from -1000 to 1000"
         yield (
             "original_weight",
             self.original_weight == 0 or self.target != "original",
             "0 with target=original; it mixes the original label into another target",
         )
         yield "label_smoothing", 0 <= self.label_smoothing < 1, "0 up to, but not including, 1"
-        yield "seed", 0 <= self.seed < 2**32, "0 to 4294967295"
-        yield "workers", self.workers >= 0, "0 or more"
+
+    @property
+    def pools_tail(self) -> bool:
+        """Whether the targets take the probability mass outside the top K."""
+        return self.fill == "tail" and self.target != "original"
 
     @property
     def needs_original(self) -> bool:
         """Whether the targets take the dataset's own labels."""
         return self.target == "original" or self.original_weight > 0
+
+
+def _is_shallow(value: object, levels: int) -> bool:
+    """Whether JSON values are nested no deeper than this; whatever walks through them later can do so by recursion."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_is_shallow(item, levels - 1) for item in inner)

@@ -1,13 +1,12 @@
 """Batches of training samples, the same for every number of workers, from any step on.
 
 Each worker owns whole streams of the order and hands over its part of every batch; the main process joins the
-parts in the workers' order. Errors travel as values, since a raised one would arrive as the text of a traceback.
+parts in the workers' order.
 
 Letters: B batch, S side of a crop, K ranks, H W cells (y, x), V streams.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -15,11 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 
-from store.errors import RelabelError, SettingsError, TrainingError
+from store.errors import RelabelError, SettingsError
 from trainer.crops import crop_and_resize, draw_crop, sample_rng
 from trainer.join import JoinedShard, quarantined_rows
+from trainer.loading import load_items
 from trainer.order import SampleOrder
 from trainer.pooling import check_boxes
 from trainer.samples import CACHED_ROWS_PER_STREAM, SampleReader, TrainSample
@@ -34,10 +34,9 @@ class Batch:
     boxes: Tensor  # (B, 4) float32: x1, y1, x2, y2 by the whole image
     classes: Tensor  # (B, K, H, W) uint16
     scores: Tensor  # (B, K, H, W) float16
-    tail: Tensor | None  # (B, H, W) float16
-    labels: Tensor  # (B,) int64, the original ones, -1 where there is none
+    tail: Tensor | None  # (B, H, W) float16; None unless the settings pool it
+    originals: Tensor  # (B,) int64, the dataset's own labels, -1 where there is none
     flips: Tensor  # (B,) bool: mirror this crop
-    rows: Tensor  # (B,) int64, numbered through all shards
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on a device; from pinned memory the copy does not wait."""
@@ -62,6 +61,20 @@ def join_parts(parts: Sequence[Batch]) -> Batch:
     columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(Batch)}
     joined: dict[str, Any] = {name: None if part[0] is None else torch.cat(part) for name, part in columns.items()}
     return Batch(**joined)
+
+
+def blank_batch(settings: TrainSettings) -> Batch:
+    """One or two black crops of whole images, labelled as class 0."""
+    size = min(settings.batch_size, 2)
+    return Batch(
+        images=torch.zeros(size, 3, settings.image_size, settings.image_size, dtype=torch.uint8),
+        boxes=torch.tensor([[0.0, 0.0, 1.0, 1.0]]).repeat(size, 1),
+        classes=torch.zeros(size, 1, 1, 1, dtype=torch.uint16),
+        scores=torch.zeros(size, 1, 1, 1, dtype=torch.float16),
+        tail=torch.zeros(size, 1, 1, dtype=torch.float16) if settings.pools_tail else None,
+        originals=torch.zeros(size, dtype=torch.int64),
+        flips=torch.zeros(size, dtype=torch.bool),
+    )
 
 
 def make_order(joined: Sequence[JoinedShard], settings: TrainSettings) -> SampleOrder:
@@ -99,7 +112,9 @@ class SampleStream(IterableDataset[Batch | RelabelError]):
         worker = get_worker_info()
         owned = np.array_split(np.arange(self.order.num_streams), worker.num_workers if worker else 1)
         mine = owned[worker.id if worker else 0]
-        reader = SampleReader(self.joined, cached_rows=len(mine) * CACHED_ROWS_PER_STREAM)
+        reader = SampleReader(
+            self.joined, cached_rows=len(mine) * CACHED_ROWS_PER_STREAM, with_tail=self.settings.pools_tail
+        )
         first_epoch, first_step = divmod(self.start_step, self.order.steps)
         try:
             for epoch in range(first_epoch, self.settings.epochs):
@@ -121,10 +136,9 @@ class SampleStream(IterableDataset[Batch | RelabelError]):
             boxes=boxes,
             classes=torch.from_numpy(np.stack([sample.classes for sample in samples])),
             scores=torch.from_numpy(np.stack([sample.scores for sample in samples])),
-            tail=torch.from_numpy(np.stack(tails)) if len(tails) == len(samples) else None,
-            labels=torch.tensor([sample.label for sample in samples], dtype=torch.int64),
+            tail=torch.from_numpy(np.stack(tails)) if tails else None,
+            originals=torch.tensor([sample.original for sample in samples], dtype=torch.int64),
             flips=torch.tensor([flip for _, _, flip in crops], dtype=torch.bool),
-            rows=torch.from_numpy(rows.copy()),
         )
 
     def _crop(
@@ -143,26 +157,12 @@ def load_batches(stream: SampleStream, device: torch.device) -> Generator[Batch,
     """Whole batches on the device, read ahead by the settings' workers.
 
     Raises:
-        RelabelError: what went wrong in a worker, as it was raised there.
+        RelabelError: what went wrong in a worker.
     """
     workers = stream.settings.workers
-    loader = DataLoader(stream, batch_size=None, num_workers=workers, pin_memory=device.type == "cuda")
     parts: list[Batch] = []
-    for part in loader:
-        if isinstance(part, RelabelError):
-            raise part
+    for part in load_items(stream, workers=workers, pin_memory=device.type == "cuda"):
         parts.append(part.to(device))
         if len(parts) == max(workers, 1):
             yield join_parts(parts)
             parts = []
-
-
-@contextmanager
-def worker_deaths() -> Iterator[None]:
-    """Turns the death of a loader process into a TrainingError; torch may raise it anywhere in the main process."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise TrainingError("a loader process was killed, most often for want of memory; use fewer workers") from error

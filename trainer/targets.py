@@ -21,7 +21,7 @@ class LabelBatch:
     scores: Tensor  # (B, K, H, W) logits
     tail: Tensor | None  # (B, H, W) log-sum-exp of the logits outside the top K
     boxes: Tensor  # (B, 4) float32, the crops by their whole images
-    labels: Tensor  # (B,) int64 original labels; read only where they are needed
+    originals: Tensor  # (B,) int64, the dataset's own labels; read only where they are needed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,11 +37,11 @@ class TargetMaker:
     def __call__(self, batch: LabelBatch) -> Tensor:
         """(B, C) float32 targets."""
         if self.kind == "original":
-            return self._original(batch.labels)
+            return self._original(batch.originals)
         targets_BC = self._relabel(batch)
         if self.original_weight == 0:
             return targets_BC
-        return torch.lerp(targets_BC, self._original(batch.labels), self.original_weight)
+        return torch.lerp(targets_BC, self._original(batch.originals), self.original_weight)
 
     def _relabel(self, batch: LabelBatch) -> Tensor:
         whole_B4 = torch.zeros_like(batch.boxes)
@@ -59,14 +59,14 @@ class TargetMaker:
             return logits_BC.softmax(1)
         return one_hot(logits_BC.argmax(1), self.num_classes)
 
-    def _original(self, labels_B: Tensor) -> Tensor:
+    def _original(self, originals_B: Tensor) -> Tensor:
         spread = self.label_smoothing / self.num_classes
-        return one_hot(labels_B, self.num_classes) * (1 - self.label_smoothing) + spread
+        return one_hot(originals_B, self.num_classes) * (1 - self.label_smoothing) + spread
 
 
-def one_hot(labels_B: Tensor, num_classes: int) -> Tensor:
+def one_hot(classes_B: Tensor, num_classes: int) -> Tensor:
     """(B, C) float32; unlike `F.one_hot` it never waits for the device."""
-    return torch.zeros(len(labels_B), num_classes, device=labels_B.device).scatter_(1, labels_B[:, None], 1.0)
+    return torch.zeros(len(classes_B), num_classes, device=classes_B.device).scatter_(1, classes_B[:, None], 1.0)
 
 
 def soft_cross_entropy(logits_BC: Tensor, targets_BC: Tensor) -> Tensor:

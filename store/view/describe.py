@@ -3,34 +3,68 @@
 Shape letters: K ranks, C classes, H W cells (y, x).
 """
 
+import math
 from collections import Counter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from store.pooling import Fill, pool_map, softmax
-from store.reader import LabelGroup, LabelRow, LabelStore
+from store.errors import DamagedStoreError
+from store.group import LabelGroup, LabelRow
+from store.layout import ArraySpec, array_specs
+from store.pooling import Fill, cell_confidence, pool_map, softmax
+from store.reader import LabelStore
 from store.schema import StoreSchema
 
 Description = dict[str, Any]
 SHOWN_CLASSES = 5
 
 
-def describe_store(store: LabelStore) -> Description:
-    """The schema of a store, and each group's rows, quarantined rows and bytes."""
-    groups = [
-        {"name": group.name, "rows": len(group), "quarantined": len(group.quarantined), "bytes": _bytes(group)}
-        for group in store
-    ]
+def describe_store(store: LabelStore, groups: list[Description]) -> Description:
+    """The schema of a store, the sum of its groups from `list_groups`, and how well its arrays are compressed."""
+    whole = [entry for entry in groups if entry["damaged"] is None]
+    rows = sum(entry["rows"] for entry in whole)
     return {
-        "path": str(store.path),
+        "path": str(store),
         **store.schema.to_attributes(),
-        "rows": sum(group["rows"] for group in groups),
-        "quarantined": sum(group["quarantined"] for group in groups),
-        "bytes": sum(group["bytes"] for group in groups),
-        "groups": groups,
+        "rows": rows,
+        "quarantined": sum(entry["quarantined"] for entry in whole),
+        "bytes": sum(entry["bytes"] for entry in whole),
+        "arrays": [_array_size(spec, whole) for spec in array_specs(store.schema, rows, with_tail=True)],
+        "damaged": [entry["name"] for entry in groups if entry["damaged"] is not None],
+        "groups": len(groups),
     }
+
+
+def list_groups(store: LabelStore) -> list[Description]:
+    """Each group's rows, quarantined rows and bytes; of a damaged one, what is wrong with it."""
+    return [_group_entry(name, group) for name, group in store.survey()]
+
+
+def _group_entry(name: str, group: LabelGroup | DamagedStoreError) -> Description:
+    if isinstance(group, DamagedStoreError):
+        return {"name": name, "damaged": str(group)}
+    sizes: Counter[str] = Counter()
+    for path, record in group.commit.objects.items():
+        sizes[path.partition("/")[0]] += record.size
+    return {
+        "name": name,
+        "rows": len(group),
+        "quarantined": len(group.quarantined),
+        "bytes": sizes.total(),
+        "arrays": dict(sizes),
+        "damaged": None,
+    }
+
+
+def _array_size(spec: ArraySpec, groups: list[Description]) -> Description:
+    """Bytes of one array in all groups, as stored and as they would be without compression."""
+    holding = [entry for entry in groups if spec.name in entry["arrays"]]
+    stored = sum(entry["arrays"][spec.name] for entry in holding)
+    held_rows = sum(entry["rows"] for entry in holding)
+    raw = None if spec.dtype == "string" else held_rows * math.prod(spec.shape[1:]) * np.dtype(spec.dtype).itemsize
+    return {"name": spec.name, "bytes": stored, "raw_bytes": raw, "rows": held_rows}
 
 
 def describe_group(group: LabelGroup) -> Description:
@@ -66,17 +100,8 @@ def describe_row(schema: StoreSchema, group: LabelGroup, index: int) -> Descript
         "dominant": _dominant(schema, row),
         "classes": row.classes.tolist(),
         "scores": row.scores.tolist(),
-        "confidence": cell_confidence(row).tolist(),
+        "confidence": cell_confidence(row.scores, row.tail).tolist(),
     }
-
-
-def cell_confidence(row: LabelRow) -> NDArray[np.float32]:
-    """(H, W) float32: the probability of each cell's first class, exact where the row has a tail."""
-    scores = row.scores.astype(np.float32)
-    others = np.exp(scores - scores[0]).sum(axis=0)
-    if row.tail is not None:
-        others = others + np.exp(row.tail.astype(np.float32) - scores[0])
-    return np.asarray(1 / others, np.float32)
 
 
 def _pooled(schema: StoreSchema, row: LabelRow) -> list[Description]:

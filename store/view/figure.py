@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from store.pooling import WHOLE_IMAGE, Box, pool_map, softmax
-from store.reader import LabelRow
+from store.group import LabelRow
+from store.pooling import WHOLE_IMAGE, Box, cell_confidence, pool_map, softmax
 from store.schema import StoreSchema
-from store.view.describe import cell_confidence
 from store.view.render import OTHER, PALETTE
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def _overlay(row: LabelRow, colours: dict[int, tuple[float, ...]]) -> NDArray[np
     """(H, W, 4) RGBA: each cell's leading class, the more opaque the surer the teacher."""
     other = tuple(value / 255 for value in OTHER)
     rgb = np.array([[colours.get(int(c), other) for c in line] for line in row.classes[0]], np.float32)
-    return np.concatenate([rgb, 0.85 * cell_confidence(row)[..., None]], axis=2)
+    return np.concatenate([rgb, 0.85 * cell_confidence(row.scores, row.tail)[..., None]], axis=2)
 
 
 def _target(row: LabelRow, schema: StoreSchema, box: Box) -> NDArray[np.float32]:

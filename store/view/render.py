@@ -16,6 +16,7 @@ OTHER = (128, 128, 128)
 LETTERS = "ABCDEFG"
 OTHER_LETTER = "."
 SHOWN_KEYS = 10
+NUMBERS = {"images", "quarantined", "bytes", "bytes an image", "of raw", "cells"}
 
 
 def render_store(store: Description) -> RenderableType:
@@ -27,12 +28,41 @@ def render_store(store: Description) -> RenderableType:
         ("teacher", f"{teacher['architecture']} ({arguments}), digest {teacher['digest'][:12]}"),
         ("view", f"{view['mode']} to {_by(view['input_size'])} px, {view['interpolation']}"),
         ("label maps", f"top {store['top_k']} of {store['num_classes']} classes in {_by(store['map_size'])} cells"),
-        ("images", f"{store['rows']:,} in {len(store['groups']):,} groups, {store['quarantined']:,} quarantined"),
+        ("images", f"{store['rows']:,} in {store['groups']:,} groups, {store['quarantined']:,} quarantined"),
         ("size", f"{store['bytes']:,} bytes, {store['bytes'] / max(store['rows'], 1):,.0f} an image"),
     ])  # fmt: skip
+    table = _table("array", "bytes", "bytes an image", "of raw")
+    for array in store["arrays"]:
+        share = f"{array['bytes'] / array['raw_bytes']:.0%}" if array["raw_bytes"] else ""
+        an_image = f"{array['bytes'] / max(array['rows'], 1):,.0f}"
+        table.add_row(Text(array["name"]), f"{array['bytes']:,}", an_image, share)
+    return Group(facts, Text(), table)
+
+
+def render_groups(groups: list[Description]) -> RenderableType:
+    """A table of a store's groups; damaged ones say what is wrong with them."""
     table = _table("group", "images", "quarantined", "bytes")
-    for group in store["groups"]:
-        table.add_row(_text(group["name"]), *(f"{group[name]:,}" for name in ("rows", "quarantined", "bytes")))
+    for group in groups:
+        table.add_row(_text(group["name"]), *(f"{group[name]:,}" for name in ("rows", "quarantined", "bytes"))
+                      if group["damaged"] is None else (Text("damaged", style="red"),))  # fmt: skip
+    return table
+
+
+def render_stats(stats: Description) -> RenderableType:
+    """Classes seen, entropy of the targets, images with several classes."""
+    none, one, two, more = stats["images_with_classes"]
+    facts = _facts([
+        ("images", f"{stats['images']:,}, quarantined ones left out"),
+        ("classes", f"{stats['classes_seen']:,} lead in some cell, {len(stats['classes_never_seen']):,} nowhere"),
+        ("present is", f"what leads in a cell with a probability of {stats['threshold']:g} or more"),
+        ("images with", f"no class {none:,}, one {one:,}, two {two:,}, three or more {more:,}"),
+        *((f"bits, fill {fill}", f"mean entropy of the pooled targets {bits['mean']:.2f}; 5 % have less than "
+           f"{bits['p5']:.2f}, half {bits['p50']:.2f}, 95 % {bits['p95']:.2f}")
+          for fill, bits in stats["entropy_bits"].items()),
+    ])  # fmt: skip
+    table = _table("most seen", "images")
+    for entry in stats["most_seen"]:
+        table.add_row(_class(entry), f"{entry['images']:,}")
     return Group(facts, Text(), table)
 
 
@@ -125,7 +155,7 @@ def _facts(pairs: list[tuple[str, str]]) -> Table:
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for i, column in enumerate(columns):
-        is_number = column in {"images", "quarantined", "bytes", "cells"} or column.startswith("fill ")
+        is_number = column in NUMBERS or column.startswith("fill ")
         table.add_column(
             column, justify="right" if is_number else "left", overflow="fold", no_wrap=is_number, ratio=None if i else 1
         )

@@ -3,11 +3,14 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from torch import Tensor
 
 from pipelines.recipes import RECIPES
 from pipelines.train import main
 from tests.trainer.builders import Dataset, make_dataset
 from trainer.settings import TrainSettings
+from trainer.source import Batch
+from trainer.student import Student
 
 SMALL = (
     "epochs=1", "warmup_epochs=0", "batch_size=32", "image_size=32", "val_size=32", "workers=0", "device=cpu",
@@ -62,6 +65,10 @@ def test_resume_continues_and_without_it_the_folder_is_refused(data: Dataset, tm
         ("lr=much", "lr='much': expected a number"),
         ("epoch=3", "did you mean epochs"),
         ("model=x", "timm has no such model"),
+        ("model_args=" + "[" * 100_000, "expected a JSON object"),
+        ('model_args={"checkpoint_path": "/etc/passwd"}', "model_args: 'checkpoint_path' cannot be set"),
+        ("opt=adahessian", "cannot be trained with opt='adahessian'"),
+        ("lr=1e308", "lr=1e+308: expected above 0, at most 1,000,000"),
     ],
 )
 def test_bad_settings_are_one_line(data: Dataset, tmp_path: Path, setting: str, message: str) -> None:
@@ -74,6 +81,38 @@ def test_missing_shards_and_labels_are_one_line(data: Dataset, tmp_path: Path) -
     assert_one_line_error(invoke(data, tmp_path / "run", shards="val.tar"), "no labels for 1 of 1 shards")
     elsewhere = Dataset(shards=data.shards, labels=data.labels.parent / "none", val=data.val)
     assert_one_line_error(invoke(elsewhere, tmp_path / "run"), "no label store here")
+
+
+def test_an_out_that_is_a_file_is_one_line(data: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "run").touch()
+    assert_one_line_error(invoke(data, tmp_path / "run"), f"{tmp_path / 'run'} is a file, not a folder")
+
+
+def test_names_cannot_steer_the_terminal(data: Dataset, tmp_path: Path) -> None:
+    result = invoke(data, tmp_path / "a\x1b[31mb")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.endswith("a\\x1b[31mb\n")
+
+
+@pytest.mark.parametrize(("at_step", "hint"), [(1, False), (2, True)])
+def test_whoever_stops_a_run_is_told_how_to_go_on(
+    data: Dataset, tmp_path: Path, at_step: int, hint: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update, stop = Student.update, [at_step]
+
+    def interrupted(self: Student, batch: Batch, done: int) -> Tensor:
+        if done in stop:
+            raise KeyboardInterrupt
+        return update(self, batch, done)
+
+    monkeypatch.setattr(Student, "update", interrupted)
+    settings = (*SMALL, "epochs=2")
+    stopped = invoke(data, tmp_path / "run", settings=settings)
+    assert stopped.exit_code == 1
+    assert stopped.stderr.endswith("Aborted!\n")
+    assert ("the same command with --resume goes on after the last finished epoch" in stopped.stderr) == hint
+    stop.clear()
+    assert invoke(data, tmp_path / "run", "--resume", settings=settings).exit_code == 0
 
 
 def test_unknown_recipes_are_usage_errors() -> None:

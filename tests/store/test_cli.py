@@ -101,6 +101,12 @@ def test_output_is_plain_where_there_is_no_terminal_and_coloured_where_forced(pa
     assert "\x1b[30;48;2;" in coloured.stdout
 
 
+def test_closed_standard_output_is_not_a_success(path: Path) -> None:
+    script = f"{sys.executable} -m store.cli show {path} >&-"
+    result = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (1, "error: standard output is closed\n")
+
+
 def test_reader_of_a_pipe_may_leave(path: Path) -> None:
     script = f"{sys.executable} -m store.cli show {path} seed1/row0003 --json | head -c 1"
     result = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)

@@ -1,17 +1,22 @@
 """What a killed writer, a full disk or flipped bits do to a store."""
 
+import hashlib
 import json
 import multiprocessing
 import os
 import random
 import resource
+import shutil
 import signal
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from store.errors import (
     DamagedStoreError,
@@ -22,7 +27,9 @@ from store.errors import (
     StoreNotFoundError,
     StoreWriteError,
 )
+from store.layout import array_specs, encode_array
 from store.reader import LabelStore
+from store.schema import seal
 from store.writer import open_root, set_aside_other, write_group
 from tests.build import PROVENANCE, TAR, make_labels, make_schema
 
@@ -52,10 +59,11 @@ def check_group(path: Path, name: str) -> None:
     assert np.array_equal(group.offsets, expected.offsets)
 
 
-def test_killed_writer_never_leaves_a_group_that_cannot_be_read_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [30, pytest.param(200, marks=pytest.mark.slow)])
+def test_killed_writer_never_leaves_a_group_that_cannot_be_read_back(tmp_path: Path, kills: int) -> None:
     path = tmp_path / "labels.zarr"
     moments = random.Random(0)
-    for attempt in range(30):
+    for attempt in range(kills):
         writer = PROCESSES.Process(target=write_for_ever, args=(path, attempt * 1000))
         writer.start()
         deadline = time.monotonic() + 30
@@ -66,7 +74,7 @@ def test_killed_writer_never_leaves_a_group_that_cannot_be_read_back(tmp_path: P
         os.kill(writer.pid, signal.SIGKILL)
         writer.join()
     names = LabelStore.open(path).names()
-    assert len(names) >= 30
+    assert len(names) >= kills
     for name in names:
         check_group(path, name)
     write(path, "shard-99999", 99_999)  # orphans of the killed are in nobody's way
@@ -124,6 +132,8 @@ def test_full_disk_is_named_and_leaves_nothing_visible(tmp_path: Path) -> None:
 
 
 def write_as_nobody(path: Path) -> None:
+    write(path.parent / "first.zarr", "a")  # what is imported late may lie where nobody may look
+    shutil.rmtree(path.parent / "first.zarr")
     os.setuid(65_534)
     try:
         write(path, "a")
@@ -164,7 +174,7 @@ def test_store_of_another_teacher_is_set_aside_whole_when_all_its_groups_are_rep
     assert kept is not None
     assert LabelStore.open(kept).names() == ["a"]
     assert open_root(path, other) == other
-    assert sorted(tmp_path.iterdir()) == [path, kept]
+    assert sorted(map(str, tmp_path.iterdir())) == [str(path), kept]
 
 
 def test_folder_without_a_commit_record_makes_way(tmp_path: Path) -> None:
@@ -206,7 +216,7 @@ def test_foreign_score_kinds_and_views_are_refused(tmp_path: Path) -> None:
 
 def test_folder_that_is_no_store_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(StoreMismatchError, match="a folder that is not a label store"):
+    with pytest.raises(StoreMismatchError, match="not a label store and not empty"):
         open_root(tmp_path, SCHEMA)
     with pytest.raises(StoreNotFoundError, match="no label store here"):
         LabelStore.open(tmp_path)
@@ -258,7 +268,7 @@ def test_unknown_version_and_foreign_roots_are_clear_errors(tmp_path: Path) -> N
     document = json.loads(file.read_text())
     document["attributes"]["relabel"]["format_version"] = 2
     file.write_text(json.dumps(document))
-    with pytest.raises(FormatVersionError, match="format version 2; this release reads 1: upgrade"):
+    with pytest.raises(FormatVersionError, match="format version 2; this release reads up to 1: upgrade"):
         LabelStore.open(path)
     for text in ("", "[]", "{}", '{"zarr_format": 3, "node_type": "array"}', "[" * 100_000):
         file.write_text(text)
@@ -304,3 +314,103 @@ def test_store_is_written_through_a_link_and_from_within(
     write(Path(), "b", overwrite=overwrite)
     assert LabelStore.open(real).names() == ["a", "b"]
     assert list(real.parent.iterdir()) == [real]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"rows": -1}, "'rows' should be 1 to"),
+        ({"rows": 10**30}, "'rows' should be 1 to"),
+        ({"rows": ROWS + 1}, "expected"),
+        ({"objects": {"../../etc/passwd": {"size": 1, "sha256": "0" * 64}}}, "cannot be an object"),
+        ({"objects": {"keys/\0": {"size": 1, "sha256": "0" * 64}}}, "cannot be an object"),
+        ({"prefix": "../b"}, "'prefix' should be text like"),
+        ({"quarantined": [{"row": ROWS, "key": "a", "reason": "b"}]}, "'row' should be 0 to 69"),
+        ({"quarantined": [{"row": 1, "key": "a", "reason": "b"}] * 2}, "row 1 is quarantined twice"),
+    ],
+)
+def test_hostile_commit_records_with_a_valid_seal_are_clear_errors(
+    tmp_path: Path, fields: dict[str, object], expected: str
+) -> None:
+    path = tmp_path / "labels.zarr"
+    write(path, "a")
+    reseal(path, fields)
+    with pytest.raises(DamagedStoreError, match=expected):
+        LabelStore.open(path).group("a").row(0)
+
+
+def reseal(path: Path, fields: dict[str, object]) -> None:
+    """Change a commit record the way someone would who knows how to seal it."""
+    file = path / "a" / "zarr.json"
+    document = json.loads(file.read_text())
+    record = document["attributes"]["relabel.commit"] | fields
+    del record["digest"]
+    record["digest"] = seal(record, json.loads((path / "zarr.json").read_text())["attributes"]["relabel"])
+    document["attributes"]["relabel.commit"] = record
+    file.write_text(json.dumps(document))
+
+
+def replace_array(path: Path, name: str, values: NDArray[Any]) -> None:
+    """Put a well-formed array of other values or another shape in a group's place, sealed."""
+    spec = next(spec for spec in array_specs(SCHEMA, len(values), with_tail=True) if spec.name == name)
+    spec = replace(spec, shape=values.shape, dtype=str(values.dtype), fill=0)
+    objects = json.loads((path / "a" / "zarr.json").read_text())["attributes"]["relabel.commit"]["objects"]
+    for object_path, data in encode_array(spec, values).items():
+        (path / "a" / object_path).write_bytes(data)
+        objects[object_path] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    reseal(path, {"objects": objects})
+
+
+MAPS = (ROWS, SCHEMA.top_k, *SCHEMA.map_size)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "expected"),
+    [
+        ("classes", np.full(MAPS, SCHEMA.num_classes, np.uint16), "class id 20 of 20 classes"),
+        ("classes", np.zeros((ROWS, 1, 1, 1), np.uint16), "expected uint16"),
+        ("classes", np.zeros(MAPS, np.int64), "expected uint16"),
+        ("scores", np.full(MAPS, np.nan, np.float16), "scores that are not finite"),
+        ("offsets", np.zeros((ROWS, 2), np.float32), "expected uint64"),
+        ("keys", np.zeros(ROWS, np.uint16), "keys"),
+    ],
+)
+def test_well_formed_arrays_of_wrong_values_are_never_read_as_labels(
+    tmp_path: Path, name: str, values: NDArray[Any], expected: str
+) -> None:
+    path = tmp_path / "labels.zarr"
+    write(path, "a")
+    replace_array(path, name, values)
+    group = LabelStore.open(path).group("a")
+    with pytest.raises(DamagedStoreError, match=expected):
+        group.row(3)
+
+
+def test_key_behind_a_damaged_group_is_found_and_an_absent_one_is_not_called_absent(tmp_path: Path) -> None:
+    path = tmp_path / "labels.zarr"
+    for seed, name in enumerate("abc"):
+        write(path, name, seed)
+    (path / "a" / "zarr.json").write_text("{")
+    next(file for file in (path / "b" / "keys" / "c").rglob("*") if file.is_file()).write_bytes(b"")
+    store = LabelStore.open(path)
+    assert store.find("seed2/row0003")[1] == 3
+    with pytest.raises(DamagedStoreError, match="2 groups could not be searched for 'nobody'"):
+        store.find("nobody")
+    assert store.names() == ["a", "b", "c"]
+
+
+def test_file_in_a_groups_place_is_named_and_stays(tmp_path: Path) -> None:
+    path = tmp_path / "labels.zarr"
+    open_root(path, SCHEMA)
+    (path / "a").write_text("a note")
+    with pytest.raises(StoreWriteError, match=r"labels\.zarr/a: a file where the label group should be"):
+        write(path, "a", overwrite=True)
+    assert (path / "a").read_text() == "a note"
+
+
+def test_path_of_a_file_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("text")
+    with pytest.raises(StoreNotFoundError, match="notes: a file, not a label store"):
+        LabelStore.open(tmp_path / "notes")
+    with pytest.raises(RelabelError, match="notes: "):
+        open_root(tmp_path / "notes", SCHEMA)

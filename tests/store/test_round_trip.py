@@ -31,9 +31,10 @@ def label_groups(draw: st.DrawFn, schema: StoreSchema) -> GroupLabels:
     rows = draw(st.integers(1, 130))
     maps = (rows, schema.top_k, *schema.map_size)
     rng = np.random.default_rng(draw(st.integers(0, 1 << 32)))
+    first = rng.integers(0, schema.num_classes, (rows, 1, *schema.map_size))
     scores = -np.sort(-rng.uniform(-65_504, 65_504, maps), axis=1)
     return GroupLabels(
-        classes=rng.integers(0, schema.num_classes, maps).astype(np.uint16),
+        classes=((first + np.arange(schema.top_k)[:, None, None]) % schema.num_classes).astype(np.uint16),
         scores=scores.astype(np.float16),
         tail=draw(st.none() | st.just(rng.normal(0, 9, (rows, *schema.map_size)).astype(np.float16))),
         keys=tuple(draw(st.lists(KEYS, min_size=rows, max_size=rows, unique=True))),

@@ -158,6 +158,21 @@ def test_damaged_pax_header_is_refused(tmp_path: Path, text: str) -> None:
         index_shard(path)
 
 
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_zero_byte_in_a_member_name_is_refused(tmp_path: Path, kind: bytes) -> None:
+    text = b"16 path=a\0b.jpg\n" if kind == tarfile.XHDTYPE else b"a\0b.jpg\0"
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        extended = tarfile.TarInfo("extended")
+        extended.type, extended.size = kind, len(text)
+        tar.addfile(extended, io.BytesIO(text))
+        tar.addfile(tarfile.TarInfo("a.jpg"))
+    path = tmp_path / "a.tar"
+    path.write_bytes(data.getvalue())
+    with pytest.raises(ShardError, match="holds a zero byte"):
+        index_shard(path)
+
+
 def test_shard_replaced_while_being_read_is_noticed(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "a.tar", make_members(1))
     index = index_shard(path)

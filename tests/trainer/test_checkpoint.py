@@ -1,5 +1,9 @@
+import math
 import os
 import pickle
+import zipfile
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +14,14 @@ from store.errors import RunFolderError
 from tests.trainer.builders import small_settings
 from trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from trainer.files import write_atomically
-from trainer.metrics import append_metrics, trim_metrics
+from trainer.metrics import append_metrics, finished_epochs, trim_metrics
 from trainer.overrides import settings_to_json
 
 
 def make_checkpoint(**changes: Any) -> Checkpoint:
     values: dict[str, Any] = {
         "model": {"weight": torch.arange(1000.0)}, "optimiser": {"state": {}}, "scheduler": {"t": [1.0, None]},
-        "epoch": 3, "samples_seen": 96, "top1": 0.5, "best_top1": 0.625, "num_classes": 5,
+        "epoch": 3, "top1": 0.5, "best_top1": 0.625, "num_classes": 5,
         "settings": settings_to_json(small_settings()),
     }  # fmt: skip
     return Checkpoint(**(values | changes))
@@ -27,7 +31,7 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "last.pt", make_checkpoint())
     found = load_checkpoint(tmp_path / "last.pt")
     assert torch.equal(found.model["weight"], torch.arange(1000.0))
-    assert (found.epoch, found.samples_seen, found.top1, found.best_top1) == (3, 96, 0.5, 0.625)
+    assert (found.epoch, found.top1, found.best_top1, found.num_classes) == (3, 0.5, 0.625, 5)
     assert (found.settings, found.scheduler) == (settings_to_json(small_settings()), {"t": [1.0, None]})
     assert os.listdir(tmp_path) == ["last.pt"]
 
@@ -81,17 +85,21 @@ def write_damaged(file: Path, damage: str) -> None:
         torch.save({"model": Evil()}, file)
     elif damage == "evil pickle":
         file.write_bytes(pickle.dumps(Evil()))
+    elif damage == "odd pickle":  # pops from an empty stack
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("archive/data.pkl", b"\x80\x02s.")
+            archive.writestr("archive/version", b"3")
     else:
         file.write_bytes({"empty": b"", "text": b"not a checkpoint"}[damage])
 
 
-@pytest.mark.parametrize("damage", ["empty", "text", "truncated", "one bit", "evil", "evil pickle"])
+@pytest.mark.parametrize("damage", ["empty", "text", "truncated", "one bit", "evil", "evil pickle", "odd pickle"])
 def test_a_damaged_checkpoint_is_told_and_nothing_of_it_runs(
     tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_damaged(tmp_path / "last.pt", damage)
-    with pytest.raises(RunFolderError, match=r"last.pt: damaged, or not a checkpoint .*; restore it, or delete it"):
+    with pytest.raises(RunFolderError, match=r"last.pt: damaged, or not a checkpoint .*; restore it, or train again"):
         load_checkpoint(tmp_path / "last.pt")
     assert not (tmp_path / "pwned").exists()
 
@@ -100,8 +108,8 @@ def test_a_damaged_checkpoint_is_told_and_nothing_of_it_runs(
     ("values", "message"),
     [
         ([], "not a checkpoint of this release"),
-        ({"model": {}}, "wrong or missing: best_top1, epoch, num_classes"),
-        ({"epoch": "3"}, "wrong or missing: .*epoch"),
+        ({"model": {}}, "wrong, missing or unknown: best_top1, epoch, num_classes"),
+        ({1: 2}, "wrong, missing or unknown: 1, best_top1"),
     ],
 )
 def test_other_files_of_torch_are_refused(tmp_path: Path, values: object, message: str) -> None:
@@ -110,7 +118,26 @@ def test_other_files_of_torch_are_refused(tmp_path: Path, values: object, messag
         load_checkpoint(tmp_path / "last.pt")
 
 
-def test_an_absent_checkpoint_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epoch", "3"), ("epoch", True), ("epoch", 0), ("epoch", -1), ("epoch", 1.0),
+        ("top1", math.nan), ("top1", 1.5), ("best_top1", -0.1), ("best_top1", "0.5"), ("best_top1", True),
+        ("num_classes", True), ("num_classes", 0), ("num_classes", 2**40),
+        ("model", []), ("optimiser", None), ("scheduler", 1), ("settings", "{}"), ("samples_seen", 96),
+    ],
+)  # fmt: skip
+def test_values_that_cannot_be_are_refused_by_name(tmp_path: Path, name: str, value: object) -> None:
+    good = {field.name: getattr(make_checkpoint(), field.name) for field in fields(Checkpoint)}
+    torch.save(good | {name: value}, tmp_path / "last.pt")
+    with pytest.raises(RunFolderError, match=f"last.pt: not a checkpoint of this release; .*unknown: {name}$"):
+        load_checkpoint(tmp_path / "last.pt")
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_an_absent_checkpoint_is_named(tmp_path: Path, is_there: bool) -> None:
+    if is_there:
+        (tmp_path / "best.pt").mkdir()
     with pytest.raises(RunFolderError, match=r"best.pt: there is no checkpoint"):
         load_checkpoint(tmp_path / "best.pt")
 
@@ -130,8 +157,36 @@ def test_metrics_that_cannot_be_written_are_told(tmp_path: Path) -> None:
         append_metrics(tmp_path / "gone", {"epoch": 1})
 
 
-@pytest.mark.parametrize("line", ["nonsense", "[]", "{}", '{"epoch": null}'])
-def test_a_damaged_line_of_metrics_is_named(tmp_path: Path, line: str) -> None:
-    (tmp_path / "metrics.jsonl").write_text(f'{{"epoch": 1}}\n{line}\n')
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"nonsense", b"[]", b"{}", b'{"epoch": null}', b'{"epoch": 1e400}', b'{"epoch": true}', b'{"epoch": "1"}',
+        b'{"epoch": 1, "\xff": 2}', b"[" * 100_000, b'{"epoch": 1}\r{"epoch": 2}', b"",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("read", [lambda folder: trim_metrics(folder, 1), finished_epochs])
+def test_a_damaged_line_of_metrics_is_named(tmp_path: Path, line: bytes, read: Callable[[Path], object]) -> None:
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"epoch": 1}\n' + line + b"\n")
     with pytest.raises(RunFolderError, match=r"metrics.jsonl: line 2 is damaged"):
+        read(tmp_path)
+
+
+def test_metrics_that_are_no_file_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "metrics.jsonl")  # reading it would wait for ever
+    with pytest.raises(RunFolderError, match=r"metrics.jsonl: not a regular file"):
         trim_metrics(tmp_path, 1)
+
+
+def test_finished_epochs_are_counted_by_their_ends_and_by_what_follows_them(tmp_path: Path) -> None:
+    counts = [finished_epochs(tmp_path)]
+    for epoch, kind in ((1, "step"), (1, "epoch"), (2, "step"), (3, "step")):
+        append_metrics(tmp_path, {"kind": kind, "epoch": epoch})
+        counts.append(finished_epochs(tmp_path))
+    assert counts == [0, 0, 1, 1, 2]
+
+
+def test_a_line_that_was_cut_off_is_not_continued(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1, "lo')
+    trim_metrics(tmp_path, 1)
+    append_metrics(tmp_path, {"epoch": 1})
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"epoch": 1}\n'

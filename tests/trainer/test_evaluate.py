@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -5,12 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from store.errors import ImageError, RunFolderError, ShardError
+from store.errors import ImageError, RunFolderError, ShardError, TrainingError
 from store.shards import index_shard
 from tests.trainer.builders import Dataset, png, small_settings, write_shard, write_tar
 from trainer.checkpoint import save_checkpoint
 from trainer.device import resolve_device
 from trainer.evaluate import evaluate, load_student, open_val, predict
+from trainer.overrides import settings_to_json
 from trainer.student import Student
 
 SETTINGS = resolve_device(small_settings(batch_size=8))
@@ -35,7 +37,7 @@ def test_predictions_come_in_the_shards_order_with_the_last_part_batch(dataset: 
     samples = index_shard(dataset.val[0]).samples
     assert [len(part.keys) for part in parts] == [8, 8, 4]
     assert [key for part in parts for key in part.keys] == [sample.key for sample in samples]
-    assert torch.cat([part.labels for part in parts]).tolist() == [sample.label for sample in samples]
+    assert torch.cat([part.originals for part in parts]).tolist() == [sample.label for sample in samples]
     assert parts[0].logits.shape == (8, 5)
 
 
@@ -96,8 +98,7 @@ def test_an_undecodable_validation_image_is_an_error_not_a_gap(tmp_path: Path, w
 
 def test_a_saved_student_predicts_as_before(dataset: Dataset, tmp_path: Path) -> None:
     student = Student(SETTINGS, num_classes=5, steps_per_epoch=1)
-    counts: dict[str, Any] = {"epoch": 1, "samples_seen": 1, "top1": None, "best_top1": None}
-    save_checkpoint(tmp_path / "last.pt", student.checkpoint(**counts))
+    save_checkpoint(tmp_path / "last.pt", student.checkpoint(epoch=1, top1=None, best_top1=None))
     model, settings = load_student(tmp_path / "last.pt")
     val = open_val(dataset.val, 5)
     device = torch.device(settings.device)
@@ -114,9 +115,39 @@ def test_a_validation_shard_that_vanished_is_named(tmp_path: Path) -> None:
         evaluate(Fixed([0] * 5), val, SETTINGS)
 
 
-def test_a_checkpoint_whose_weights_do_not_fit_its_settings_is_refused(tmp_path: Path) -> None:
-    student = Student(SETTINGS, num_classes=5, steps_per_epoch=1)
-    student.num_classes = 6
-    save_checkpoint(tmp_path / "last.pt", student.checkpoint(epoch=1, samples_seen=1, top1=None, best_top1=None))
-    with pytest.raises(RunFolderError, match=r"last.pt: its weights do not fit 'test_resnet'"):
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_classes": 6}, "size mismatch"),
+        ({"model": {1: 2}}, "last.pt: holds no student"),
+        ({"model": {"fc.weight": "text"}}, "last.pt: holds no student"),
+        ({"settings": {}}, "settings without"),
+        ({"settings": settings_to_json(SETTINGS) | {"workers": 10**9}}, "workers=1000000000: expected 0 to 64"),
+        ({"settings": settings_to_json(SETTINGS) | {"model_args": {"checkpoint_path": "/x"}}}, "checkpoint_path"),
+    ],
+)
+def test_a_checkpoint_without_a_usable_student_is_refused(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    checkpoint = Student(SETTINGS, num_classes=5, steps_per_epoch=1).checkpoint(epoch=1, top1=None, best_top1=None)
+    save_checkpoint(tmp_path / "last.pt", replace(checkpoint, **changes))
+    with pytest.raises(RunFolderError, match=r"last.pt: holds no student that can be used here: ") as caught:
         load_student(tmp_path / "last.pt")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_image_too_thin_to_be_resized_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
+    members = [("a.png", png(0, height=1, width=100_000)), ("a.cls", b"0")]
+    val = open_val([write_tar(tmp_path / "v.tar", members)], 5)
+    with pytest.raises(ImageError, match=r"v.tar: 'a': an image of 100000 x 1 pixels, .* resize to 3200000 x 32"):
+        evaluate(Fixed([0] * 5), val, SETTINGS)
+
+
+def test_a_full_device_is_told(dataset: Dataset) -> None:
+    class Greedy(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(TrainingError, match="the device's memory is full; lower batch_size"):
+        evaluate(Greedy(), open_val(dataset.val, 5), SETTINGS)

@@ -51,21 +51,37 @@ def test_shards_without_labels_are_counted_and_named(dataset: Dataset, tmp_path:
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("count", [20, 60])
-def test_a_shard_of_another_length_is_told_by_the_first_row_that_differs(
+def test_a_shard_of_another_length_is_told_by_the_first_rows_that_differ(
     tmp_path: Path, count: int, workers: int
 ) -> None:
     data = make_dataset(tmp_path, (30,))
     write_shard(data.shards[0], count)
-    row = min(count, 30)
-    with pytest.raises(JoinError, match=rf"train-0.tar: differs from its labels .* from row {row} on: .*--overwrite"):
+    first, of = min(count, 30), max(count, 30)
+    place = r"(nothing|'s000\d\d' \(.*\)) in the shard and (nothing|'s000\d\d' \(.*\)) in the labels"
+    rows = "; ".join(f"row {row} is {place}" for row in range(first, first + 3))
+    message = rf"train-0.tar: differs from its labels .* in {of - first} of {of} rows: {rows}; \.\.\.; .*--overwrite"
+    with pytest.raises(JoinError, match=message):
         check(data.shards, data.labels, small_settings(workers=workers))
 
 
-def test_a_shard_with_other_keys_is_told_by_key(tmp_path: Path) -> None:
+def test_a_shard_with_other_keys_is_told_by_its_first_keys(tmp_path: Path) -> None:
     data = make_dataset(tmp_path, (30,))
     write_shard(data.shards[0], 30, first=1)
-    with pytest.raises(JoinError, match=r"from row 0 on: 's00001' .* in the shard, 's00000' .* in the labels"):
+    message = "; ".join(rf"row {i} is 's0000{i + 1}' .* in the shard and 's0000{i}' .* in the labels" for i in range(3))
+    with pytest.raises(JoinError, match=f"in 30 of 30 rows: {message}; ") as caught:
         check(data.shards, data.labels)
+    assert "row 3" not in str(caught.value)
+
+
+def test_a_single_row_that_differs_is_told_alone(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path, (30,))
+    members = [(f"s{number:05d}.png", png(number)) for number in range(30)]
+    shard = write_tar(tmp_path / "one.tar", members)
+    label_shard(data.labels, shard)
+    write_tar(shard, [*members[:29], ("other.png", png(29))])
+    message = r"in 1 of 30 rows: row 29 is 'other' .* in the shard and 's00029' .* in the labels; annotate it again"
+    with pytest.raises(JoinError, match=message):
+        check([shard], data.labels)
 
 
 def test_a_shard_that_was_touched_but_agrees_is_still_refused(tmp_path: Path) -> None:
@@ -149,7 +165,7 @@ def test_another_image_under_an_alike_name_is_refused(tmp_path: Path, key: str, 
         read_image(shard, member)
 
 
-@pytest.mark.parametrize("shift", [-512, 512, -10_000, 1_000_000])
+@pytest.mark.parametrize("shift", [-512, 512, -10_000, 1_000_000, 2**63])
 def test_a_byte_range_that_holds_no_such_image_is_refused(tmp_path: Path, shift: int) -> None:
     shard = write_shard(tmp_path / "s.tar", 2)
     sample = index_shard(shard).samples[0]
@@ -158,8 +174,9 @@ def test_a_byte_range_that_holds_no_such_image_is_refused(tmp_path: Path, shift:
         read_image(shard, member)
 
 
-@pytest.mark.parametrize("more", [-1, 1])
+@pytest.mark.parametrize("more", [-1, 1, 2**40, 2**63])
 def test_an_image_of_another_length_is_refused(tmp_path: Path, more: int) -> None:
+    """However long the labels say it is: no more than the shard is read."""
     shard = write_shard(tmp_path / "s.tar", 2)
     sample = index_shard(shard).samples[0]
     member = ImageMember(row=0, key=sample.key, offset=sample.offset, length=sample.length + more, digest=0)

@@ -1,4 +1,5 @@
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def metrics(out: Path) -> list[dict[str, Any]]:
 
 def assert_same_state(a: Path, b: Path) -> None:
     ours, theirs = load_checkpoint(a), load_checkpoint(b)
-    assert (ours.epoch, ours.samples_seen, ours.best_top1) == (theirs.epoch, theirs.samples_seen, theirs.best_top1)
+    assert (ours.epoch, ours.top1, ours.best_top1) == (theirs.epoch, theirs.top1, theirs.best_top1)
     for name, tensor in ours.model.items():
         assert torch.equal(tensor, theirs.model[name]), name
     assert ours.optimiser["param_groups"] == theirs.optimiser["param_groups"]
@@ -97,7 +98,7 @@ def test_a_run_leaves_its_files_and_reports(dataset: Dataset, tmp_path: Path) ->
     assert identity["labels"]["shards"] == {"train-0": 70, "train-1": 10, "train-2": 48}
     assert identity["labels"]["schema"]["teacher"]["digest"] == "0" * 64
     assert identity["labels"]["schema"]["view"]["mode"] == "squash"
-    assert load_checkpoint(tmp_path / "run" / "last.pt").samples_seen == 256
+    assert load_checkpoint(tmp_path / "run" / "last.pt").epoch == 2
 
 
 @pytest.mark.parametrize(("at_step", "workers"), [(3, 0), (6, 2), (8, 0)])
@@ -147,7 +148,8 @@ def test_without_validation_there_is_no_best(dataset: Dataset, tmp_path: Path) -
     "changes",
     [
         {"target": "global"}, {"target": "local-single"}, {"target": "global-single"}, {"target": "original"},
-        {"original_weight": 0.5, "label_smoothing": 0.1}, {"fill": "tail"}, {"fill": "min"},
+        {"target": "original", "label_smoothing": 0.1}, {"original_weight": 0.5, "label_smoothing": 0.1},
+        {"fill": "tail"}, {"fill": "min"},
         {"opt": "adamw", "lr": 1e-3}, {"batch_size": 25}, {"interpolation": "bicubic"},
     ],
 )  # fmt: skip
@@ -167,10 +169,16 @@ def test_resuming_a_folder_that_is_no_run_is_refused(dataset: Dataset, tmp_path:
         run(dataset, tmp_path, resume=True)
 
 
-def test_an_out_that_is_a_file_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize("below", ["", "runs/first"])
+def test_an_out_that_is_a_file_is_refused(dataset: Dataset, tmp_path: Path, below: str) -> None:
     (tmp_path / "run").touch()
-    with pytest.raises(RunFolderError, match="cannot be used as a run folder: File exists"):
-        run(dataset, tmp_path / "run")
+    with pytest.raises(RunFolderError, match=r"/run is a file, not a folder; choose another"):
+        run(dataset, tmp_path / "run" / below)
+
+
+def test_an_out_that_cannot_be_made_is_told(dataset: Dataset) -> None:
+    with pytest.raises(RunFolderError, match=r"/proc/run: cannot be made: No such file or directory"):
+        run(dataset, Path("/proc/run"))
 
 
 def test_resuming_with_other_settings_lists_them(dataset: Dataset, tmp_path: Path) -> None:
@@ -194,11 +202,71 @@ def test_resuming_with_other_data_is_refused(dataset: Dataset, tmp_path: Path) -
         run(relabelled, tmp_path / "run", resume=True, epochs=1)
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"settings": 1, "labels": {}}', "{"])
-def test_damaged_settings_of_a_run_are_told(dataset: Dataset, tmp_path: Path, content: str) -> None:
-    (tmp_path / "settings.json").write_text(content)
-    with pytest.raises(RunFolderError, match=r"settings.json: (cannot be read|damaged)"):
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"[]", b"{", b"\xff", b"[" * 100_000,
+        b'{"settings": 1, "labels": {"shards": {}}, "val_shards": {}}',
+        b'{"settings": {}, "labels": {}, "val_shards": {}}',
+        b'{"settings": {}, "labels": {"shards": []}, "val_shards": {}}',
+        b'{"settings": {}, "labels": {"shards": {}}, "val_shards": null}',
+    ],
+)  # fmt: skip
+def test_damaged_settings_of_a_run_are_told(dataset: Dataset, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "settings.json").write_bytes(content)
+    with pytest.raises(RunFolderError, match=r"settings.json: damaged; restore it, or train again in another folder"):
         run(dataset, tmp_path, resume=True)
+
+
+def test_hostile_settings_of_a_run_are_quoted_in_short(dataset: Dataset, tmp_path: Path) -> None:
+    run(dataset, tmp_path / "run", epochs=1)
+    file = tmp_path / "run" / "settings.json"
+    identity = json.loads(file.read_text())
+    identity["settings"] |= {"lr": ["x" * 10_000], "model": "y" * 10_000}
+    file.write_text(json.dumps(identity).replace("[", "[" * 500).replace("]", "]" * 500))
+    with pytest.raises(RunFolderError, match=r"lr: \[.*then, 0.05 now; mean") as caught:
+        run(dataset, tmp_path / "run", resume=True, epochs=1)
+    assert len(str(caught.value)) < 2000
+
+
+@pytest.mark.parametrize("left", [["metrics.jsonl"], ["best.pt"], ["metrics.jsonl", "best.pt"]])
+def test_a_lost_checkpoint_is_never_taken_for_a_run_that_had_none(
+    dataset: Dataset, tmp_path: Path, left: list[str]
+) -> None:
+    run(dataset, tmp_path / "run", epochs=1)
+    for file in (tmp_path / "run").iterdir():
+        if file.name not in ("settings.json", *left):
+            file.unlink()
+    message = r"last.pt: missing, though epoch 1 was finished; put it back to continue, or train again in another"
+    with pytest.raises(RunFolderError, match=message):
+        run(dataset, tmp_path / "run", resume=True, epochs=1)
+    assert sorted(file.name for file in (tmp_path / "run").iterdir()) == sorted(["settings.json", *left])
+
+
+@pytest.mark.parametrize("saving", ["best.pt", "last.pt"])
+def test_a_run_that_was_killed_while_it_saved_its_first_epoch_starts_again(
+    dataset: Dataset, uninterrupted: Path, tmp_path: Path, saving: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = Path.replace
+
+    def killed(self: Path, target: Path) -> Path:
+        if target.name == saving:
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(dataset, tmp_path / "run", **LONG_RUN)
+    run(dataset, tmp_path / "run", resume=True, **LONG_RUN)
+    assert metrics(tmp_path / "run") == metrics(uninterrupted)
+
+
+def test_a_later_save_that_was_cut_off_does_not_excuse_a_lost_checkpoint(dataset: Dataset, tmp_path: Path) -> None:
+    run(dataset, tmp_path / "run")
+    (tmp_path / "run" / "last.pt").rename(tmp_path / "run" / ".last.pt.partial")
+    with pytest.raises(RunFolderError, match=r"last.pt: missing, though epoch 2 was finished"):
+        run(dataset, tmp_path / "run", resume=True)
 
 
 def test_a_damaged_checkpoint_stops_a_resume(dataset: Dataset, tmp_path: Path) -> None:
@@ -206,6 +274,18 @@ def test_a_damaged_checkpoint_stops_a_resume(dataset: Dataset, tmp_path: Path) -
     (tmp_path / "run" / "last.pt").write_bytes(b"gone")
     with pytest.raises(RunFolderError, match=r"last.pt: damaged"):
         run(dataset, tmp_path / "run", resume=True, epochs=1)
+
+
+def test_a_checkpoint_of_another_run_stops_a_resume_and_leaves_the_metrics(dataset: Dataset, tmp_path: Path) -> None:
+    run(dataset, tmp_path / "other", epochs=1, lr=0.04)
+    interrupted_run(dataset, tmp_path / "run", at_step=6)
+    (tmp_path / "other" / "last.pt").replace(tmp_path / "run" / "last.pt")
+    before = metrics(tmp_path / "run")
+    with pytest.raises(
+        RunFolderError, match=r"last.pt: not a checkpoint of this run \(epochs: 1 then, 2 now; lr: 0.04"
+    ):
+        run(dataset, tmp_path / "run", resume=True)
+    assert metrics(tmp_path / "run") == before
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(
@@ -225,8 +305,29 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(
 
 def test_a_loss_that_is_not_finite_in_the_first_epoch_saves_nothing(dataset: Dataset, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="the loss is nan; nothing was saved yet"):
-        run(dataset, tmp_path / "run", lr=1e30, log_interval=1000)
+        run(dataset, tmp_path / "run", lr=1e6, weight_decay=1e6, log_interval=1000)
     assert not (tmp_path / "run" / "last.pt").exists()
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_weights_that_only_the_last_update_of_an_epoch_spoils_are_not_saved(
+    dataset: Dataset, tmp_path: Path, epoch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every loss is finite: each comes before its update."""
+    update = Student.update
+
+    def spoiling(self: Student, batch: Any, done: int) -> Any:
+        loss = update(self, batch, done)
+        if done == 4 * epoch - 1:
+            next(iter(self.model.parameters())).data[0] = math.inf
+        return loss
+
+    monkeypatch.setattr(Student, "update", spoiling)
+    kept = "nothing was saved yet" if epoch == 1 else "last.pt holds epoch 1"
+    with pytest.raises(TrainingError, match=f"epoch {epoch}, step 4: the loss is nan; .*{kept}. Try a lower lr"):
+        run(dataset, tmp_path / "run")
+    assert (tmp_path / "run" / "last.pt").exists() == (epoch == 2)
+    assert [line["epoch"] for line in metrics(tmp_path / "run") if line["kind"] == "epoch"] == [1][: epoch - 1]
 
 
 def test_whatever_cannot_be_used_is_found_before_the_run_folder_is_made(dataset: Dataset, tmp_path: Path) -> None:

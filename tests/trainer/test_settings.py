@@ -14,13 +14,21 @@ from trainer.settings import TrainSettings
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"epochs": 0}, "epochs=0: expected 1 or more"),
+        ({"epochs": 0}, "epochs=0: expected 1 to 1,000,000"),
+        ({"epochs": 10**400}, "epochs=10000.*0000: expected 1 to 1,000,000"),
+        ({"image_size": 65_536}, "image_size=65536: expected 1 to 65,535"),
+        ({"val_size": 65_536}, "val_size=65536: expected 1 to 65,535"),
         ({"crop_scale": (0.5, 0.1)}, r"crop_scale=\(0.5, 0.1\): expected low,high with 0 < low <= high <= 1"),
-        ({"crop_ratio": (0.0, 1.0)}, "crop_ratio="),
-        ({"lr": math.nan}, "lr=nan: expected a finite number above 0"),
-        ({"lr": math.inf}, "lr=inf"),
-        ({"std": (0.5, 0.0, 0.5)}, "std="),
+        ({"crop_ratio": (0.0, 1.0)}, r"crop_ratio=\(0.0, 1.0\): expected low,high with 0.01 <= low <= high <= 100"),
+        ({"crop_ratio": (1.0, 101.0)}, "crop_ratio="),
+        ({"crop_ratio": (1.0, math.nan)}, "crop_ratio="),
+        ({"lr": math.nan}, "lr=nan: expected above 0, at most 1,000,000"),
+        ({"lr": 0.0}, "lr=0.0"),
+        *(({name: 1e308}, rf"{name}=1e\+308: expected .*1,000,000") for name in ("lr", "warmup_lr", "min_lr")),
+        ({"weight_decay": math.inf}, "weight_decay=inf: expected 0 to 1,000,000"),
+        ({"std": (0.5, 1e-50, 0.5)}, "std="),
         ({"mean": (0.5, math.nan, 0.5)}, "mean="),
+        ({"mean": (1e50, 0.5, 0.5)}, "mean="),
         ({"momentum": 1.0}, "momentum=1.0"),
         ({"target": "both"}, "target='both': expected one of relabel, global, local-single, global-single, original"),
         ({"fill": "mean"}, "fill='mean'"),
@@ -29,7 +37,9 @@ from trainer.settings import TrainSettings
         ({"label_smoothing": 1.0}, "label_smoothing=1.0"),
         ({"seed": 2**32}, "seed=4294967296"),
         ({"workers": -1}, "workers=-1"),
-        ({"val_crop_pct": 0.0}, "val_crop_pct=0.0"),
+        ({"workers": 65}, "workers=65: expected 0 to 64"),
+        ({"val_crop_pct": 0.009}, "val_crop_pct=0.009: expected 0.01 to 1"),
+        ({"model_args": {"a": [[[[[[[[]]]]]]]]}}, "model_args=.*: expected values nested at most 8 deep"),
         ({"warmup_epochs": 2}, "warmup_epochs=2: expected 0 to 1, fewer than epochs"),
         ({"model": ""}, "model=''"),
     ],
@@ -37,6 +47,29 @@ from trainer.settings import TrainSettings
 def test_impossible_values_are_refused_by_name(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         small_settings(**changes)
+
+
+def test_the_widest_values_are_taken() -> None:
+    widest = small_settings(
+        image_size=65_535, val_size=65_535, val_crop_pct=0.01, crop_ratio=(0.01, 100.0), lr=1e6, weight_decay=0.0,
+        std=(0.001, 1000.0, 1.0), mean=(-1000.0, 1000.0, 0.0), seed=2**32 - 1, workers=64,
+        model_args={"a": [[[[[[]]]]]]},
+    )  # fmt: skip
+    assert settings_from_json(settings_to_json(widest)) == widest
+
+
+@pytest.mark.parametrize(
+    ("changes", "needs_original", "pools_tail"),
+    [
+        ({}, False, False),
+        ({"fill": "tail"}, False, True),
+        ({"fill": "tail", "original_weight": 0.5}, True, True),
+        ({"fill": "tail", "target": "original"}, True, False),
+    ],
+)
+def test_settings_know_which_labels_they_need(changes: dict[str, Any], needs_original: bool, pools_tail: bool) -> None:
+    settings = small_settings(**changes)
+    assert (settings.needs_original, settings.pools_tail) == (needs_original, pools_tail)
 
 
 def test_overrides_take_each_fields_type() -> None:
@@ -66,6 +99,9 @@ def test_overrides_take_each_fields_type() -> None:
         ("mean=0.5,0.5", "expected 3 numbers with commas between them"),
         ("model_args=[1]", "expected a JSON object"),
         ("model_args={", "expected a JSON object"),
+        ("model_args=" + "[" * 100_000, "expected a JSON object"),
+        ("model_args=" + "[" * 500 + "]" * 500, "expected a JSON object"),
+        ('model_args={"a": ' + "[" * 500 + "]" * 500 + "}", "expected values nested at most 8 deep"),
         ("target=both", "expected one of relabel"),
     ],
 )
@@ -73,6 +109,7 @@ def test_bad_overrides_are_one_clear_line(text: str, message: str) -> None:
     with pytest.raises(SettingsError, match=message) as caught:
         with_overrides(small_settings(), [text])
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -1,18 +1,22 @@
-import copy
 import logging
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from store.errors import RunFolderError, SettingsError
+from store.errors import RunFolderError, SettingsError, TrainingError
 from tests.trainer.builders import small_settings
+from trainer.checkpoint import save_checkpoint
 from trainer.device import resolve_device
 from trainer.model import build_student
 from trainer.optim import build_optimiser, build_scheduler
 from trainer.source import Batch
 from trainer.student import Student, step_seed
+
+Change = Callable[[Any], Any]
 
 
 def make_batch(size: int = 8) -> Batch:
@@ -23,9 +27,8 @@ def make_batch(size: int = 8) -> Batch:
         classes=torch.arange(3).reshape(1, 3, 1, 1).expand(size, 3, 2, 2).to(torch.uint16),
         scores=torch.tensor([9.0, 2.0, 1.0]).reshape(1, 3, 1, 1).expand(size, 3, 2, 2).half(),
         tail=None,
-        labels=torch.zeros(size, dtype=torch.int64),
+        originals=torch.zeros(size, dtype=torch.int64),
         flips=torch.zeros(size, dtype=torch.bool),
-        rows=torch.arange(size),
     )
 
 
@@ -35,15 +38,81 @@ def make_batch(size: int = 8) -> Batch:
         ({"model": "resnet19"}, "model='resnet19': timm has no such model; did you mean .*resnet18"),
         ({"model": "hf-hub:somebody/model"}, "timm has no such model"),
         ({"model_args": {"colour": 1}}, r"model_args=\{'colour': 1\}: .*colour"),
-        ({"model_args": {"pretrained": True}}, "multiple values for keyword argument 'pretrained'"),
+        *(
+            ({"model_args": {name: True}}, f"model_args: '{name}' cannot be set; leave it out")
+            for name in ("pretrained", "num_classes", "checkpoint_path", "in_chans", "pretrained_cfg", "features_only")
+        ),
+        ({"model_args": {"stem_width": "wide"}}, r"model='test_resnet' cannot be built with model_args="),
+        ({"model_args": {"block_args": 3}}, r"model='test_resnet' cannot be built with model_args="),
         ({"model": "vit_tiny_patch16_224", "model_args": {}}, r"does not take images of 32 x 32 pixels .*img_size"),
-        ({"model_args": {"features_only": True}}, "does not give one logit for each of 5 classes"),
+        (
+            {"model": "test_convnext", "model_args": {"global_pool": ""}},
+            "does not give one logit for each of 5 classes",
+        ),
     ],
 )
 def test_students_that_cannot_be_built_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message) as caught:
         build_student(small_settings(**changes), 5)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("error", [AssertionError(), AttributeError(), ZeroDivisionError()])
+@pytest.mark.parametrize("where", ["timm.create_model", "timm.models.ResNet.forward"])
+def test_whatever_a_model_raises_is_one_line_that_names_it(
+    where: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error without a text is told by its type."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(where, fail)
+    with pytest.raises(SettingsError, match=f"model='test_resnet' .*{type(error).__name__}"):
+        build_student(small_settings(), 5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"opt": "adahessian"}, "model='test_resnet' cannot be trained with opt='adahessian': .*grad"),
+        ({"batch_size": 1, "model": "test_byobnet", "image_size": 16}, "a first update fails .*more than 1 value per"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_training(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message) as caught:
+        Student(resolve_device(small_settings(**changes)), num_classes=5, steps_per_epoch=1)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("opt", ["sgd", "adamw", "lamb", "muon", "adafactor", "rmsproptf", "lookahead_adam"])
+@pytest.mark.parametrize("rate", [1e-8, 1e6])
+def test_every_rate_that_is_allowed_can_be_computed_with(opt: str, rate: float) -> None:
+    """Float32 ends at 3e38; whether such a rate trains anything is another matter."""
+    settings = small_settings(opt=opt, lr=rate, weight_decay=rate, warmup_lr=rate, min_lr=rate)
+    student = Student(resolve_device(settings), num_classes=5, steps_per_epoch=2)
+    for step in range(2):
+        student.update(make_batch(), step)
+
+
+def test_the_rehearsal_leaves_no_trace() -> None:
+    settings = resolve_device(small_settings(opt="adamw"))
+    student = Student(settings, num_classes=5, steps_per_epoch=1)
+    torch.manual_seed(settings.seed)
+    for name, tensor in build_student(settings, 5).state_dict().items():
+        assert torch.equal(tensor, student.model.state_dict()[name]), name
+    assert not student.optimiser.state
+
+
+def test_a_full_device_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    student = Student(resolve_device(small_settings()), num_classes=5, steps_per_epoch=1)
+
+    def fill(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+
+    monkeypatch.setattr(student.model, "forward", fill)
+    with pytest.raises(TrainingError, match="the device's memory is full; lower batch_size"):
+        student.update(make_batch(), 0)
 
 
 def test_a_student_is_the_same_for_the_same_seed() -> None:
@@ -100,14 +169,14 @@ def test_flips_mirror_the_images_that_the_student_sees() -> None:
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_dropout_depends_on_the_step_alone() -> None:
+def test_dropout_depends_on_the_step_alone(tmp_path: Path) -> None:
     """So a resumed run needs no generator's state."""
     settings = resolve_device(small_settings(model_args={"drop_rate": 0.5}))
     student = Student(settings, num_classes=5, steps_per_epoch=4)
-    state = copy.deepcopy(student.checkpoint(epoch=0, samples_seen=0, top1=None, best_top1=None))
+    save_checkpoint(tmp_path / "last.pt", student.checkpoint(epoch=1, top1=None, best_top1=None))
     losses: list[float] = []
     for step in (2, 2, 3):
-        student.restore(copy.deepcopy(state))
+        student.restore(tmp_path / "last.pt")
         student.model.train()
         torch.rand(17)  # whatever else draws in between
         losses.append(float(student.update(make_batch(), step)))
@@ -115,12 +184,68 @@ def test_dropout_depends_on_the_step_alone() -> None:
     assert step_seed(0, 1) != step_seed(1, 0)
 
 
-def test_a_checkpoint_of_another_student_is_refused() -> None:
-    ours, other = (
-        Student(resolve_device(small_settings()), num_classes=classes, steps_per_epoch=1) for classes in (5, 6)
-    )
-    with pytest.raises(RunFolderError, match="the checkpoint does not fit 'test_resnet'"):
-        ours.restore(other.checkpoint(epoch=1, samples_seen=1, top1=None, best_top1=None))
+def make_student() -> Student:
+    return Student(resolve_device(small_settings(opt="adamw")), num_classes=5, steps_per_epoch=2)
+
+
+def put(**changes: object) -> Change:
+    return lambda state: {**state, **changes}
+
+
+def put_in_groups(**changes: object) -> Change:
+    return lambda state: {**state, "param_groups": [group | changes for group in state["param_groups"]]}
+
+
+def put_for_all(value: object) -> Change:
+    return lambda state: {**state, "state": dict.fromkeys(state["state"], value)}
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "message"),
+    [
+        ("settings", put(lr=0.5), "lr: 0.5 then, 0.05 now"),
+        ("settings", put(model="resnet18", seed=None), "model: 'resnet18' then, 'test_resnet' now; seed: None then"),
+        ("settings", put(lr=torch.ones(2)), ""),
+        ("settings", lambda _: {}, "batch_size: None then, 32 now"),
+        ("num_classes", lambda _: 6, "classes: 6 then, 5 now"),
+        ("epoch", lambda _: 3, "epochs: 3 done, 2 wanted"),
+        ("scheduler", lambda _: {}, "base_values: None then"),
+        ("scheduler", put(base_values=[5.0]), r"base_values: \[5.0\] then"),
+        ("scheduler", put(update_groups=1), "update_groups: 1 then, None now"),
+        ("model", lambda _: {}, "Missing key"),
+        ("model", lambda state: {**state, "fc.bias": torch.ones(6)}, "size mismatch for fc.bias"),
+        ("model", lambda state: {**state, "fc.bias": "text"}, ""),
+        ("model", lambda state: {**state, 3: 4}, ""),
+        ("optimiser", lambda _: {}, ""),
+        ("optimiser", put(param_groups=1), ""),
+        ("optimiser", put(param_groups=[1, 2]), ""),
+        ("optimiser", put(state=[]), ""),
+        ("optimiser", put_in_groups(lr="fast"), ""),
+        ("optimiser", put_in_groups(betas=()), ""),
+        ("optimiser", put_for_all(1), ""),
+        ("optimiser", put_for_all({"step": "x"}), ""),
+        ("optimiser", put_for_all(dict.fromkeys(("step", "exp_avg", "exp_avg_sq"), torch.ones(9))), ""),
+    ],
+)  # fmt: skip
+def test_an_odd_checkpoint_is_refused_in_one_line(tmp_path: Path, part: str, change: Change, message: str) -> None:
+    student, file = make_student(), tmp_path / "last.pt"
+    student.update(make_batch(), 0)
+    good = student.checkpoint(epoch=1, top1=None, best_top1=None)
+    save_checkpoint(file, good)
+    assert make_student().restore(file).epoch == 1
+    save_checkpoint(file, replace(good, **{part: change(getattr(good, part))}))
+    with pytest.raises(RunFolderError, match=rf"last.pt: not a checkpoint of this run \(.*{message}") as caught:
+        make_student().restore(file)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith("; restore it, or train again in another folder")
+
+
+def test_a_checkpoint_may_come_from_another_machine(tmp_path: Path) -> None:
+    student = make_student()
+    checkpoint = student.checkpoint(epoch=1, top1=None, best_top1=None)
+    elsewhere = {"workers": 9, "device": "cuda", "log_interval": 7}
+    save_checkpoint(tmp_path / "last.pt", replace(checkpoint, settings=checkpoint.settings | elsewhere))
+    student.restore(tmp_path / "last.pt")
 
 
 def test_asking_for_cuda_where_there_is_none_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

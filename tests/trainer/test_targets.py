@@ -19,7 +19,7 @@ def make_batch(batch: int = 16) -> LabelBatch:
         scores=scores,
         tail=torch.randn(batch, 4, 5),
         boxes=random_boxes(0, batch, 4, 5),
-        labels=torch.arange(batch) % 8,
+        originals=torch.arange(batch) % 8,
     )
 
 
@@ -50,7 +50,7 @@ def test_a_batch_of_one_gives_what_it_gives_in_a_larger_batch(kind: TargetKind) 
     assert batch.tail is not None
     first = LabelBatch(
         classes=batch.classes[:1], scores=batch.scores[:1], tail=batch.tail[:1], boxes=batch.boxes[:1],
-        labels=batch.labels[:1],
+        originals=batch.originals[:1],
     )  # fmt: skip
     torch.testing.assert_close(maker(kind=kind)(first), maker(kind=kind)(batch)[:1])
 
@@ -84,10 +84,10 @@ def test_original_weight_mixes_the_two_targets() -> None:
     torch.testing.assert_close(mixed, 0.75 * maker()(batch) + 0.25 * original)
 
 
-def test_labels_of_minus_one_do_no_harm_where_they_are_not_needed() -> None:
+def test_originals_of_minus_one_do_no_harm_where_they_are_not_needed() -> None:
     batch = make_batch()
     without = LabelBatch(
-        classes=batch.classes, scores=batch.scores, tail=None, boxes=batch.boxes, labels=torch.full((16,), -1)
+        classes=batch.classes, scores=batch.scores, tail=None, boxes=batch.boxes, originals=torch.full((16,), -1)
     )
     assert torch.equal(maker()(without), maker()(batch))
 

@@ -1,0 +1,131 @@
+"""Evidence on the axes from a teacher: the map's target for a crop should be what the teacher sees in the crop.
+
+Shape letters: B batch, C classes, h w pixels.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from annotator.published.axes import Box, Verdict, count_votes, mirrored, spread, spread_shards
+from annotator.published.maps import PublishedMap
+from annotator.published.source import MapSource, read_map
+from annotator.teacher import Teacher
+from store.errors import ImageError, LabelMapError, SettingsError, ShardError, TeacherError
+from store.images import decode_image
+from store.pooling import pool_map
+from store.schema import View
+from store.shards import index_shard
+
+MAX_IMAGES = 200
+CROP = 0.4  # side of a crop, as a share of the image's
+PAIRS = 2  # crops above the diagonal an image, each with its mirror image below
+Witness = tuple[PublishedMap, NDArray[np.uint8]]
+
+
+def crop_size(image: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of a crop in pixels, for an image squashed to this height and width.
+
+    Crops are not resized, so the teacher sees them at the scale at which the maps' teacher saw the image.
+    """
+    return max(1, round(CROP * image[0])), max(1, round(CROP * image[1]))
+
+
+def ask_teacher(
+    shards: Sequence[Path], source: MapSource, teacher: Teacher, view: View, *, num_classes: int
+) -> Verdict:
+    """Whether a teacher's predictions on off-centre crops agree with the maps read as yx or as xy.
+
+    Args:
+        shards: Of the images; a few hundred are read, spread over all shards.
+        source: Of the maps.
+        teacher: Any classifier of the same classes, it has to run on crops of `crop_size(view.input_size)` pixels.
+        view: How the maps' images were resized.
+        num_classes: C.
+
+    Raises:
+        SettingsError: the teacher has other classes.
+        TeacherError: it does not run on crops.
+    """
+    if teacher.num_classes != num_classes:
+        raise SettingsError(f"teacher {teacher.name!r} has {teacher.num_classes} classes, the maps {num_classes}")
+    rng = np.random.default_rng(0)
+    preferences = (
+        _prefers_yx(source_map, pixels, teacher, random_boxes(rng), num_classes)
+        for path, count in spread_shards(shards, MAX_IMAGES)
+        for source_map, pixels in _witnesses(path, source, count, view, num_classes)
+    )
+    return count_votes(preferences, unit="images")
+
+
+def random_boxes(rng: np.random.Generator) -> list[Box]:
+    """Pairs of boxes, one right of and above the diagonal and its mirror image; no two of a pair overlap."""
+    above: list[Box] = []
+    for _ in range(PAIRS):
+        top = rng.uniform(0, 1 - 2 * CROP)
+        left = rng.uniform(top + CROP, 1 - CROP)
+        above.append((left, top, left + CROP, top + CROP))
+    return above + [mirrored(box) for box in above]
+
+
+def _prefers_yx(
+    source_map: PublishedMap, pixels_hw3: NDArray[np.uint8], teacher: Teacher, boxes: list[Box], num_classes: int
+) -> float:
+    """How much better the maps' targets predict the teacher, in nats over all crops, read as yx than as xy."""
+    seen_BC = _predict(teacher, np.stack([cut(pixels_hw3, box) for box in boxes]))
+    gain = 0.0
+    for seen_C, box in zip(seen_BC, boxes, strict=True):
+        as_yx, as_xy = (
+            _log_softmax(pool_map(source_map.classes, source_map.scores, num_classes=num_classes, box=place))
+            for place in (box, mirrored(box))
+        )
+        gain += float(seen_C @ (as_yx - as_xy))
+    return gain
+
+
+@torch.inference_mode()
+def _predict(teacher: Teacher, crops_Bhw3: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(B, C) float32 probabilities."""
+    pixels_B3hw = torch.from_numpy(crops_Bhw3).permute(0, 3, 1, 2)
+    try:
+        logits_BC = teacher.network(teacher.normalise(pixels_B3hw)).float()
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise TeacherError(
+            f"teacher {teacher.name!r} does not run on crops of {pixels_B3hw.shape[2:]} pixels: {reason}"
+        ) from error
+    return np.asarray(logits_BC.softmax(1).cpu().numpy(), np.float32)
+
+
+def _log_softmax(logits_C: NDArray[np.float32]) -> NDArray[np.float32]:
+    shifted = logits_C - logits_C.max()
+    return np.asarray(shifted - np.log(np.exp(shifted).sum()), np.float32)
+
+
+def cut(pixels_hw3: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
+    """The pixels of a box whose sides are `CROP` of the image's; all crops of an image have one size."""
+    image, crop = pixels_hw3.shape[:2], crop_size(pixels_hw3.shape[:2])
+    top, left = (min(round(low * image[axis]), image[axis] - crop[axis]) for axis, low in ((0, box[1]), (1, box[0])))
+    return pixels_hw3[top : top + crop[0], left : left + crop[1]]
+
+
+def _witnesses(path: Path, source: MapSource, count: int, view: View, num_classes: int) -> Iterator[Witness]:
+    """Maps and squashed images of a shard; what is missing or damaged does not vote, the import will name it."""
+    with suppress(ShardError, OSError), path.open("rb") as file:
+        for sample in spread(index_shard(path).samples, count):
+            with suppress(LabelMapError, ImageError):
+                source_map = read_map(source, sample.key, num_classes=num_classes)
+                if source_map is not None:
+                    file.seek(sample.offset)
+                    yield source_map, _squash(decode_image(file.read(sample.length)), view)
+
+
+def _squash(image: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
+    height, width = view.input_size
+    resample = Image.Resampling[view.interpolation.upper()]
+    return np.asarray(Image.fromarray(image).resize((width, height), resample))

@@ -1,0 +1,43 @@
+"""Finding out in which order the maps' cells lie: boxes are asked first, they cost nothing; then a teacher."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from annotator.published.axes import Axes, Verdict
+from annotator.published.boxes import ask_boxes
+from annotator.published.crops import ask_teacher
+from annotator.published.origin import Origin
+from annotator.published.source import MapSource
+from annotator.teacher import Teacher
+from store.errors import SettingsError
+
+CHOICES = "--axes yx or --axes xy (docs/published_maps.md says how to tell)"
+
+
+def find_axes(
+    shards: Sequence[Path], source: MapSource, origin: Origin, load_teacher: Callable[[], Teacher] | None
+) -> tuple[Axes, Verdict]:
+    """Decide between yx and xy, or refuse to.
+
+    Args:
+        shards: Of the images; some of them are read.
+        source: Of the maps.
+        origin: Class count and view of the maps.
+        load_teacher: Builds the teacher to ask where boxes do not decide; None if there is none.
+
+    Returns:
+        The order, and the verdict that says how sure it is.
+
+    Raises:
+        SettingsError: no evidence, or not enough of it; or a teacher of other classes.
+        TeacherError: the teacher cannot be built, or does not run on crops.
+    """
+    verdict = ask_boxes(shards, source, num_classes=origin.num_classes)
+    if verdict.axes is None and load_teacher is not None:
+        verdict = ask_teacher(shards, source, load_teacher(), origin.view(), num_classes=origin.num_classes)
+        if verdict.axes is None:
+            raise SettingsError(f"{verdict}: the maps may be another teacher's or other images'; else pass {CHOICES}")
+    if verdict.axes is None:
+        why = str(verdict) if verdict.total else "the maps do not say how their axes lie, and the shards have no boxes"
+        raise SettingsError(f"{why}: pass --teacher NAME to compare its predictions, or {CHOICES}")
+    return verdict.axes, verdict

@@ -1,0 +1,229 @@
+"""A label store as published maps, one `.pt` for every row.
+
+Shape letters: N rows, K ranks, H W cells (y, x).
+"""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from annotator.published.axes import Axes
+from annotator.published.maps import PublishedMap, dump_map
+from annotator.published.names import SUFFIX, split_key, wnid_of
+from store.errors import DamagedStoreError, LabelMapError, SettingsError, StoreWriteError
+from store.group import LabelGroup
+from store.layout import CHUNK_ROWS
+from store.reader import LabelStore
+from store.schema import StoreSchema
+
+ROOT_FILE = "zarr.json"
+FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ,_'()-]{0,99}")
+OFFICIAL_CLASSES = 1000  # written into the official trainer
+
+
+class ExportReporter(Protocol):
+    """Receives events while an export goes on."""
+
+    def exported(self, rows: int) -> None:
+        """These many rows more are done with."""
+
+    def failed(self, reason: str) -> None:
+        """Rows or a group were left out; the export goes on without them."""
+
+
+@dataclass(slots=True)
+class ExportSummary:
+    """What became of an export; itself a reporter that passes failures on."""
+
+    reporter: ExportReporter
+    written: int = 0
+    size: int = 0  # bytes of all files together
+    quarantined: int = 0  # rows that have no map
+    failures: list[str] = field(default_factory=list)
+
+    def failed(self, reason: str) -> None:
+        """Remember what was left out."""
+        self.failures.append(reason)
+        self.reporter.failed(reason)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportPlan:
+    """What is to be written, and what cannot be."""
+
+    store: LabelStore
+    namer: "Namer"
+    groups: tuple[str, ...]  # names; opened again one by one, so that their keys do not fill the memory
+    rows: int  # of all these groups
+    damaged: tuple[str, ...]  # what is wrong with the other groups
+
+
+class Namer:
+    """Gives every sample its file, `<class folder>/<name>`, where the official trainer looks for it."""
+
+    def __init__(self, schema: StoreSchema) -> None:
+        names = schema.class_names or ()
+        counts = Counter(names)
+        # ImageNet has two classes named crane; in one folder they would be one class.
+        self._folders = [
+            name if FOLDER_NAME.fullmatch(name) and counts[name] == 1 else str(i) for i, name in enumerate(names)
+        ]
+
+    def name(self, key: str, target: int) -> tuple[str, str]:
+        """Class folder and file name of a sample, the latter without `.pt`.
+
+        The folder is the key's own, else ImageNet's in the name, else that of the original label.
+
+        Raises:
+            LabelMapError: a key that cannot name a file, or nothing that names a class.
+        """
+        folder, name = split_key(key)
+        if not folder and target < 0 and wnid_of(name) is None:
+            raise LabelMapError(f"{key!r}: no class folder in the key and no original label")
+        folder = folder or wnid_of(name) or (self._folders[target] if target < len(self._folders) else str(target))
+        if "." in folder + name:
+            raise LabelMapError(
+                f"{key!r}: the official trainer cuts an image's path at the first dot; rename the folder"
+            )
+        return folder, name
+
+
+def plan_export(store: LabelStore, folder: Path, *, overwrite: bool) -> ExportPlan:
+    """Check, before anything is written, that the folder is fit for it and that no two samples share a file.
+
+    Raises:
+        SettingsError: the folder is not empty, or lies in a label store.
+        LabelMapError: two samples would be written to one file.
+    """
+    _check_folder(folder, overwrite=overwrite)
+    namer, seen = Namer(store.schema), set[int]()
+    groups: list[str] = []
+    damaged: list[str] = []
+    rows = 0
+    for name in store.names():
+        try:
+            group = store.group(name)
+            _check_unique(group, namer, seen)
+        except DamagedStoreError as error:
+            damaged.append(str(error))
+        else:
+            groups.append(name)
+            rows += len(group)
+    return ExportPlan(store=store, namer=namer, groups=tuple(groups), rows=rows, damaged=tuple(damaged))
+
+
+def export_maps(plan: ExportPlan, folder: Path, *, axes: Axes, reporter: ExportReporter) -> ExportSummary:
+    """Write a `.pt` for every row that has a map, each whole or not at all.
+
+    Returns:
+        What was written; rows whose keys cannot name a file and groups that are damaged are in its failures.
+
+    Raises:
+        StoreWriteError: the folder cannot be written; what was written stays.
+    """
+    summary = ExportSummary(reporter)
+    for reason in plan.damaged:
+        summary.failed(reason)
+    with _Files(folder) as files:
+        for name in plan.groups:
+            try:
+                _export_group(plan.store.group(name), plan.namer, files, summary, turned=axes == "xy")
+            except DamagedStoreError as error:
+                summary.failed(str(error))
+    return summary
+
+
+def official_limits(schema: StoreSchema, axes: Axes) -> list[str]:
+    """What the official trainer would get wrong about the exported maps."""
+    limits = []
+    if axes == "yx":
+        limits.append("it reads the crops' boxes with x and y exchanged; export with --axes xy")
+    if schema.map_size[0] != schema.map_size[1]:
+        limits.append("it scales both sides of a box by one side of the map, which must be square")
+    if schema.num_classes > OFFICIAL_CLASSES:
+        limits.append(f"it knows {OFFICIAL_CLASSES} classes, these maps have {schema.num_classes}")
+    return limits
+
+
+def _export_group(group: LabelGroup, namer: Namer, files: "_Files", summary: ExportSummary, *, turned: bool) -> None:
+    refused: list[str] = []
+    for start in range(0, len(group), CHUNK_ROWS):
+        stop = min(start + CHUNK_ROWS, len(group))
+        maps = group.read(start, stop)
+        for row in range(start, stop):
+            if row in group.quarantined:
+                summary.quarantined += 1
+                continue
+            try:
+                name = namer.name(group.keys[row], int(group.targets[row]))
+            except LabelMapError as error:
+                refused.append(str(error))
+                continue
+            found = PublishedMap(maps.classes[row - start], maps.scores[row - start])
+            summary.size += files.write(*name, dump_map(found.turned() if turned else found))
+            summary.written += 1
+        summary.reporter.exported(stop - start)
+    if refused:
+        summary.failed(f"{group}: {len(refused)} of {len(group)} rows not exported, the first: {refused[0]}")
+
+
+def _check_folder(folder: Path, *, overwrite: bool) -> None:
+    if any((place / ROOT_FILE).exists() for place in (folder.resolve(), *folder.resolve().parents)):
+        raise SettingsError(f"{folder}: lies in a label store; choose another folder")
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise SettingsError(f"{folder}: not a folder")
+    if not overwrite and any(folder.iterdir()):
+        raise SettingsError(
+            f"{folder}: not empty; choose a new folder, or --overwrite to replace files of the same names"
+        )
+
+
+def _check_unique(group: LabelGroup, namer: Namer, seen: set[int]) -> None:
+    for name in _names(group, namer):
+        if hash(name) in seen:
+            raise LabelMapError(
+                f"{group}: two samples would be written to {'/'.join(name)}{SUFFIX}; rename one of them"
+            )
+        seen.add(hash(name))
+
+
+def _names(group: LabelGroup, namer: Namer) -> Iterator[tuple[str, str]]:
+    """Files of the rows that have one."""
+    for row, (key, target) in enumerate(zip(group.keys, group.targets.tolist(), strict=True)):
+        if row not in group.quarantined:
+            with suppress(LabelMapError):
+                yield namer.name(key, target)
+
+
+class _Files:
+    """Writes files below a folder, each under another name first."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._partial = folder, folder / f".{os.getpid()}.partial"
+        self._made: set[str] = set()
+
+    def __enter__(self) -> "_Files":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._partial.unlink(missing_ok=True)
+
+    def write(self, folder: str, name: str, data: bytes) -> int:
+        """Write one file; returns its size in bytes."""
+        file = self.folder / folder / (name + SUFFIX)
+        try:
+            if folder not in self._made:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                self._made.add(folder)
+            self._partial.write_bytes(data)
+            self._partial.replace(file)
+        except OSError as error:
+            raise StoreWriteError(f"{file}: cannot be written: {error.strerror or error}") from error
+        return len(data)

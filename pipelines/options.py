@@ -1,0 +1,47 @@
+"""Values of options that several commands take: text in, checked values out."""
+
+import ast
+import re
+from typing import Any
+
+import click
+
+
+def parse_size(_: object, __: object, text: str | None) -> tuple[int, int] | None:
+    """480, or 480x320 for height x width."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text)
+    if not match or int(match[1]) == 0 or match[2] == "0":
+        raise click.BadParameter("expected pixels such as 480, or height x width such as 480x320")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def parse_channels(_: object, __: object, text: str | None) -> tuple[float, float, float] | None:
+    """One number for all channels, or three with commas."""
+    if text is None:
+        return None
+    try:
+        values = [float(value) for value in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) not in (1, 3):
+        raise click.BadParameter("expected one number or three with commas, such as 0.485,0.456,0.406")
+    red, green, blue = values if len(values) == 3 else values * 3
+    return red, green, blue
+
+
+def parse_arguments(_: object, __: object, pairs: tuple[str, ...]) -> dict[str, Any]:
+    """KEY=VALUE pairs; a value is a Python literal where it reads as one, else text."""
+    arguments: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.isidentifier():
+            raise click.BadParameter(f"{pair!r}: expected KEY=VALUE, such as pad_type=same")
+        try:
+            arguments[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            arguments[key] = value
+        if not isinstance(arguments[key], (str, int, float, bool, type(None))):
+            raise click.BadParameter(f"{pair!r}: the value must be text, a number, True, False or None")
+    return arguments

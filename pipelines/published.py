@@ -1,0 +1,166 @@
+"""`relabel-annotate import` and `export`: published ReLabel files into a store, and a store as such files."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from pipelines.options import parse_arguments, parse_channels, parse_size
+from pipelines.published_progress import ExportProgress, ImportProgress, print_exported, print_imported
+from store.errors import LabelMapError
+from store.patterns import expand_shards
+from store.text import printable
+
+if TYPE_CHECKING:
+    from annotator.published.axes import Axes
+    from annotator.published.origin import Origin
+    from annotator.published.source import MapSource
+    from annotator.teacher import Teacher
+    from store.schema import StoreSchema
+
+
+@click.command("import")
+@click.argument("root", type=click.Path(path_type=Path), metavar="ROOT_OR_TAR")
+@click.option("--shards", "patterns", multiple=True, required=True, metavar="PATTERN",
+              help="Image shards: a path with braces ({0000..1023}) or globs (*). May be repeated.")  # fmt: skip
+@click.option("--labels", required=True, metavar="STORE",
+              help="The label store to write; created if absent, continued if it was interrupted.")  # fmt: skip
+@click.option("--axes", type=click.Choice(["yx", "xy", "auto"]), default="auto", show_default=True,
+              help="How the files' cells lie; auto goes by boxes in the shards or --teacher, or asks.")  # fmt: skip
+@click.option("--teacher", metavar="NAME", help="A timm model of the same classes, for --axes auto.")
+@click.option("--teacher-arg", "teacher_args", multiple=True, callback=parse_arguments, metavar="KEY=VALUE",
+              help="An argument for timm.create_model, such as pad_type=same. May be repeated.")  # fmt: skip
+@click.option("--checkpoint", type=click.Path(path_type=Path), metavar="FILE",
+              help="The --teacher's weights; without it timm downloads its own.")  # fmt: skip
+@click.option("--device", default="auto", show_default=True, help="Of the --teacher: cuda, cuda:1, cpu or auto.")
+@click.option("--architecture", default="published-relabel", show_default=True, metavar="NAME",
+              help="Which network made the maps; recorded in the store.")  # fmt: skip
+@click.option("--num-classes", type=click.IntRange(1, 65_535), default=1000, show_default=True,
+              help="Classes of the maps.")  # fmt: skip
+@click.option("--class-names", type=click.Path(path_type=Path), metavar="FILE",
+              help="Text file with one class name a line, in the order of the class ids.")  # fmt: skip
+@click.option("--input-size", callback=parse_size, default="475", show_default=True, metavar="PIXELS",
+              help="Size to which images were squashed for the maps (475, or 480x320 as height x width).")  # fmt: skip
+@click.option("--mean", callback=parse_channels, metavar="M",
+              help="Pixel mean, one number or R,G,B: recorded (default: ImageNet's), and --teacher's.")  # fmt: skip
+@click.option("--std", callback=parse_channels, metavar="S", help="Pixel standard deviation, likewise.")
+@click.option("--overwrite", is_flag=True, help="Import the maps of these shards again even if they have labels.")
+def import_command(
+    root: Path,
+    patterns: tuple[str, ...],
+    labels: str,
+    axes: "Axes | Literal['auto']",
+    teacher: str | None,
+    teacher_args: dict[str, Any],
+    checkpoint: Path | None,
+    device: str,
+    architecture: str,
+    num_classes: int,
+    class_names: Path | None,
+    input_size: tuple[int, int],
+    mean: tuple[float, float, float] | None,
+    std: tuple[float, float, float] | None,
+    overwrite: bool,
+) -> None:
+    """Import published ReLabel files into a label store that matches image shards.
+
+    ROOT_OR_TAR holds <class folder>/<name>.pt, as a folder or as a tar; a map is found by the last two parts of its
+    sample's key. Run it again after an interruption: finished shards are skipped. A shard with a map that is missing
+    or damaged is reported and left out, the others finish, and the exit status is 1.
+    """
+    if axes != "auto" and teacher is not None:
+        raise click.UsageError(f"--teacher is asked for the axes; --axes {axes} has said what they are")
+    if teacher is None and (checkpoint is not None or teacher_args):
+        raise click.UsageError("--checkpoint and --teacher-arg are the teacher's; --teacher NAME is missing")
+    shards = expand_shards(patterns)
+    # Imported here, so that --help and a mistyped pattern do not wait for torch.
+    from annotator.published.importing import first_shape
+    from annotator.published.origin import Origin
+    from annotator.published.source import open_source
+    from annotator.teacher import Teacher, TeacherSettings, pick_device
+    from pipelines.annotate import read_class_names
+
+    names = None if class_names is None else read_class_names(class_names)
+    pixels: dict[str, Any] = {name: value for name, value in (("mean", mean), ("std", std)) if value is not None}
+    origin = Origin(
+        architecture=architecture, num_classes=num_classes, class_names=names, input_size=input_size, **pixels
+    )  # fmt: skip
+
+    def load_teacher() -> Teacher:
+        click.echo(f"axes: asking the teacher {teacher}", err=True)
+        settings = TeacherSettings(
+            name=str(teacher), args=teacher_args, checkpoint=checkpoint, num_classes=num_classes, mean=mean, std=std
+        )
+        return Teacher(settings, device=pick_device(device), precision="float32")
+
+    click.echo(f"reading the names in {printable(str(root))}", err=True)
+    source = open_source(root)
+    shape = first_shape(shards, source, num_classes=num_classes)  # before anything is asked of a teacher
+    known = _decide(axes, shards, source, origin, load_teacher if teacher else None)
+    _import(shards, labels, source, origin.schema(shape, known), known, overwrite=overwrite)
+
+
+def _decide(
+    axes: "Axes | Literal['auto']",
+    shards: Sequence[Path],
+    source: "MapSource",
+    origin: "Origin",
+    load_teacher: "Callable[[], Teacher] | None",
+) -> "Axes":
+    """The order that was given, or the one that the evidence shows, told with how sure it is."""
+    from annotator.published.deciding import find_axes
+
+    if axes != "auto":
+        return axes
+    decided, verdict = find_axes(shards, source, origin, load_teacher)
+    click.echo(str(verdict), err=True)
+    return decided
+
+
+def _import(
+    shards: Sequence[Path], labels: str, source: "MapSource", schema: "StoreSchema", axes: "Axes", *, overwrite: bool
+) -> None:
+    """Import with progress on the terminal and print what became of the shards."""
+    from annotator.published.importing import import_maps
+    from pipelines.annotate import FailedShardsError
+
+    start = time.monotonic()
+    try:
+        with ImportProgress(shards) as progress:
+            summary = import_maps(shards, labels, source, schema, axes, progress, overwrite=overwrite)
+    except KeyboardInterrupt:
+        click.echo(f"interrupted; finished shards are in {printable(labels)}, run again to go on", err=True)
+        raise
+    print_imported(summary, labels, time.monotonic() - start)
+    if summary.failures:
+        raise FailedShardsError(f"{len(summary.failures)} of {len(shards)} shards failed; mend them and run again")
+
+
+@click.command("export")
+@click.argument("labels", metavar="STORE")
+@click.argument("folder", type=click.Path(path_type=Path), metavar="FOLDER")
+@click.option("--axes", type=click.Choice(["yx", "xy"]), default="xy", show_default=True,
+              help="How the files' cells lie. The official trainer takes a crop's top and left for x and y, so it "
+              "reads only xy right.")  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace files of the same names in a folder that is not empty.")
+def export_command(labels: str, folder: Path, axes: Literal["yx", "xy"], overwrite: bool) -> None:
+    """Export a label store as published ReLabel files, which the official trainer reads.
+
+    Writes FOLDER/<class folder>/<name>.pt for every sample: float32 [2, K, H, W], scores, then class ids. The class
+    folder is that of the sample's key, else ImageNet's in its name, else that of its original label.
+    """
+    from annotator.published.exporting import export_maps, official_limits, plan_export
+    from store.reader import LabelStore
+
+    store = LabelStore.open(labels)
+    plan = plan_export(store, folder, overwrite=overwrite)
+    for limit in official_limits(store.schema, axes):
+        click.echo(f"note: the official trainer will not read these maps right: {limit}", err=True)
+    start = time.monotonic()
+    with ExportProgress(plan.rows) as progress:
+        summary = export_maps(plan, folder, axes=axes, reporter=progress)
+    print_exported(summary, folder, time.monotonic() - start)
+    if summary.failures:
+        raise LabelMapError(f"{folder}: {len(summary.failures)} groups were not exported whole; see above")

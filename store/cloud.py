@@ -1,0 +1,245 @@
+"""A store in an object store, through obstore: `s3://`, `gs://`, `az://`, and for reading `http://` and `https://`.
+
+Nothing can be renamed there. A group's arrays go under a prefix of their own, one per attempt; its `zarr.json`, which
+names the prefix, is put last and only where none is yet.
+"""
+
+import errno
+import os
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+import obstore
+import zarr
+from obstore import parse_scheme
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import HTTPStore, from_url
+from zarr.storage import ObjectStore
+
+from store.errors import GroupExistsError, StoreNotFoundError, StoreReadError
+from store.parse import parse_attributes
+from store.place import GROUP_FILE, A, B, Leftover, is_group_name
+from store.schema import COMMIT_ATTRIBUTE
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
+    from obstore.store import ObjectStore as Bucket
+    from obstore.store import RetryConfig
+
+REQUESTS = 16  # at the same time
+RETRIES: "RetryConfig" = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
+ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+ATTEMPT = "attempt-"
+
+
+class CloudPlace:
+    """A prefix in a bucket; see `store.place.Place`. Credentials come from the environment, as obstore reads them."""
+
+    min_age = 3600.0  # a writer may be at work on any machine
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        _check_url(self.url)
+
+    def __reduce__(self) -> tuple[type["CloudPlace"], tuple[str]]:
+        return CloudPlace, (self.url,)  # a spawned worker opens its own connections
+
+    def __str__(self) -> str:
+        return self.url
+
+    def at(self, path: str) -> str:
+        """The URL of an object."""
+        return f"{self.url}/{path}"
+
+    def read(self, path: str) -> bytes:
+        """A whole object."""
+        with self.errors(path):
+            return bytes(obstore.get(self._objects, path).bytes())
+
+    def size(self, path: str) -> int:
+        """Bytes of an object."""
+        with self.errors(path):
+            return obstore.head(self._objects, path)["size"]
+
+    def folders(self) -> list[str]:
+        """Names of the prefixes that may be groups, sorted."""
+        self._need_listing()
+        with self.errors(""):
+            found = obstore.list_with_delimiter(self._objects)["common_prefixes"]
+        names = (path.rstrip("/").rpartition("/")[2] for path in found)
+        return sorted(name for name in names if is_group_name(name))
+
+    @contextmanager
+    def errors(self, path: str) -> Iterator[None]:
+        """Turn obstore's errors, many lines long, into an OSError of one."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise FileNotFoundError(errno.ENOENT, "there is no such object", self.at(path)) from error
+        except BaseError as error:
+            raise OSError(errno.EIO, _first_line(error), self.at(path)) from error
+
+    def array(self, path: str) -> Any:  # noqa: ANN401  (zarr's arrays are generic over their metadata)
+        """The Zarr array at a path."""
+        with self.errors(path):
+            return zarr.open_array(ObjectStore(self._objects, read_only=True), path=path, mode="r", zarr_format=3)
+
+    def map(self, function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
+        """Several requests at a time."""
+        with ThreadPoolExecutor(REQUESTS, thread_name_prefix="request") as threads:
+            yield from threads.map(function, items)
+
+    def is_occupied(self) -> bool:
+        """Whether any object lies under the prefix."""
+        return next(self._list(""), None) is not None
+
+    def create_root(self, data: bytes) -> None:
+        """Put the root's `zarr.json` where none is yet."""
+        with suppress(FileExistsError):  # the other's identity is compared like any store's
+            self._put(GROUP_FILE, data, create=True)
+
+    def publish(
+        self, name: str, objects: Mapping[str, bytes], record: Callable[[str], bytes], *, overwrite: bool
+    ) -> None:
+        """Put the objects under a prefix of this attempt, then the record on condition that there is none."""
+        exists = GroupExistsError(f"{self.at(name)}: already there; use --overwrite to replace it")
+        if not overwrite and self._has(f"{name}/{GROUP_FILE}"):
+            raise exists
+        prefix = f"{ATTEMPT}{secrets.token_hex(8)}"
+        paths = {f"{name}/{prefix}/{path}": data for path, data in objects.items()}
+        try:
+            list(self.map(lambda item: self._put(*item), paths.items()))
+            self._put(f"{name}/{GROUP_FILE}", record(prefix), create=not overwrite)
+        except FileExistsError as error:
+            self._delete(list(paths))
+            raise exists from error
+        except OSError:
+            # The record may have arrived although its answer did not: what it names must stay.
+            if not self._has(f"{name}/{GROUP_FILE}"):
+                with suppress(OSError):
+                    self._delete(list(paths))
+            raise
+
+    def set_aside(self) -> None:
+        """Object stores cannot rename."""
+        return
+
+    def leftovers(self) -> Iterator[Leftover]:
+        """Prefixes below a group that its record does not name."""
+        names = self.folders()
+        for name, used in zip(names, self.map(self._used_prefix, names), strict=True):
+            newest: dict[str, datetime] = {}
+            sizes: dict[str, int] = {}
+            for info in self._list(name):
+                prefix, slash, _ = str(info["path"]).removeprefix(f"{name}/").partition("/")
+                if slash and prefix.startswith(ATTEMPT) and prefix != used:
+                    sizes[prefix] = sizes.get(prefix, 0) + int(info["size"])
+                    newest[prefix] = max(newest.get(prefix, info["last_modified"]), info["last_modified"])
+            for prefix, size in sizes.items():
+                age = (datetime.now(UTC) - newest[prefix]).total_seconds()
+                yield Leftover(path=f"{name}/{prefix}", size=size, age=age)
+
+    def clean(self, leftover: Leftover) -> None:
+        """Delete the objects of a prefix, unless its record has been put meanwhile."""
+        name, _, prefix = leftover.path.partition("/")
+        if self._used_prefix(name) != prefix:
+            self._delete([str(info["path"]) for info in self._list(leftover.path)])
+
+    @cached_property
+    def _opened(self) -> "Bucket":
+        plain = any(os.environ.get(name, "").startswith("http://") for name in ENDPOINTS)
+        try:
+            return from_url(
+                self.url,
+                client_options={"allow_http": plain or self.url.startswith("http://")},
+                retry_config=RETRIES,
+            )
+        except (BaseError, ValueError) as error:
+            raise OSError(errno.EINVAL, _first_line(error), self.url) from error
+
+    @property
+    def _objects(self) -> "Bucket":
+        _refuse_fork()
+        return self._opened
+
+    def _need_listing(self) -> None:
+        if isinstance(self._objects, HTTPStore):
+            raise StoreReadError(f"{self.url}: a web server cannot list its groups; name one, or copy the store")
+
+    def _need_writing(self) -> None:
+        if isinstance(self._objects, HTTPStore):
+            raise StoreReadError(f"{self.url}: a web server is for reading; write to a path or a bucket")
+
+    def _list(self, prefix: str) -> "Iterator[ObjectMeta]":
+        self._need_listing()
+        with self.errors(prefix):
+            for page in obstore.list(self._objects, prefix):
+                yield from page
+
+    def _has(self, path: str) -> bool:
+        try:
+            self.size(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _put(self, path: str, data: bytes, *, create: bool = False) -> None:
+        """Put an object whole; FileExistsError where `create` meets another's."""
+        self._need_writing()
+        mode: Literal["create", "overwrite"] = "create" if create else "overwrite"
+        with self.errors(path):
+            try:
+                obstore.put(self._objects, path, data, mode=mode, use_multipart=False)
+            except AlreadyExistsError as error:
+                # A put is tried again when its answer is lost: then what is there may be ours.
+                if self.read(path) != data:
+                    raise FileExistsError(path) from error
+
+    def _delete(self, paths: list[str]) -> None:
+        self._need_writing()
+        with self.errors(""):
+            obstore.delete(self._objects, paths)
+
+    def _used_prefix(self, name: str) -> str | None:
+        """The prefix that a group's record names; None where there is no record."""
+        try:
+            data = self.read(f"{name}/{GROUP_FILE}")
+        except FileNotFoundError:
+            return None
+        record = parse_attributes(data, self.at(f"{name}/{GROUP_FILE}")).get(COMMIT_ATTRIBUTE)
+        return str(record.get("prefix")) if isinstance(record, dict) else None
+
+
+_user: list[int] = []  # the process that first used obstore
+
+
+def _refuse_fork() -> None:
+    """Obstore's threads do not live on in a forked process, which would wait for them for ever."""
+    if not _user:
+        _user.append(os.getpid())
+    if _user[0] != os.getpid():
+        raise StoreReadError(
+            "an object store was opened before this process was forked; start workers with forkserver or spawn"
+        )
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts, scheme = urlsplit(url), parse_scheme(url)
+    except (BaseError, ValueError) as error:
+        raise StoreNotFoundError(f"{url}: not a URL of an object store, such as s3://bucket/labels.zarr") from error
+    if "@" in parts.netloc or parts.query:
+        # Not repeated in the message: it may hold a password.
+        raise StoreNotFoundError(f"{parts.scheme}:// URL with credentials: give them in the environment instead")
+    if scheme in ("local", "memory"):
+        raise StoreNotFoundError(f"{url}: give a path instead of a URL")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,286 @@
+"""One label group of a store: its rows' label maps and what is known of its samples.
+
+Letters: N rows, K ranks, C classes, H W cells (y, x).
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+from zarr.core.sync import sync
+
+from store.errors import DamagedStoreError, LabelNotFoundError, StoreReadError
+from store.invariants import check_maps
+from store.keys import find_key
+from store.layout import BIG_ARRAYS, array_specs
+from store.place import GROUP_FILE, Place
+from store.schema import CommitRecord, StoreSchema
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class LabelRows:
+    """Label maps of some rows of a group."""
+
+    classes: NDArray[np.uint16]  # (N, K, H, W)
+    scores: NDArray[np.float16]  # (N, K, H, W)
+    tail: NDArray[np.float16] | None  # (N, H, W)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class LabelRow:
+    """One sample's label map and what the group knows of the sample."""
+
+    key: str
+    classes: NDArray[np.uint16]  # (K, H, W)
+    scores: NDArray[np.float16]  # (K, H, W)
+    tail: NDArray[np.float16] | None  # (H, W)
+    target: int  # the original label, -1 where there is none
+    offset: int  # of the image in its tar, bytes
+    length: int  # of the image, bytes
+    quarantined: str | None  # why the image could not be decoded
+
+
+class LabelGroup:
+    """The labels of one image shard; row i belongs to the shard's i-th sample.
+
+    Nothing is read until it is asked for, and the arrays are opened through Zarr then, so a group made before a fork
+    is safe to read after it.
+    """
+
+    def __init__(self, place: Place, name: str, schema: StoreSchema, commit: CommitRecord) -> None:
+        self.place, self.name, self.schema, self.commit = place, name, schema, commit
+
+    def __len__(self) -> int:
+        return self.commit.rows
+
+    def __str__(self) -> str:
+        return self.place.at(self.name)
+
+    def fresh(self) -> "LabelGroup":
+        """The group with nothing read yet, for a reader that drops groups to bound its memory."""
+        return LabelGroup(self.place, self.name, self.schema, self.commit)
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """The samples' keys, by row."""
+        return [str(key) for key in self._whole("keys")]
+
+    @cached_property
+    def offsets(self) -> NDArray[np.uint64]:
+        """(N, 2) uint64: byte offset and length of each image in its tar."""
+        return self._whole("offsets")
+
+    @cached_property
+    def digests(self) -> NDArray[np.uint64]:
+        """(N,) uint64: BLAKE2b-64 of each image's bytes."""
+        return self._whole("digests")
+
+    @cached_property
+    def targets(self) -> NDArray[np.int32]:
+        """(N,) int32: the original labels, -1 where the shard has none."""
+        return self._whole("targets")
+
+    @cached_property
+    def quarantined(self) -> dict[int, str]:
+        """Row to reason of the images that could not be decoded."""
+        return {bad.row: bad.reason for bad in self.commit.quarantined}
+
+    @property
+    def has_tail(self) -> bool:
+        """Whether the group keeps the probability mass outside the top K."""
+        return "tail/zarr.json" in self.commit.objects
+
+    def usable(self, start: int = 0, stop: int | None = None) -> NDArray[np.bool_]:
+        """Which of the rows start to stop are not quarantined."""
+        mask = np.ones(len(self), bool)
+        mask[list(self.quarantined)] = False
+        return mask[start:stop]
+
+    def read(self, start: int = 0, stop: int | None = None, *, tail: bool = True) -> LabelRows:
+        """Label maps of rows start to stop, by default all; 64-row chunks are the unit of decoding.
+
+        Args:
+            start: the first row.
+            stop: the row after the last.
+            tail: whether to read the tail, where the group has one.
+
+        Raises:
+            DamagedStoreError: a chunk is missing, fails its checksum or holds what cannot be a label map.
+            StoreReadError: the disk or network failed.
+        """
+        rows = slice(start, len(self) if stop is None else stop)
+        names = BIG_ARRAYS if tail and self.has_tail else BIG_ARRAYS[:2]
+        found = self._slices(names, rows)
+        maps = LabelRows(classes=found[0], scores=found[1], tail=found[2] if len(found) > 2 else None)
+        problem = check_maps(maps.classes, maps.scores, self.usable(start, stop), num_classes=self.schema.num_classes)
+        if problem is not None:
+            raise DamagedStoreError(f"{self}: array {problem[0]!r} is damaged: {problem[1]}")
+        return maps
+
+    def row(self, i: int) -> LabelRow:
+        """One row; negative indices are not taken.
+
+        Raises:
+            LabelNotFoundError: no such row.
+        """
+        if not 0 <= i < len(self):
+            raise LabelNotFoundError(f"{self}: row {i}; the group has {len(self)} rows")
+        maps = self.read(i, i + 1)
+        offset, length = (int(value) for value in self.offsets[i])
+        return LabelRow(
+            key=self.keys[i],
+            classes=maps.classes[0],
+            scores=maps.scores[0],
+            tail=None if maps.tail is None else maps.tail[0],
+            target=int(self.targets[i]),
+            offset=offset,
+            length=length,
+            quarantined=self.quarantined.get(i),
+        )
+
+    def find(self, key: str) -> int | None:
+        """The row of a key, without opening any array.
+
+        Raises:
+            DamagedStoreError: the keys are damaged.
+        """
+        return find_key(self.read_object("keys/c/0"), key, rows=len(self), where=f"{self}: keys")
+
+    def check_array(self, name: str, *, deep: bool) -> None:
+        """Compare one array with the commit record and the format.
+
+        Args:
+            name: of the array.
+            deep: read and decode all of it instead of looking at sizes.
+
+        Raises:
+            DamagedStoreError: an object is missing or not as it was written, or a chunk cannot be decoded.
+        """
+        for path in self._objects_of(name):
+            self.read_object(path) if deep else self._check_size(path)
+        if deep:
+            self._whole(name)
+
+    def object_path(self, path: str) -> str:
+        """An object's path in the place, from its path in the commit record."""
+        return "/".join(part for part in (self.name, self.commit.prefix, path) if part)
+
+    def read_object(self, path: str) -> bytes:
+        """A whole object, compared with the commit record.
+
+        Raises:
+            DamagedStoreError: it is missing or has other bytes.
+            StoreReadError: the disk or network failed.
+        """
+        record = self.commit.objects.get(path)
+        if record is None:
+            raise DamagedStoreError(f"{self}: the commit record knows no {path!r}")
+        self._check_size(path)
+        try:
+            data = self.place.read(self.object_path(path))
+        except OSError as error:
+            raise self._unread(path, error) from error
+        if sha256(data).hexdigest() != record.sha256:
+            raise self._damaged(path, "other bytes than were written")
+        return data
+
+    def check_sizes(self) -> None:
+        """Compare the sizes of the big arrays' objects with the commit record.
+
+        Raises:
+            DamagedStoreError: one is missing or has another size.
+        """
+        for path in self.commit.objects:
+            if path.partition("/")[0] in BIG_ARRAYS:
+                self._check_size(path)
+
+    def _check_size(self, path: str) -> None:
+        expected = self.commit.objects[path].size
+        try:
+            size = self.place.size(self.object_path(path))
+        except OSError as error:
+            raise self._unread(path, error) from error
+        if size != expected:
+            raise self._damaged(path, f"{size} bytes, written with {expected}")
+
+    def _objects_of(self, name: str) -> list[str]:
+        paths = [path for path in self.commit.objects if path.startswith(name + "/")]
+        if f"{name}/{GROUP_FILE}" not in paths or len(paths) < 2:
+            raise DamagedStoreError(f"{self}: the commit record knows no array {name!r}, or not all of it")
+        return paths
+
+    def _whole(self, name: str) -> NDArray[Any]:
+        return self._slices((name,), slice(None))[0]
+
+    def _slices(self, names: Sequence[str], rows: slice) -> list[NDArray[Any]]:
+        """The same rows of several arrays, waiting for all of them at once."""
+        arrays = [self._array(name) for name in names]
+        found = sync(_gather(arrays, rows))
+        for name, values in zip(names, found, strict=True):
+            if isinstance(values, BaseException):
+                self._raise(name, values)
+        return [np.asarray(values) for values in found]
+
+    def _raise(self, name: str, problem: BaseException) -> NoReturn:
+        """Say what it means that an array could not be read."""
+        try:
+            with self.place.errors(self.object_path(name)):
+                raise problem
+        except OSError as error:
+            raise self._unread(name, error) from error
+        except Exception as error:  # whatever hostile bytes make of the codecs
+            raise self._damaged(name, _first_line(error)) from error
+
+    def _array(self, name: str) -> Any:  # noqa: ANN401  (zarr's arrays are generic over their metadata)
+        opened = self.__dict__.setdefault("_arrays", {})
+        if name not in opened:
+            opened[name] = self._open_array(name)
+        return opened[name]
+
+    def _open_array(self, name: str) -> Any:  # noqa: ANN401
+        """Open an array whose objects are as they were written; what is small is read and compared whole."""
+        for path in self._objects_of(name):
+            if name in BIG_ARRAYS and not path.endswith(GROUP_FILE):
+                self._check_size(path)
+            else:
+                self.read_object(path)
+        specs = array_specs(self.schema, len(self), with_tail=self.has_tail)
+        spec = next(spec for spec in specs if spec.name == name)
+        try:
+            array = self.place.array(self.object_path(name))
+        except OSError as error:
+            raise self._unread(name, error) from error
+        except Exception as error:  # whatever hostile metadata makes of zarr
+            raise self._damaged(name, f"cannot be opened: {_first_line(error)}") from error
+        # numpy has a type for texts since version 2; before, they came as objects.
+        dtype = "string" if array.dtype.kind in "TO" else str(array.dtype)
+        found = tuple(array.shape), dtype
+        if found != (spec.shape, spec.dtype):
+            raise self._damaged(name, f"{found[1]} {found[0]}, expected {spec.dtype} {spec.shape}")
+        return array
+
+    def _damaged(self, path: str, problem: str) -> DamagedStoreError:
+        return DamagedStoreError(
+            f"{self.place.at(self.object_path(path))}: damaged ({problem}); "
+            "annotate its shard again (--overwrite with only this shard)"
+        )
+
+    def _unread(self, path: str, error: OSError) -> DamagedStoreError | StoreReadError:
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            return self._damaged(path, "missing")
+        return StoreReadError(f"{self.place.at(self.object_path(path))}: cannot be read: {error.strerror or error}")
+
+
+async def _gather(arrays: Sequence[Any], rows: slice) -> list[Any]:
+    """Values, or what reading them raised, array by array."""
+    reads = [array.async_array.getitem(rows) for array in arrays]
+    return await asyncio.gather(*reads, return_exceptions=True)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

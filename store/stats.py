@@ -1,0 +1,124 @@
+"""What the labels of a store say as a whole: classes seen, entropy, images with several classes.
+
+Letters: N rows, K ranks, C classes, H W cells (y, x).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.group import LabelGroup, LabelRows
+from store.layout import CHUNK_ROWS
+from store.pooling import cell_confidence
+from store.schema import StoreSchema
+
+ROWS_AT_ONCE = 4 * CHUNK_ROWS  # bounds the dense (rows, C) logits
+MOST_SEEN = 10
+SHOWN_COUNTS = 4  # images with 0, 1, 2, and 3 or more classes
+
+
+@dataclass(kw_only=True, slots=True)
+class StoreStats:
+    """Sums over the groups added so far; quarantined rows are left out."""
+
+    num_classes: int
+    threshold: float  # probability that makes a class present in a cell
+    rows: int = 0
+    classes_per_image: NDArray[np.int64] = field(default_factory=lambda: np.zeros(SHOWN_COUNTS, np.int64))
+    images_of_class: NDArray[np.int64] = field(init=False)  # (C,) images in which the class is present
+    leading_cells: NDArray[np.int64] = field(init=False)  # (C,) cells in which the class is first
+    # Bits, of every image's pooled target, by the logit given to classes outside the top K.
+    entropies: dict[str, list[NDArray[np.float32]]] = field(default_factory=lambda: {"zero": [], "tail": []})
+
+    def __post_init__(self) -> None:
+        self.images_of_class = np.zeros(self.num_classes, np.int64)
+        self.leading_cells = np.zeros(self.num_classes, np.int64)
+
+    def add(self, group: LabelGroup) -> None:
+        """Count a group's rows.
+
+        Raises:
+            DamagedStoreError: its labels cannot be read.
+        """
+        for maps in _usable_maps(group):
+            first = maps.classes[:, 0].reshape(len(maps.classes), -1).astype(np.int64)
+            present = np.where(
+                cell_confidence(maps.scores, maps.tail).reshape(first.shape) >= self.threshold, first, -1
+            )
+            rows, classes = _distinct(present)
+            counts = np.minimum(np.bincount(rows, minlength=len(first)), SHOWN_COUNTS - 1)
+            self.rows += len(first)
+            self.classes_per_image += np.bincount(counts, minlength=SHOWN_COUNTS)
+            self.images_of_class += np.bincount(classes, minlength=self.num_classes)
+            self.leading_cells += np.bincount(first.reshape(-1), minlength=self.num_classes)
+            self.entropies["zero"].append(target_entropy(maps, None, num_classes=self.num_classes))
+            if maps.tail is not None:
+                self.entropies["tail"].append(target_entropy(maps, maps.tail, num_classes=self.num_classes))
+
+    def to_json(self, schema: StoreSchema) -> dict[str, Any]:
+        """The statistics as plain values; entropy in bits, by fill."""
+        most = np.argsort(-self.images_of_class, kind="stable")[:MOST_SEEN]
+        return {
+            "images": self.rows,
+            "threshold": self.threshold,
+            "classes_seen": int((self.leading_cells > 0).sum()),
+            "classes_never_seen": np.flatnonzero(self.leading_cells == 0).tolist(),
+            "images_with_classes": self.classes_per_image.tolist(),
+            "several_classes": int(self.classes_per_image[2:].sum()),
+            "entropy_bits": {fill: _spread(np.concatenate(parts)) for fill, parts in self.entropies.items() if parts},
+            "most_seen": [
+                {"class": c, "name": schema.class_name(c), "images": int(self.images_of_class[c])}
+                for c in most.tolist()
+            ],
+        }  # fmt: skip
+
+
+def target_entropy(maps: LabelRows, tail: NDArray[np.float16] | None, *, num_classes: int) -> NDArray[np.float32]:
+    """(N,) float32: entropy in bits of the pooled target of each whole image.
+
+    A whole map's RoIAlign to one cell is the mean over its cells, so no box is needed. Classes outside the top K get
+    the logit 0, or with a (N, H, W) tail its probability mass, spread evenly.
+    """
+    n, k, h, w = maps.scores.shape
+    scores = maps.scores.astype(np.float32)
+    fill = np.zeros((n, h, w), np.float32)
+    if tail is not None and k < num_classes:
+        fill = tail.astype(np.float32) - np.log(num_classes - k, dtype=np.float32)
+    index = np.arange(n)[:, None, None, None] * num_classes + maps.classes
+    weights = (scores - fill[:, None]).reshape(-1) / (h * w)
+    pooled = np.bincount(index.reshape(-1), weights=weights, minlength=n * num_classes).reshape(n, num_classes)
+    logits = pooled + fill.mean(axis=(1, 2))[:, None]
+    logits -= logits.max(axis=1, keepdims=True)
+    exponentials = np.exp(logits)
+    total = exponentials.sum(axis=1)
+    # log Z - E[logit], both relative to the largest logit.
+    nats = np.log(total) - (exponentials * logits).sum(axis=1) / total
+    return np.asarray(nats / np.log(2), np.float32)
+
+
+def _spread(values: NDArray[np.float32]) -> dict[str, float]:
+    return {"mean": float(values.mean()), **{f"p{q}": float(np.percentile(values, q)) for q in (5, 50, 95)}}
+
+
+def _usable_maps(group: LabelGroup) -> Iterator[LabelRows]:
+    for start in range(0, len(group), ROWS_AT_ONCE):
+        stop = min(start + ROWS_AT_ONCE, len(group))
+        maps, usable = group.read(start, stop), group.usable(start, stop)
+        if usable.any():
+            yield LabelRows(
+                classes=maps.classes[usable],
+                scores=maps.scores[usable],
+                tail=None if maps.tail is None else maps.tail[usable],
+            )
+
+
+def _distinct(present: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row and class of every class that a row holds, each once; -1 is none."""
+    ordered = np.sort(present, axis=1)
+    new = np.ones(ordered.shape, bool)
+    new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    rows, columns = np.nonzero(new & (ordered >= 0))
+    return rows, ordered[rows, columns]

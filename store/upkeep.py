@@ -1,0 +1,112 @@
+"""The commands that keep a store: `relabel-store verify`, `gc` and `merge`."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from store.errors import VerificationError
+from store.garbage import clean, find_leftovers
+from store.merge import merge
+from store.opening import open_place
+from store.patterns import expand_shards
+from store.reader import LabelStore
+from store.text import first_few, printable
+from store.verify import Fault, missing_shards, verify_group, verify_shard
+from store.view.progress import track
+
+
+@click.command()
+@click.argument("labels", metavar="LABELS")
+@click.option("--deep", is_flag=True, help="Read every byte and check every value, not only the sizes of all objects.")
+@click.option(
+    "--shards",
+    "patterns",
+    metavar="PATTERN",
+    multiple=True,
+    help="Also compare these image shards with their labels: every key and every image. Repeatable.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def verify(labels: str, deep: bool, patterns: tuple[str, ...], as_json: bool) -> None:
+    """Look for damage in a store; exit status 1 if there is any."""
+    store = LabelStore.open(labels)
+    shards = expand_shards(patterns)
+    names = store.names()
+    faults: list[Fault] = []
+    for name in track(names, "groups"):
+        faults += _tell(verify_group(store, name, deep=deep), quiet=as_json)
+    for path in track(shards, "image shards"):
+        faults += _tell(verify_shard(store, path), quiet=as_json)
+    if as_json:
+        click.echo(json.dumps({"groups": len(names), "deep": deep, "faults": [asdict(fault) for fault in faults]}))
+    else:
+        _sum_up(store, names, shards, deep=deep)
+    if faults:
+        damaged = sorted({fault.group for fault in faults})
+        raise VerificationError(
+            f"{store}: {len(faults)} faults in {len(damaged)} groups ({first_few(damaged)}); "
+            "annotate their shards again (--overwrite with only these shards)"
+        )
+
+
+def _tell(faults: list[Fault], *, quiet: bool) -> list[Fault]:
+    """Print faults as they are found: a long run that is interrupted has said what it saw."""
+    for fault in faults:
+        where = fault.group if fault.array is None else f"{fault.group}/{fault.array}"
+        if not quiet:
+            click.echo(printable(f"{where}: {fault.problem}"))
+    return faults
+
+
+def _sum_up(store: LabelStore, names: Sequence[str], shards: Sequence[Path], *, deep: bool) -> None:
+    what = "every byte and value" if deep else "sizes only; --deep reads every byte"
+    click.echo(f"{printable(str(store))}: {len(names):,} groups checked ({what})")
+    if shards:
+        click.echo(f"{len(shards):,} image shards compared with their labels")
+        if missing := missing_shards(store, shards):
+            click.echo(f"{len(missing):,} groups whose image shards were not given: {printable(first_few(missing))}")
+
+
+@click.command()
+@click.argument("labels", metavar="LABELS")
+@click.option(
+    "--older-than",
+    "hours",
+    type=click.FloatRange(0),
+    default=24.0,
+    show_default=True,
+    metavar="HOURS",
+    help="Leave alone what was written more recently.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+def gc(labels: str, hours: float, dry_run: bool) -> None:
+    """Remove what killed writers and replaced groups left.
+
+    What a running writer is at work on stays, and so does whatever is newer than --older-than.
+    """
+    store = LabelStore.open(labels)  # an error where there is none, before anything is looked for
+    total = 0
+    for leftover in find_leftovers(store.place, min_age=hours * 3600):
+        if not dry_run:
+            clean(store.place, leftover)
+        verb = "remove" if leftover.only_copy_of is None else f"put back as {leftover.only_copy_of}"
+        click.echo(f"{'would ' if dry_run else ''}{verb}: {printable(leftover.path)} ({leftover.size:,} bytes)")
+        total += leftover.size if leftover.only_copy_of is None else 0
+    click.echo(f"{total:,} bytes {'to gain' if dry_run else 'gained'}")
+
+
+@click.command("merge")
+@click.argument("sources", metavar="LABELS...", nargs=-1, required=True)
+@click.option("--into", metavar="STORE", required=True, help="The store to copy to; created if absent.")
+def merge_stores(sources: tuple[str, ...], into: str) -> None:
+    """Join stores made with one teacher.
+
+    Copies every group that STORE lacks, each byte compared with its commit record.
+    """
+    copied = there = 0
+    for merged in merge(sources, into):
+        copied, there = copied + merged.copied, there + (not merged.copied)
+        click.echo(f"{merged.group}: {'copied' if merged.copied else 'there already'}", err=True)
+    click.echo(f"{printable(str(open_place(into)))}: {copied:,} groups copied, {there:,} were there already")

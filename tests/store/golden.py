@@ -1,0 +1,59 @@
+"""The golden store of format version 1: made once by `python -m tests.store.golden`, read by every later release."""
+
+from pathlib import Path
+
+import numpy as np
+
+from store.schema import Quarantined, StoreSchema, TarIdentity, TeacherIdentity, View
+from store.writer import GroupLabels, open_root, write_group
+
+FOLDER = Path(__file__).parent / "golden_v1"
+ROWS = {"train-0000": 65, "train-0001": 3}  # more and fewer than one chunk
+BAD_ROW = 1  # of train-0001
+NAMES = ("ant", "bee", "\u00e9l\u00e9phant", "<b>", "zebra", "yak")
+
+
+def golden_schema() -> StoreSchema:
+    return StoreSchema(
+        teacher=TeacherIdentity(architecture="resnet18", arguments={"output_stride": 8}, digest="ab" * 32),
+        view=View(input_size=(96, 128), interpolation="bicubic", mean=(0.5, 0.25, 0.125), std=(0.5, 0.5, 0.25)),
+        num_classes=6,
+        top_k=2,
+        map_size=(3, 4),
+        class_names=NAMES,
+    )
+
+
+def golden_labels(name: str) -> GroupLabels:
+    """Values that follow from the row, rank and cell, so that they need no generator."""
+    n, offset = ROWS[name], list(ROWS).index(name)
+    row, rank, y, x = np.indices((n, 2, 3, 4))
+    bad = [BAD_ROW] if offset else []
+    classes = ((row + rank * (y + 1) + x + offset) % 6).astype(np.uint16)
+    scores = (8 - 2.5 * rank - 0.5 * y + 0.25 * x - row / 64).astype(np.float16)
+    tail = (row / 32 - y - x)[:, 0].astype(np.float16)
+    classes[bad], scores[bad], tail[bad] = 65_535, np.nan, np.nan
+    rows = np.arange(n)
+    return GroupLabels(
+        classes=classes,
+        scores=scores,
+        tail=None if offset else tail,
+        keys=tuple(f"{name}/im\u00e5ge_{i}" for i in range(n)),
+        offsets=np.stack([512 + 4096 * rows, 3000 + rows], axis=1).astype(np.uint64),
+        digests=np.uint64(1 << 63) + rows.astype(np.uint64),
+        targets=(rows % 7 - 1).astype(np.int32),
+        quarantined=tuple(
+            Quarantined(row=i, key=f"{name}/im\u00e5ge_{i}", reason="damaged JPEG: premature end") for i in bad
+        ),
+    )
+
+
+def main() -> None:
+    schema = open_root(FOLDER, golden_schema())
+    for name in ROWS:
+        tar = TarIdentity(size=1 << 20, mtime_ns=1_700_000_000_000_000_000, sha256="cd" * 32)
+        write_group(FOLDER, name, golden_labels(name), schema=schema, tar=tar, provenance={"timm": "1.0.20"})
+
+
+if __name__ == "__main__":
+    main()

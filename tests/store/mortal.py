@@ -1,0 +1,64 @@
+"""A writer that dies at a chosen write: from then on nothing it tries has any effect, as after SIGKILL."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from store import local
+from store.cloud import CloudPlace
+
+WRITES: tuple[tuple[object, str], ...] = (
+    (Path, "mkdir"), (Path, "rename"), (os, "link"), (shutil, "rmtree"),
+    (local, "_write_synced"), (local, "_sync_folder"), (local, "_remove_if_empty"),
+    (CloudPlace, "_put"), (CloudPlace, "_delete"),
+)  # fmt: skip
+
+
+class Killed(BaseException):
+    """No `except Exception` may see it."""
+
+
+@dataclass
+class Death:
+    """Before or after which write, counted from 0; None means never."""
+
+    at: int | None
+    after: bool = False
+    writes: int = 0
+    dead: bool = False
+
+
+@contextmanager
+def mortal(death: Death) -> Iterator[Death]:
+    """Within, writes of stores are counted and the fatal one kills; the error ends here."""
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, name in WRITES:
+            patch.setattr(owner, name, _mortal(getattr(owner, name), death))
+        # One after the other, so that the number of a put says which it is.
+        patch.setattr(CloudPlace, "map", lambda _, function, items: map(function, items))
+        with suppress(Killed):
+            yield death
+
+
+def _mortal(write: Callable[..., Any], death: Death) -> Callable[..., Any]:
+    def wrapped(*args: object, **options: object) -> object:
+        if death.dead:
+            raise Killed
+        is_last = death.writes == death.at
+        death.writes += 1
+        death.dead = is_last and not death.after
+        if death.dead:
+            raise Killed
+        result = write(*args, **options)
+        death.dead = is_last
+        if death.dead:
+            raise Killed
+        return result
+
+    return wrapped

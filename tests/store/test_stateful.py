@@ -1,0 +1,192 @@
+"""Whatever is done to a store, in whatever order, and wherever writers are killed: it holds what a dict would."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from store.errors import GroupExistsError
+from store.garbage import clean, find_leftovers
+from store.merge import merge
+from store.opening import open_place
+from store.reader import LabelStore
+from store.verify import verify_group
+from store.writer import open_root, write_group
+from tests.build import PROVENANCE, TAR, make_labels, make_schema
+from tests.store.mortal import Death, mortal
+
+SCHEMA = make_schema(num_classes=6, top_k=2, map_size=(2, 2))
+ROWS = 3
+NAMES = st.sampled_from(["a", "b", "c"])
+SEEDS = st.integers(0, 5)
+
+
+def write(location: str, name: str, seed: int, *, overwrite: bool = False) -> None:
+    schema = open_root(location, SCHEMA)
+    labels = make_labels(SCHEMA, ROWS, seed)
+    write_group(location, name, labels, schema=schema, tar=TAR, provenance=PROVENANCE, overwrite=overwrite)
+
+
+def content(location: str) -> dict[str, int]:
+    """Group to seed; each group is compared with what that seed gives."""
+    if not open_place(location).is_occupied():
+        return {}
+    found = {}
+    for group in LabelStore.open(location):
+        seed = int(group.keys[0].split("/")[0].removeprefix("seed"))
+        expected, maps = make_labels(SCHEMA, ROWS, seed), group.read()
+        assert np.array_equal(maps.scores, expected.scores)
+        assert np.array_equal(maps.classes, expected.classes)
+        assert tuple(group.keys) == expected.keys
+        assert not verify_group(LabelStore.open(location), group.name, deep=True)
+        found[group.name] = seed
+    return found
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Two stores, `first` and `second`, against two dicts."""
+
+    new_location: Callable[[], str]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = type(self).new_location(), type(self).new_location()
+        self.model: dict[str, int] = {}
+        self.merged: dict[str, int] = {}
+        self.lost: dict[str, int] = {}  # groups that a writer was killed while replacing: gc puts them back
+        open_root(self.first, SCHEMA)
+
+    @rule(name=NAMES, seed=SEEDS, overwrite=st.booleans())
+    def annotate(self, name: str, seed: int, overwrite: bool) -> None:
+        if name in self.model and not overwrite:
+            with pytest.raises(GroupExistsError):
+                write(self.first, name, seed)
+            return
+        write(self.first, name, seed, overwrite=overwrite)
+        self.model[name] = seed
+        self.lost.pop(name, None)
+
+    @rule(name=NAMES, seed=SEEDS, overwrite=st.booleans(), at=st.integers(0, 60), after=st.booleans())
+    def annotate_and_die(self, name: str, seed: int, overwrite: bool, at: int, after: bool) -> None:
+        old = self.model.get(name)
+        with mortal(Death(at, after)) as death:
+            try:
+                write(self.first, name, seed, overwrite=overwrite)
+            except GroupExistsError:
+                assert old is not None
+        found = content(self.first).get(name)
+        assert found in (old, seed, None)
+        if found is None and old is not None:
+            assert overwrite
+            assert death.dead
+            self.lost[name] = self.model.pop(name)
+        elif found is not None:
+            self.model[name] = found
+            self.lost.pop(name, None)
+
+    @rule()
+    def gc(self) -> None:
+        for location in (self.first, self.second):
+            place = open_place(location)
+            place.min_age = 0.0  # as if hours had gone by
+            for leftover in list(find_leftovers(place, min_age=0)):
+                clean(place, leftover)
+            assert list(find_leftovers(place, min_age=0)) == []
+        self.model |= self.lost
+        self.lost.clear()
+
+    @rule()
+    def merge(self) -> None:
+        if all(self.merged.get(name, seed) == seed for name, seed in self.model.items()):
+            list(merge([self.first], self.second))
+            self.merged |= self.model
+
+    @rule(at=st.integers(0, 90), after=st.booleans())
+    def merge_and_die(self, at: int, after: bool) -> None:
+        with mortal(Death(at, after)):
+            list(merge([self.first], self.second))
+        found = content(self.second)
+        assert found.items() >= self.merged.items()
+        assert all(self.model.get(name) == seed for name, seed in found.items() if name not in self.merged)
+        self.merged = found
+
+    @invariant()
+    def stores_hold_what_the_dicts_hold(self) -> None:
+        assert content(self.first) == self.model
+        assert content(self.second) == self.merged
+
+
+@contextmanager
+def locations(new: Callable[[int], str]) -> Iterator[type[StoreMachine]]:
+    numbers = iter(range(1 << 30))
+
+    class Machine(StoreMachine):
+        new_location = staticmethod(lambda: new(next(numbers)))
+
+    yield Machine
+
+
+def run(machine: type[StoreMachine], *, examples: int, steps: int) -> None:
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
+
+
+@pytest.mark.parametrize("examples", [12, pytest.param(150, marks=pytest.mark.slow)])
+def test_local_store_holds_what_a_dict_would(tmp_path: Path, examples: int) -> None:
+    with locations(lambda i: str(tmp_path / f"{i}" / "labels.zarr")) as machine:
+        run(machine, examples=examples, steps=15)
+
+
+@pytest.mark.parametrize("examples", [3, pytest.param(15, marks=pytest.mark.slow)])
+def test_store_in_a_bucket_holds_what_a_dict_would(s3_store: str, examples: int) -> None:
+    with locations(lambda i: f"{s3_store}-{i}") as machine:
+        run(machine, examples=examples, steps=10)
+
+
+@pytest.mark.parametrize(
+    ("place", "overwrite"),
+    [("local", False), ("local", True), ("bucket", False), pytest.param("bucket", True, marks=pytest.mark.slow)],
+)
+def test_kill_before_or_after_any_write_leaves_the_old_group_or_the_new(
+    place: str, overwrite: bool, tmp_path: Path, s3_store: str
+) -> None:
+    base = str(tmp_path / "labels.zarr") if place == "local" else s3_store
+
+    def attempt(location: str, death: Death) -> dict[str, int]:
+        open_root(location, SCHEMA)
+        if overwrite:
+            write(location, "a", 1)
+        with mortal(death):
+            write(location, "a", 2, overwrite=overwrite)
+        return content(location)
+
+    count = Death(None)
+    assert attempt(f"{base}-whole", count) == {"a": 2}
+    assert count.writes > 14
+    for at in range(count.writes):
+        for after in (False, True):
+            location = f"{base}-{at}-{after}"
+            found = attempt(location, Death(at, after)).get("a")
+            assert found in ((1, 2, None) if overwrite else (2, None))
+            if place == "bucket" or found is not None:
+                continue
+            opened = open_place(location)
+            for leftover in list(find_leftovers(opened, min_age=0)):
+                clean(opened, leftover)
+            assert content(location) == ({"a": 1} if overwrite else {})
+
+
+def test_dead_writers_do_nothing_more(tmp_path: Path) -> None:
+    with mortal(Death(3)) as death:
+        write(str(tmp_path / "labels.zarr"), "a", 1)
+    assert death.dead
+    assert (tmp_path / "labels.zarr.partial").exists()

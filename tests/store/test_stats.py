@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from store.pooling import Fill, cell_confidence, pool_map, softmax
+from store.reader import LabelStore
+from store.schema import Quarantined
+from store.stats import StoreStats
+from store.writer import GroupLabels, open_root, write_group
+from tests.build import PROVENANCE, TAR, make_labels, make_schema
+
+SCHEMA = make_schema(map_size=(3, 5))
+ROWS, THRESHOLD = 300, 0.3  # more than are counted at once
+
+
+def test_statistics_are_those_of_a_plain_loop_over_the_rows(tmp_path: Path) -> None:
+    labels = make_labels(SCHEMA, ROWS)
+    labels.classes[7], labels.scores[7] = 65_535, np.nan
+    fields = {name: getattr(labels, name) for name in GroupLabels.__slots__}
+    bad = Quarantined(row=7, key=labels.keys[7], reason="damaged")
+    labels = GroupLabels(**(fields | {"quarantined": (bad,)}))
+    path = tmp_path / "labels.zarr"
+    write_group(path, "a", labels, schema=open_root(path, SCHEMA), tar=TAR, provenance=PROVENANCE)
+    stats = StoreStats(num_classes=20, threshold=THRESHOLD)
+    stats.add(LabelStore.open(path).group("a"))
+    found = stats.to_json(SCHEMA)
+
+    entropies: dict[Fill, list[float]] = {"zero": [], "tail": []}
+    counts, seen = np.zeros(4, int), np.zeros(20, int)
+    for row in (row for row in range(ROWS) if row != 7):
+        assert labels.tail is not None
+        for fill, bits in entropies.items():
+            maps = labels.classes[row], labels.scores[row]
+            target = softmax(pool_map(*maps, num_classes=20, fill=fill, tail_HW=labels.tail[row])).astype(float)
+            bits.append(-(target * np.log2(np.maximum(target, 1e-30))).sum())
+        sure = cell_confidence(labels.scores[row], labels.tail[row]) >= THRESHOLD
+        present = set(labels.classes[row, 0][sure].tolist())
+        counts[min(len(present), 3)] += 1
+        seen[list(present)] += 1
+    assert found["images"] == ROWS - 1
+    assert found["images_with_classes"] == counts.tolist()
+    assert found["several_classes"] == counts[2:].sum() > 0
+    for fill, bits in entropies.items():
+        assert found["entropy_bits"][fill]["mean"] == pytest.approx(np.mean(bits), abs=1e-4)
+        assert found["entropy_bits"][fill]["p95"] == pytest.approx(np.percentile(bits, 95), abs=1e-3)
+    assert {entry["class"]: entry["images"] for entry in found["most_seen"]}.items() <= dict(enumerate(seen)).items()
+    assert found["most_seen"][0]["images"] == seen.max()
+
+
+def test_cell_confidence_is_the_softmax_with_the_tail() -> None:
+    logits = np.array([3.0, 2.0, 1.0, 0.5, 0.0], np.float32)
+    scores = logits[:2].reshape(1, 2, 1, 1).astype(np.float16)
+    tail = np.log(np.exp(logits[2:]).sum()).reshape(1, 1, 1).astype(np.float16)
+    assert cell_confidence(scores, tail)[0, 0, 0] == pytest.approx(np.exp(3.0) / np.exp(logits).sum(), rel=1e-3)
+    assert cell_confidence(scores, None)[0, 0, 0] == pytest.approx(1 / (1 + np.exp(-1.0)), rel=1e-3)
+
+
+def test_store_without_groups_has_statistics_too(tmp_path: Path) -> None:
+    assert StoreStats(num_classes=20, threshold=0.5).to_json(SCHEMA)["entropy_bits"] == {}

@@ -1,0 +1,375 @@
+"""`relabel-store verify`, `gc` and `merge` on damage that was really done."""
+
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from store.cli import main
+from store.local import LocalPlace
+from store.reader import LabelStore
+from store.schema import TarIdentity
+from store.shards import image_digest, index_shard
+from store.writer import GroupLabels, open_root, write_group
+from tests.build import PROVENANCE, TAR, make_labels, make_members, make_schema, write_tar
+from tests.store.test_faults import replace_array, write
+
+SCHEMA = make_schema()
+ROWS = 70
+PROCESSES = multiprocessing.get_context("forkserver")
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(main, list(map(str, arguments)))
+
+
+def faults(path: Path, *options: object) -> list[tuple[str, str | None]]:
+    """Group and array of every fault; the exit status must say the same."""
+    result = call("verify", path, "--json", *options)
+    found = json.loads(result.stdout.splitlines()[0])["faults"]
+    assert result.exit_code == (1 if found else 0), result.output
+    return [(fault["group"], fault["array"]) for fault in found]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "labels.zarr"
+    write(path, "a", 1)
+    write(path, "b", 2)
+    return path
+
+
+def object_files(path: Path, group: str = "a") -> list[Path]:
+    return sorted(file for file in (path / group).rglob("*") if file.is_file())
+
+
+def array_of(path: Path, file: Path) -> str | None:
+    name = file.relative_to(path / "a").parts[0]
+    return None if name == "zarr.json" else name
+
+
+def test_whole_store_is_called_whole(path: Path) -> None:
+    result = call("verify", path, "--deep")
+    assert (result.exit_code, result.output) == (0, f"{path}: 2 groups checked (every byte and value)\n")
+    assert "sizes only; --deep reads every byte" in call("verify", path).output
+
+
+@pytest.mark.parametrize("damage", ["empty", "deleted", "truncated", "grown"])
+def test_every_object_of_another_size_is_found_and_named_by_sizes_alone(path: Path, damage: str) -> None:
+    for file in object_files(path):
+        whole = file.read_bytes()
+        if damage == "deleted":
+            file.unlink()
+        else:
+            file.write_bytes({"empty": b"", "truncated": whole[:-1], "grown": whole + b"\0"}[damage])
+        name = array_of(path, file)
+        found = faults(path)
+        if name is None and damage == "deleted":
+            assert found == []  # without its record there is no group
+            assert "a" not in LabelStore.open(path).names()
+        elif name is None and damage == "grown":
+            assert found == [("a", None)]
+        else:
+            assert found == [("a", name)]
+        file.write_bytes(whole)
+    assert faults(path, "--deep") == []
+
+
+def test_every_flipped_bit_is_found_and_named(path: Path) -> None:
+    flip_bits(path, 60)
+
+
+@pytest.mark.slow
+def test_every_one_of_500_flipped_bits_is_found_and_named(path: Path) -> None:
+    flip_bits(path, 500)
+
+
+def flip_bits(path: Path, count: int) -> None:
+    """Flips single bits, each file in turn, and checks that `verify --deep` names it and reading never gives labels."""
+    dice, files = random.Random(0), object_files(path)
+    expected = make_labels(SCHEMA, ROWS, 1)
+    for i in range(count):
+        file = files[i % len(files)]
+        whole = file.read_bytes()
+        changed = bytearray(whole)
+        changed[dice.randrange(len(whole))] ^= 1 << dice.randrange(8)
+        file.write_bytes(changed)
+        name = array_of(path, file)
+        found = faults(path, "--deep")
+        # A record whose name was hit is no record any more; reading must still never give other values.
+        assert found == [("a", name)] or (name is None and "a" not in LabelStore.open(path).names())
+        read_or_raise(path, expected)
+        file.write_bytes(whole)
+    assert faults(path, "--deep") == []
+
+
+def read_or_raise(path: Path, expected: GroupLabels) -> None:
+    try:
+        group = LabelStore.open(path).group("a")
+        maps = group.read()
+        found: list[Any] = [maps.classes, maps.scores, group.offsets, group.digests, group.targets]
+        keys = tuple(group.keys)
+    except (ValueError, LookupError):
+        return
+    wanted: list[Any] = [expected.classes, expected.scores, expected.offsets, expected.digests, expected.targets]
+    assert keys == expected.keys
+    assert all(np.array_equal(a, b) for a, b in zip(found, wanted, strict=True))
+
+
+def test_swapped_objects_are_found(path: Path) -> None:
+    for name in ("classes", "scores", "tail", "keys", "offsets", "digests", "targets"):
+        ours, theirs = (
+            next(file for file in object_files(path, group) if f"/{group}/{name}/c/" in str(file)) for group in "ab"
+        )
+        first, second = ours.read_bytes(), theirs.read_bytes()
+        ours.write_bytes(second)
+        theirs.write_bytes(first)
+        assert faults(path, "--deep") == [("a", name), ("b", name)]
+        ours.write_bytes(first)
+        theirs.write_bytes(second)
+
+
+MAPS = (ROWS, SCHEMA.top_k, *SCHEMA.map_size)
+RANKS = np.arange(SCHEMA.top_k, dtype=np.uint16)[:, None, None]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "array"),
+    [
+        ("scores", np.broadcast_to(RANKS.astype(np.float16), MAPS), "scores"),
+        ("scores", np.full(MAPS, np.inf, np.float16), None),
+        ("classes", np.zeros(MAPS, np.uint16), "classes"),
+        ("classes", np.full(MAPS, 20, np.uint16) + RANKS, None),
+        ("tail", np.full((ROWS, *SCHEMA.map_size), np.nan, np.float16), "tail"),
+        ("targets", np.full(ROWS, -2, np.int32), "targets"),
+        ("offsets", np.full((ROWS, 2), 1 << 63, np.uint64), "offsets"),
+    ],
+)
+def test_values_that_no_writer_of_ours_would_write_are_found(
+    path: Path, name: str, values: "np.typing.NDArray[np.generic]", array: str | None
+) -> None:
+    replace_array(path, name, values)
+    assert faults(path) == []
+    assert faults(path, "--deep") == [("a", array)]
+
+
+def shard_and_labels(folder: Path, count: int = 5) -> tuple[Path, Path]:
+    """An image shard and a store of random maps for it."""
+    shard, path = write_tar(folder / "s.tar", make_members(count)), folder / "labels.zarr"
+    index, data = index_shard(shard, hashed=True), shard.read_bytes()
+    labels = make_labels(SCHEMA, count)
+    images = [data[sample.offset : sample.offset + sample.length] for sample in index.samples]
+    labels = GroupLabels(
+        **{name: getattr(labels, name) for name in ("classes", "scores", "tail", "targets")},
+        keys=tuple(sample.key for sample in index.samples),
+        offsets=np.array([(sample.offset, sample.length) for sample in index.samples], np.uint64),
+        digests=np.array([image_digest(image) for image in images], np.uint64),
+    )
+    tar = TarIdentity(size=index.size, mtime_ns=index.mtime_ns, sha256=index.sha256 or "")
+    write_group(path, "s", labels, schema=open_root(path, SCHEMA), tar=tar, provenance=PROVENANCE)
+    return shard, path
+
+
+def test_shards_are_compared_with_their_labels_image_by_image(tmp_path: Path) -> None:
+    shard, path = shard_and_labels(tmp_path)
+    result = call("verify", path, "--shards", shard)
+    assert (result.exit_code, "1 image shards compared" in result.output) == (0, True)
+    offset = int(LabelStore.open(path).group("s").offsets[3, 0])
+    data = bytearray(shard.read_bytes())
+    data[offset + 300] ^= 1
+    shard.write_bytes(data)
+    result = call("verify", path, "--shards", shard)
+    assert result.exit_code == 1
+    assert f"s/digests: {shard}: 1 images are not those that were annotated: 'img0003'\n" in result.output
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda shard: write_tar(shard, make_members(4)), "1 images are not those that were annotated: 'img0004'"),
+        (lambda shard: write_tar(shard, make_members(6)), "1 images are not those that were annotated: 'img0005'"),
+        (lambda shard: write_tar(shard, make_members(5, first=3)), "5 images are not those"),
+        (lambda shard: shard.write_bytes(shard.read_bytes() + b"\0" * 512), "every image is the same"),
+        (lambda shard: os.truncate(shard, 2000), "truncated"),
+    ],
+)
+def test_shard_that_is_another_is_named(tmp_path: Path, change: Callable[[Path], object], message: str) -> None:
+    shard, path = shard_and_labels(tmp_path)
+    change(shard)
+    result = call("verify", path, "--shards", shard)
+    assert result.exit_code == 1
+    assert message in result.output
+
+
+def test_groups_whose_shards_were_not_given_are_counted(tmp_path: Path, path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    shard, _ = shard_and_labels(other)
+    result = call("verify", path, "--shards", shard)
+    assert result.exit_code == 1
+    assert "no labels for the shard 's'" in result.output
+    assert "2 groups whose image shards were not given: 'a', 'b'" in result.output
+
+
+def test_gc_removes_old_attempts_only(path: Path) -> None:
+    assert call("gc", path).output == "0 bytes gained\n"
+    old, new = (path.with_name("labels.zarr.partial") / f"c.{i:016x}" for i in range(2))
+    for attempt in (old, new):
+        (attempt / "classes").mkdir(parents=True)
+        (attempt / "classes" / "zarr.json").write_bytes(b"x" * 100)
+    for file in (old, old / "classes", old / "classes" / "zarr.json"):
+        os.utime(file, (time.time() - 90_000,) * 2)
+    assert call("gc", path, "--dry-run").output == f"would remove: {old} (100 bytes)\n100 bytes to gain\n"
+    assert old.exists()
+    assert call("gc", path).output == f"remove: {old} (100 bytes)\n100 bytes gained\n"
+    assert (old.exists(), new.exists()) == (False, True)
+    call("gc", path, "--older-than", "0")
+    assert list(path.parent.iterdir()) == [path]
+    assert faults(path, "--deep") == []
+
+
+def hold(path: Path, started: str) -> None:
+    def record(_: str) -> bytes:
+        Path(started).touch()
+        time.sleep(60)
+        return b""
+
+    LocalPlace(path).publish("c", {"keys/c/0": b"x"}, record, overwrite=False)
+
+
+def test_gc_leaves_a_running_writer_alone_and_takes_what_it_leaves_when_killed(path: Path, tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    writer = PROCESSES.Process(target=hold, args=(path, str(started)))
+    writer.start()
+    deadline = time.monotonic() + 30
+    while not started.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert call("gc", path, "--older-than", "0").output == "0 bytes gained\n"
+    assert writer.pid is not None
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.join()
+    assert call("gc", path, "--older-than", "0").output.endswith("1 bytes gained\n")
+
+
+def test_gc_puts_a_group_back_whose_writer_was_killed_while_replacing_it(path: Path) -> None:
+    kept = path.with_name("labels.zarr.partial") / "a.0123456789abcdef.replaced"
+    kept.parent.mkdir()
+    (path / "a").rename(kept)
+    assert "would put back as a: " in call("gc", path, "--older-than", "0", "--dry-run").output
+    assert LabelStore.open(path).names() == ["b"]
+    call("gc", path, "--older-than", "0")
+    assert LabelStore.open(path).names() == ["a", "b"]
+    assert faults(path, "--deep") == []
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("copy", [shutil.copytree, lambda a, b: os.system(f"cp -r {a} {b}")])
+def test_store_copied_group_by_group_verifies_at_its_new_place(path: Path, copy: Callable[..., object]) -> None:
+    new = path.with_name("moved.zarr")
+    new.mkdir()
+    shutil.copy(path / "zarr.json", new)
+    for name in "ab":
+        copy(path / name, new / name)
+    assert faults(new, "--deep") == []
+    assert LabelStore.open(new).names() == ["a", "b"]
+
+
+def test_merge_joins_stores_of_one_teacher_and_skips_what_is_there(path: Path, tmp_path: Path) -> None:
+    other, into = tmp_path / "other.zarr", tmp_path / "joined.zarr"
+    for name, seed in (("b", 2), ("c", 3)):
+        write(other, name, seed)
+    result = call("merge", path, other, "--into", into)
+    assert (result.exit_code, result.stdout) == (0, f"{into}: 3 groups copied, 1 were there already\n")
+    assert call("merge", path, other, "--into", into).stdout == f"{into}: 0 groups copied, 4 were there already\n"
+    assert faults(into, "--deep") == []
+    for name, seed in (("a", 1), ("b", 2), ("c", 3)):
+        assert np.array_equal(LabelStore.open(into).group(name).read().scores, make_labels(SCHEMA, ROWS, seed).scores)
+
+
+def test_merge_into_a_bucket_and_back(path: Path, s3_store: str, tmp_path: Path) -> None:
+    assert call("merge", path, "--into", s3_store).exit_code == 0
+    assert call("merge", s3_store, "--into", tmp_path / "back.zarr").exit_code == 0
+    assert faults(tmp_path / "back.zarr", "--deep") == []
+    assert LabelStore.open(tmp_path / "back.zarr").names() == ["a", "b"]
+    assert "0 bytes gained" in call("gc", s3_store, "--older-than", "1").output
+
+
+def test_merge_refuses_what_does_not_belong_together_before_it_writes(path: Path, tmp_path: Path) -> None:
+    into = tmp_path / "joined.zarr"
+    others = {name: tmp_path / f"{name}.zarr" for name in ("teacher", "names", "shard")}
+    open_root(others["teacher"], make_schema(digest="other"))
+    open_root(others["names"], replace(SCHEMA, class_names=tuple(f"x{i}" for i in range(20))))
+    named = tmp_path / "named.zarr"
+    open_root(named, replace(SCHEMA, class_names=tuple(f"y{i}" for i in range(20))))
+    schema = open_root(others["shard"], SCHEMA)
+    tar = replace(TAR, sha256="11")
+    write_group(others["shard"], "a", make_labels(SCHEMA, 3), schema=schema, tar=tar, provenance={})
+    for sources, message in (
+        ((path, others["teacher"]), "made differently than"),
+        ((named, others["names"]), "class_names: others than in"),
+        ((path, others["shard"]), "made from another image shard than"),
+        ((path, tmp_path / "nowhere.zarr"), "no label store here"),
+    ):
+        result = call("merge", *sources, "--into", into)
+        assert (result.exit_code, into.exists()) == (1, False)
+        assert message in result.stderr
+        assert result.stderr.count("\n") == 1
+
+
+def test_merge_never_copies_damage(path: Path, tmp_path: Path) -> None:
+    file = next(file for file in object_files(path, "b") if "/scores/c/" in str(file))
+    data = bytearray(file.read_bytes())
+    data[50] ^= 1
+    file.write_bytes(data)
+    result = call("merge", path, "--into", tmp_path / "joined.zarr")
+    assert result.exit_code == 1
+    assert "scores/c/0/0/0/0: damaged (other bytes than were written)" in result.stderr
+    assert LabelStore.open(tmp_path / "joined.zarr").names() == ["a"]
+
+
+def read_group(path: str) -> None:
+    group = LabelStore.open(path).group("a")
+    raise SystemExit(0 if np.array_equal(group.read().scores, make_labels(SCHEMA, ROWS, 1).scores) else 4)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # fork with threads, which is the point
+def test_process_that_has_read_a_store_forks_workers_that_read_it_too(path: Path) -> None:
+    assert len(LabelStore.open(path).group("a").read().classes) == ROWS
+    workers = [multiprocessing.get_context("fork").Process(target=read_group, args=(str(path),)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+
+
+def test_info_ls_and_stats_say_what_is_there(path: Path) -> None:
+    info = json.loads(call("info", path, "--json").output)
+    assert (info["rows"], info["groups"], info["damaged"]) == (140, 2, [])
+    assert info["bytes"] == sum(array["bytes"] for array in info["arrays"])
+    raw = {array["name"]: array["raw_bytes"] for array in info["arrays"]}
+    assert (raw["classes"], raw["scores"], raw["tail"]) == (140 * 24 * 2, 140 * 24 * 2, 140 * 8 * 2)
+    assert [group["name"] for group in json.loads(call("ls", path, "--json").output)] == ["a", "b"]
+    for command in ("info", "ls", "stats"):
+        assert call(command, path).exit_code == 0
+
+
+def test_damaged_group_is_listed_as_such_and_the_exit_status_says_so(path: Path) -> None:
+    (path / "a" / "zarr.json").write_text("{")
+    for command in ("show", "info", "ls"):
+        result = call(command, path)
+        assert result.exit_code == 1
+        assert "1 of 2 groups are damaged; the first: " in result.stderr
+    assert "damaged" in call("ls", path).stdout
+    assert call("show", path, "seed2/row0003").exit_code == 0
