@@ -1,7 +1,5 @@
 """The command `relabel-annotate`: image shards and a teacher in, a label store out."""
 
-import ast
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipelines.annotate_progress import AnnotateProgress, print_summary
+from pipelines.options import parse_arguments, parse_channels, parse_size, read_class_names
 from pipelines.published import export_command, import_command
 from store.command import Commands
-from store.errors import RelabelError, SettingsError
+from store.errors import FailedShardsError
 from store.patterns import expand_shards
 from store.text import printable
 
@@ -28,46 +27,6 @@ def main() -> None:
 
 main.add_command(import_command)
 main.add_command(export_command)
-
-
-def _size(_: object, __: object, text: str | None) -> tuple[int, int] | None:
-    """480, or 480x320 for height x width."""
-    if text is None:
-        return None
-    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text)
-    if not match or int(match[1]) == 0 or match[2] == "0":
-        raise click.BadParameter("expected pixels such as 480, or height x width such as 480x320")
-    return int(match[1]), int(match[2] or match[1])
-
-
-def _channels(_: object, __: object, text: str | None) -> tuple[float, float, float] | None:
-    """One number for all channels, or three with commas."""
-    if text is None:
-        return None
-    try:
-        values = [float(value) for value in text.split(",")]
-    except ValueError:
-        values = []
-    if len(values) not in (1, 3):
-        raise click.BadParameter("expected one number or three with commas, such as 0.485,0.456,0.406")
-    red, green, blue = values if len(values) == 3 else values * 3
-    return red, green, blue
-
-
-def _arguments(_: object, __: object, pairs: tuple[str, ...]) -> dict[str, Any]:
-    """KEY=VALUE pairs; a value is a Python literal where it reads as one, else text."""
-    arguments: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key.isidentifier():
-            raise click.BadParameter(f"{pair!r}: expected KEY=VALUE, such as pad_type=same")
-        try:
-            arguments[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            arguments[key] = value
-        if not isinstance(arguments[key], (str, int, float, bool, type(None))):
-            raise click.BadParameter(f"{pair!r}: the value must be text, a number, True, False or None")
-    return arguments
 
 
 @main.command()
@@ -91,7 +50,7 @@ def _arguments(_: object, __: object, pairs: tuple[str, ...]) -> dict[str, Any]:
     "--teacher-arg",
     "teacher_args",
     multiple=True,
-    callback=_arguments,
+    callback=parse_arguments,
     metavar="KEY=VALUE",
     help="An argument for timm.create_model, such as pad_type=same. May be repeated.",
 )
@@ -103,12 +62,12 @@ def _arguments(_: object, __: object, pairs: tuple[str, ...]) -> dict[str, Any]:
 )
 @click.option(
     "--input-size",
-    callback=_size,
+    callback=parse_size,
     metavar="PIXELS",
     help="Images are squashed to this size (480, or 480x320 as height x width). Default: the teacher's.",
 )
-@click.option("--mean", callback=_channels, metavar="M", help="Pixel mean in [0, 1]: one number or R,G,B.")
-@click.option("--std", callback=_channels, metavar="S", help="Pixel standard deviation: one number or R,G,B.")
+@click.option("--mean", callback=parse_channels, metavar="M", help="Pixel mean in [0, 1]: one number or R,G,B.")
+@click.option("--std", callback=parse_channels, metavar="S", help="Pixel standard deviation: one number or R,G,B.")
 @click.option("--num-classes", type=click.IntRange(1, 65_535), help="Classes of the checkpoint's head, if not timm's.")
 @click.option(
     "--class-names",
@@ -201,26 +160,6 @@ def annotate_shards(
     print_summary(summary, labels, time.monotonic() - start)
     if summary.failures:
         raise FailedShardsError(f"{len(summary.failures)} of {len(shards)} shards failed; mend them and run again")
-
-
-class FailedShardsError(RelabelError):
-    """Some shards were left out; the others are in the store."""
-
-
-def read_class_names(file: Path) -> tuple[str, ...]:
-    """One class name a line.
-
-    Raises:
-        SettingsError: the file cannot be read or has an empty line.
-    """
-    try:
-        # Not splitlines: it also breaks at characters that a name may hold. Editors add the mark and the last newline.
-        names = file.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file}: class names cannot be read: {error}") from error
-    if not names or not all(name.strip() for name in names):
-        raise SettingsError(f"{file}: expected one class name a line, found an empty one")
-    return tuple(name.strip() for name in names)
 
 
 if __name__ == "__main__":

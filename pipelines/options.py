@@ -2,9 +2,12 @@
 
 import ast
 import re
+from pathlib import Path
 from typing import Any
 
 import click
+
+from store.errors import SettingsError
 
 
 def parse_size(_: object, __: object, text: str | None) -> tuple[int, int] | None:
@@ -45,3 +48,19 @@ def parse_arguments(_: object, __: object, pairs: tuple[str, ...]) -> dict[str, 
         if not isinstance(arguments[key], (str, int, float, bool, type(None))):
             raise click.BadParameter(f"{pair!r}: the value must be text, a number, True, False or None")
     return arguments
+
+
+def read_class_names(file: Path) -> tuple[str, ...]:
+    """One class name a line.
+
+    Raises:
+        SettingsError: the file cannot be read or has an empty line.
+    """
+    try:
+        # Not splitlines: it also breaks at characters that a name may hold. Editors add the mark and the last newline.
+        names = file.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file}: class names cannot be read: {error}") from error
+    if not names or not all(name.strip() for name in names):
+        raise SettingsError(f"{file}: expected one class name a line, found an empty one")
+    return tuple(name.strip() for name in names)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from pipelines.options import parse_arguments, parse_channels, parse_size
+from pipelines.options import parse_arguments, parse_channels, parse_size, read_class_names
 from pipelines.published_progress import ExportProgress, ImportProgress, print_exported, print_imported
-from store.errors import LabelMapError
+from store.errors import FailedShardsError, LabelMapError
 from store.patterns import expand_shards
 from store.text import printable
 
@@ -80,7 +80,6 @@ def import_command(
     from annotator.published.origin import Origin
     from annotator.published.source import open_source
     from annotator.teacher import Teacher, TeacherSettings, pick_device
-    from pipelines.annotate import read_class_names
 
     names = None if class_names is None else read_class_names(class_names)
     pixels: dict[str, Any] = {name: value for name, value in (("mean", mean), ("std", std)) if value is not None}
@@ -124,7 +123,6 @@ def _import(
 ) -> None:
     """Import with progress on the terminal and print what became of the shards."""
     from annotator.published.importing import import_maps
-    from pipelines.annotate import FailedShardsError
 
     start = time.monotonic()
     try:

@@ -17,6 +17,10 @@ class ImageError(RelabelError, ValueError):
     """An image that cannot be decoded; the row is quarantined."""
 
 
+class FailedShardsError(RelabelError, RuntimeError):
+    """Some shards were left out of a run, each named before; the others are in the store."""
+
+
 class TooManyBadImagesError(RelabelError, RuntimeError):
     """More undecodable images in one run than `--max-bad` allows."""
 

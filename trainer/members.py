@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from store.errors import JoinError
-from store.shards import BLOCK, IMAGE_EXTENSIONS, image_digest
+from store.shards import IMAGE_EXTENSIONS, image_digest
+from store.tars import BLOCK
 from trainer.ranges import read_range
 
 NAME_BYTES = 100  # of a ustar header's name field

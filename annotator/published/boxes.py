@@ -12,9 +12,9 @@ from pathlib import Path
 from annotator.published.axes import Box, Verdict, count_votes, mirrored, spread, spread_shards
 from annotator.published.maps import PublishedMap
 from annotator.published.source import MapSource, read_map
-from annotator.published.tarfiles import tar_members
 from store.errors import LabelMapError, ShardError
 from store.pooling import check_box, pool_map, softmax
+from store.shards import tar_members
 
 MAX_BOXES = 400
 MAX_JSON_BYTES = 1 << 20
@@ -47,13 +47,13 @@ def prefers_yx(source_map: PublishedMap, box: Box, label: int, num_classes: int)
 
 def _witnesses(path: Path, source: MapSource, count: int, num_classes: int) -> Iterator[tuple[PublishedMap, Box, int]]:
     with suppress(ShardError, OSError), path.open("rb") as file:  # for the import to say, too
-        members = [member for member in tar_members(path) if member[0].lower().endswith(".json")]
-        for name, offset, size in spread(members, count):
-            file.seek(offset)
-            witness = telling_box(file.read(min(size, MAX_JSON_BYTES)), num_classes)
+        members = [member for member in tar_members(path) if member.name.lower().endswith(".json")]
+        for member in spread(members, count):
+            file.seek(member.offset)
+            witness = telling_box(file.read(min(member.size, MAX_JSON_BYTES)), num_classes)
             if witness is None:
                 continue
-            folder, slash, base = name.rpartition("/")
+            folder, slash, base = member.name.rpartition("/")
             with suppress(LabelMapError):  # what is wrong with a map is for the import to say
                 source_map = read_map(source, folder + slash + base.partition(".")[0], num_classes=num_classes)
                 if source_map is not None:

@@ -5,7 +5,6 @@ Shape letters: N rows, K ranks, H W cells (y, x).
 
 import os
 import re
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -68,11 +67,9 @@ class Namer:
 
     def __init__(self, schema: StoreSchema) -> None:
         names = schema.class_names or ()
-        counts = Counter(names)
-        # ImageNet has two classes named crane; in one folder they would be one class.
-        self._folders = [
-            name if FOLDER_NAME.fullmatch(name) and counts[name] == 1 else str(i) for i, name in enumerate(names)
-        ]
+        # ImageNet has two classes named crane, which one folder would make one class; then all get their numbers.
+        fit = len(set(names)) == len(names) and all(FOLDER_NAME.fullmatch(name) for name in names)
+        self._folders = names if fit else ()
 
     def name(self, key: str, target: int) -> tuple[str, str]:
         """Class folder and file name of a sample, the latter without `.pt`.

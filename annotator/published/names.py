@@ -6,6 +6,7 @@ from store.errors import LabelMapError
 
 SUFFIX = ".pt"
 MAX_PART_BYTES = 255  # what file systems take for one name
+MAX_KEY = 1000  # characters, so that messages stay readable
 WNID_NAME = re.compile(r"(n[0-9]{8})_.+")
 
 
@@ -23,7 +24,7 @@ def split_key(key: str) -> tuple[str, str]:
         raise LabelMapError(f"{key[:60]!r}: a key with control characters cannot name a file")
     if not all(parts) or not {".", ".."}.isdisjoint(parts) or "\\" in key:
         raise LabelMapError(f"{key[:60]!r}: a key that could lead out of its folder cannot name a file")
-    if max(len(part.encode()) for part in parts) > MAX_PART_BYTES - len(SUFFIX):
+    if max(len(part.encode()) for part in parts) > MAX_PART_BYTES - len(SUFFIX) or len(key) > MAX_KEY:
         raise LabelMapError(f"{key[:60] + '...'!r}: a key of {len(key)} characters is too long for a file name")
     return (parts[-2] if len(parts) > 1 else ""), parts[-1]
 

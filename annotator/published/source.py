@@ -8,8 +8,8 @@ from typing import Protocol
 from annotator.published.index import MapFile, NameIndex
 from annotator.published.maps import MAX_FILE_BYTES, PublishedMap, load_map
 from annotator.published.names import SUFFIX
-from annotator.published.tarfiles import tar_members
 from store.errors import LabelMapError, ShardError
+from store.shards import tar_members
 
 
 class MapSource(Protocol):
@@ -134,10 +134,10 @@ class TarSource:
         return data
 
     def _entries(self) -> Iterator[tuple[str, str, int, int]]:
-        for name, offset, size in tar_members(self.path):
-            folder, _, base = name.rpartition("/")
+        for member in tar_members(self.path):
+            folder, _, base = member.name.rpartition("/")
             if base.endswith(SUFFIX):
-                yield folder.rpartition("/")[2], base.removesuffix(SUFFIX), offset, size
+                yield folder.rpartition("/")[2], base.removesuffix(SUFFIX), member.offset, member.size
 
 
 def check_size(data: bytes, where: str) -> bytes:

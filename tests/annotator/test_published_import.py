@@ -250,15 +250,19 @@ def schema_with(class_names: tuple[str, ...]) -> StoreSchema:
         ("a/b/x", 0, "b"),
         ("n01440764_10026", 1, "n01440764"),
         ("x", 0, "goose, white"),
-        ("x", 1, "1"),  # two classes of one name
-        ("x", 3, "3"),  # a name that leads out of the folder
-        ("x", 4, "4"),  # a name with a dot, where the official trainer cuts
+        ("x", 1, "crane (bird)"),
         ("x", 99, "99"),
     ],
 )
 def test_class_folder_is_the_keys_own_or_that_of_the_label(key: str, target: int, folder: str) -> None:
-    namer = Namer(schema_with(("goose, white", "crane", "crane", "../x", "a.b")))
+    namer = Namer(schema_with(("goose, white", "crane (bird)")))
     assert namer.name(key, target) == (folder, key.rpartition("/")[2])
+
+
+@pytest.mark.parametrize("unfit", ["crane", "../x", "a.b", "/x", "a\\b", "\x1b[31m", "..", "x" * 300])
+def test_class_names_that_cannot_tell_folders_apart_give_way_to_numbers(unfit: str) -> None:
+    namer = Namer(schema_with(("crane", "goose", unfit)))
+    assert [namer.name("x", target)[0] for target in range(3)] == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize(("key", "message"), [("x", "no class folder"), ("a.b/x", "cuts an image's path")])

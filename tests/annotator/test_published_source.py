@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from annotator.published import source as source_module
 from annotator.published.names import split_key
 from annotator.published.source import FolderSource, MapSource, TarSource, open_source, read_map
-from annotator.published.tarfiles import tar_members
 from store.errors import LabelMapError, ShardError
+from store.shards import tar_members
 from tests.annotator.published import make_tensor, pt_bytes, write_map
 
 NAMES = ("n00000001/n00000001_5", "n00000001/0001", "n00000002/0001", "n00000002/0002")
@@ -95,7 +95,7 @@ def add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 HOSTILE_KEYS = (
     "../../x", "a/../x", "a/./x", "/abs", "/etc/passwd", "a//b", "", "a/", "nul\0byte", "\x1b[31mred", "line\nbreak",
-    "x" * 300, "folder" * 50 + "/x", "é" * 130, "..\\x", "\u202egpj",
+    "x" * 300, "folder" * 50 + "/x", "a/" * 600 + "x", "é" * 130, "..\\x", "\u202egpj",
 )  # fmt: skip
 
 
@@ -136,12 +136,12 @@ def test_pipes_and_folders_named_like_maps_are_no_maps(root: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda data: data[:-20_000], "damaged"),  # within the last member
-        (lambda data: data[: data.rindex(b"PK\x05\x06") // 512 * 512 + 512], "no end-of-archive blocks"),
+        (lambda data: data[:-20_000], "truncated"),  # within the last member
+        (lambda data: data[: data.rindex(b"PK\x05\x06") // 512 * 512 + 512], "without end-of-archive blocks"),
         (lambda data: data[:512] + b"?" * 512 + data[1024:], "damaged"),
-        (lambda data: b"hello" * 1000, "not an uncompressed tar"),
-        (lambda data: b"\x1f\x8b" + data[2:], "not an uncompressed tar"),
-        (lambda data: b"", "not an uncompressed tar"),
+        (lambda data: b"hello" * 1000, "not a tar archive"),
+        (lambda data: b"\x1f\x8b" + data[2:], "compressed with gzip"),
+        (lambda data: b"", "without end-of-archive blocks"),
     ],
     ids=["cut", "no-end", "damaged-header", "text", "gzip", "empty"],
 )
@@ -172,8 +172,8 @@ def test_flipped_bytes_in_headers_are_refused_or_harmless(
                 tampered[at + 148 : at + 156] = b"%06o\0 " % (sum(block) - sum(block[148:156]) + 8 * ord(" "))
     path.write_bytes(tampered)
     with suppress(ShardError):
-        for _, offset, size in tar_members(path):
-            assert 0 <= offset <= offset + size <= len(tampered)
+        for member in tar_members(path):
+            assert 0 <= member.offset <= member.offset + member.size <= len(tampered)
 
 
 @pytest.mark.parametrize("size", [-5, 1 << 20, 10**11])
@@ -181,7 +181,7 @@ def test_member_that_claims_another_size_is_refused_before_it_is_found(tmp_path:
     info = tarfile.TarInfo("a/b.pt")
     info.size = size
     (tmp_path / "a.tar").write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(4 * 512))
-    with pytest.raises(ShardError, match=r"a\.tar: damaged tar header near byte 0"):
+    with pytest.raises(ShardError, match=r"a\.tar: (member .* claims a size of -5|ends at byte 2560, in the middle)"):
         next(tar_members(tmp_path / "a.tar"))
 
 

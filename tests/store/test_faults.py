@@ -16,13 +16,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from numpy.typing import NDArray
 
+from store.cli import main
 from store.errors import (
     DamagedStoreError,
     FormatVersionError,
     GroupExistsError,
+    LabelNotFoundError,
     RelabelError,
+    ShardError,
     StoreMismatchError,
     StoreNotFoundError,
     StoreWriteError,
@@ -30,7 +34,7 @@ from store.errors import (
 from store.layout import array_specs, encode_array
 from store.reader import LabelStore
 from store.schema import seal
-from store.writer import open_root, set_aside_other, write_group
+from store.writer import GroupLabels, open_root, set_aside_other, write_group
 from tests.build import PROVENANCE, TAR, make_labels, make_schema
 
 ROWS = 70
@@ -414,3 +418,45 @@ def test_path_of_a_file_is_no_store(tmp_path: Path) -> None:
         LabelStore.open(tmp_path / "notes")
     with pytest.raises(RelabelError, match="notes: "):
         open_root(tmp_path / "notes", SCHEMA)
+
+
+HOSTILE = [
+    "../../x",
+    "/abs",
+    "a\0b",
+    "zarr.json",
+    "x" * 300,
+    "\x1b[31mred",
+    "<script>alert(1)</script>",
+    "a/b",
+    "..",
+    "",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_group_names_never_become_paths(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "store" / "labels.zarr"
+    schema = open_root(path, SCHEMA)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ShardError, match=r"group name .* must match"):
+        write_group(path, name, make_labels(SCHEMA, 3), schema=schema, tar=TAR, provenance=PROVENANCE)
+    assert sorted(tmp_path.rglob("*")) == before
+    store = LabelStore.open(path)
+    assert name not in store
+    with pytest.raises(LabelNotFoundError, match="no labels for the shard"):
+        store.group(name)
+
+
+def test_hostile_keys_are_kept_as_they_are_and_printed_escaped(tmp_path: Path) -> None:
+    path, keys = tmp_path / "labels.zarr", tuple(HOSTILE[:-1])
+    labels = make_labels(SCHEMA, len(keys))
+    fields = {name: getattr(labels, name) for name in GroupLabels.__slots__} | {"keys": keys}
+    schema = open_root(path, SCHEMA)
+    write_group(path, "a", GroupLabels(**fields), schema=schema, tar=TAR, provenance=PROVENANCE)
+    for row, key in enumerate(keys):
+        assert LabelStore.open(path).find(key)[1] == row
+        result = CliRunner().invoke(main, ["show", str(path), key])
+        assert result.exit_code == 0
+        assert not any(not char.isprintable() and char != "\n" for char in result.output)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["labels.zarr"]
