@@ -125,7 +125,7 @@ def make_big_store(maps: LabelRows, schema: StoreSchema, path: Path, groups: int
         objects = {name: ObjectRecord(size=len(data), sha256=sha256(data).hexdigest()) for name, data in shared.items()}
         record = CommitRecord(rows=ROWS, tar=TAR, teacher_digest=schema.teacher.digest, prefix="", objects=objects,
                               quarantined=(), provenance={})  # fmt: skip
-        publish(place, f"imagenet1k-train-{i:04}", shared, record, schema=schema)
+        publish(place, f"imagenet1k-train-{i:04}", shared, record)
 
 
 def bench_big_store(path: Path, groups: int) -> None:

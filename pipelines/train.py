@@ -8,6 +8,7 @@ import click
 
 from pipelines.recipes import RECIPES
 from store.command import Commands
+from store.errors import SettingsError
 from store.patterns import expand_shards
 from store.text import printable
 
@@ -36,9 +37,8 @@ def main() -> None:
 @click.option(
     "--labels",
     metavar="STORE",
-    type=click.Path(path_type=Path),
     required=True,
-    help="The label store made from these shards.",
+    help="The label store made from these shards, on a disk.",
 )
 @click.option(
     "--val",
@@ -64,7 +64,7 @@ def main() -> None:
 def run(
     recipe: str,
     shards: tuple[str, ...],
-    labels: Path,
+    labels: str,
     val: tuple[str, ...],
     out: Path,
     assignments: tuple[str, ...],
@@ -80,13 +80,17 @@ def run(
     from trainer.loop import train
     from trainer.overrides import with_overrides
 
+    if "://" in labels:
+        raise SettingsError(
+            f"{labels}: the trainer reads labels from a disk; relabel-store merge {labels} --into labels.zarr"
+        )
     settings = with_overrides(RECIPES[recipe](), assignments)
     train_shards, val_shards = expand_shards(shards), expand_shards(val)
     with _resume_hint(out), TrainProgress() as progress:
         result = train(
             settings,
             shards=train_shards,
-            labels=labels,
+            labels=Path(labels),
             val_shards=val_shards,
             out=out,
             resume=resume,

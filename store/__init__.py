@@ -1,15 +1,18 @@
-"""The label store: sharded, chunked Zarr v3 groups of label maps, one group per image shard.
+"""The label store: a Zarr v3 group that holds a label group for every image shard, on a disk or in a bucket.
 
-| file    | input                        | does                                          | output              |
-|---------|------------------------------|-----------------------------------------------|---------------------|
-| schema  | JSON attributes              | checks them once                              | frozen dataclasses  |
-| shards  | an image shard (tar)         | strict index: keys, byte offsets, labels      | `ShardIndex`        |
-| images  | the bytes of one image       | checks the header, decodes                    | (H, W, 3) uint8     |
-| layout  | `StoreSchema`, rows          | names, shapes, codecs of the format           | `ArraySpec`         |
-| writer  | `GroupLabels`                | builds a group aside, commits it by renaming  | a label group       |
-| reader  | a store's path               | checks sizes and digests, reads lazily        | `LabelStore`        |
-| pooling | one label map and a box      | LabelPooling in numpy, for looking at maps    | (C,) probabilities  |
-| cli     | arguments                    | opens, calls, prints                          | `relabel-store`     |
+| file                        | input                    | does                                             |
+|-----------------------------|--------------------------|--------------------------------------------------|
+| errors, text                |                          | every error on purpose; what may be printed      |
+| tars, shards, patterns      | image shards             | strict tar reader, index of samples, patterns    |
+| images                      | bytes of an image        | decodes or refuses                               |
+| schema, parse               | JSON attributes          | dataclasses; checked reading of hostile files    |
+| layout, invariants          | label maps               | how arrays are encoded; what they must hold to   |
+| place, local, cloud         | a path or URL (opening)  | reading and the two commit protocols             |
+| reader, group, keys         | a place                  | `LabelStore`, `LabelGroup`, lookup by key        |
+| writer                      | label maps               | creates a store, commits groups                  |
+| verify, garbage, merge      | a store                  | finds damage, removes leftovers, joins stores    |
+| pooling, stats, view/       | label maps               | LabelPooling's numpy twin, statistics, terminal  |
+| cli, upkeep, command        |                          | the command `relabel-store`                      |
 
-It needs numpy, zarr, click and rich only, and never imports torch.
+A *place* is where a store lies; a *leftover* is what a killed writer or a replaced group left there.
 """

@@ -22,10 +22,10 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import HTTPStore, from_url
 from zarr.storage import ObjectStore
 
-from store.errors import GroupExistsError, StoreNotFoundError, StoreReadError
+from store.errors import DamagedStoreError, GroupExistsError, StoreNotFoundError, StoreReadError, StoreWriteError
 from store.parse import parse_attributes
-from store.place import GROUP_FILE, A, B, Leftover, is_group_name
-from store.schema import COMMIT_ATTRIBUTE
+from store.place import A, B, Leftover
+from store.schema import COMMIT_ATTRIBUTE, GROUP_FILE, is_group_name
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -36,6 +36,7 @@ REQUESTS = 16  # at the same time
 RETRIES: "RetryConfig" = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 ATTEMPT = "attempt-"
+PLAIN_GROUP = b'{"zarr_format": 3, "node_type": "group"}'  # so that xarray opens a prefix
 
 
 class CloudPlace:
@@ -66,6 +67,10 @@ class CloudPlace:
         """Bytes of an object."""
         with self.errors(path):
             return obstore.head(self._objects, path)["size"]
+
+    def identity(self, name: str) -> object:
+        """Nothing is ever replaced under the same paths."""
+        return None
 
     def folders(self) -> list[str]:
         """Names of the prefixes that may be groups, sorted."""
@@ -108,47 +113,59 @@ class CloudPlace:
         self, name: str, objects: Mapping[str, bytes], record: Callable[[str], bytes], *, overwrite: bool
     ) -> None:
         """Put the objects under a prefix of this attempt, then the record on condition that there is none."""
+        path = f"{name}/{GROUP_FILE}"
         exists = GroupExistsError(f"{self.at(name)}: already there; use --overwrite to replace it")
-        if not overwrite and self._has(f"{name}/{GROUP_FILE}"):
+        if not overwrite and self._has_record(path):
             raise exists
         prefix = f"{ATTEMPT}{secrets.token_hex(8)}"
-        paths = {f"{name}/{prefix}/{path}": data for path, data in objects.items()}
+        paths = {f"{name}/{prefix}/{part}": data for part, data in {**objects, GROUP_FILE: PLAIN_GROUP}.items()}
         try:
             list(self.map(lambda item: self._put(*item), paths.items()))
-            self._put(f"{name}/{GROUP_FILE}", record(prefix), create=not overwrite)
-        except FileExistsError as error:
-            self._delete(list(paths))
-            raise exists from error
         except OSError:
-            # The record may have arrived although its answer did not: what it names must stay.
-            if not self._has(f"{name}/{GROUP_FILE}"):
-                with suppress(OSError):
-                    self._delete(list(paths))
+            self._delete_quietly(list(paths))
             raise
+        try:
+            self._put(path, record(prefix), create=not overwrite)
+        except FileExistsError as error:
+            self._delete_quietly(list(paths))
+            raise exists from error
+        except OSError as error:
+            # The record may have arrived although its answer did not, so what it names must stay.
+            raise StoreWriteError(
+                f"{self.at(path)}: no answer whether the group was written: {error.strerror}; run again"
+            ) from error
 
     def set_aside(self) -> None:
         """Object stores cannot rename."""
         return
 
-    def leftovers(self) -> Iterator[Leftover]:
-        """Prefixes below a group that its record does not name."""
-        names = self.folders()
-        for name, used in zip(names, self.map(self._used_prefix, names), strict=True):
-            newest: dict[str, datetime] = {}
+    def leftovers(self, used_prefix: Callable[[str], str | None]) -> Iterator[Leftover]:
+        """Prefixes below a group that its record does not name; as old as the record that replaced them."""
+        for name in self.folders():
+            try:
+                used = used_prefix(name)
+            except DamagedStoreError:
+                continue  # an intact attempt may be all that is left of the group
             sizes: dict[str, int] = {}
+            newest: dict[str, datetime] = {}
             for info in self._list(name):
-                prefix, slash, _ = str(info["path"]).removeprefix(f"{name}/").partition("/")
-                if slash and prefix.startswith(ATTEMPT) and prefix != used:
-                    sizes[prefix] = sizes.get(prefix, 0) + int(info["size"])
-                    newest[prefix] = max(newest.get(prefix, info["last_modified"]), info["last_modified"])
+                prefix, _, _ = str(info["path"]).removeprefix(f"{name}/").partition("/")
+                sizes[prefix] = sizes.get(prefix, 0) + int(info["size"])
+                newest[prefix] = max(newest.get(prefix, info["last_modified"]), info["last_modified"])
+            replaced = newest.get(GROUP_FILE, datetime.min.replace(tzinfo=UTC))
             for prefix, size in sizes.items():
-                age = (datetime.now(UTC) - newest[prefix]).total_seconds()
-                yield Leftover(path=f"{name}/{prefix}", size=size, age=age)
+                if prefix.startswith(ATTEMPT) and prefix != used:
+                    age = (datetime.now(UTC) - max(newest[prefix], replaced)).total_seconds()
+                    yield Leftover(path=f"{name}/{prefix}", size=size, age=age)
 
     def clean(self, leftover: Leftover) -> None:
         """Delete the objects of a prefix, unless its record has been put meanwhile."""
         name, _, prefix = leftover.path.partition("/")
-        if self._used_prefix(name) != prefix:
+        try:
+            record = self.read(f"{name}/{GROUP_FILE}")
+        except FileNotFoundError:
+            record = b""
+        if prefix.encode() not in record:
             self._delete([str(info["path"]) for info in self._list(leftover.path)])
 
     @cached_property
@@ -182,11 +199,13 @@ class CloudPlace:
             for page in obstore.list(self._objects, prefix):
                 yield from page
 
-    def _has(self, path: str) -> bool:
+    def _has_record(self, path: str) -> bool:
         try:
-            self.size(path)
+            attributes = parse_attributes(self.read(path), self.at(path))
         except FileNotFoundError:
             return False
+        if COMMIT_ATTRIBUTE not in attributes:
+            raise StoreWriteError(f"{self.at(path)}: no label group's; delete it and run again")
         return True
 
     def _put(self, path: str, data: bytes, *, create: bool = False) -> None:
@@ -201,19 +220,15 @@ class CloudPlace:
                 if self.read(path) != data:
                     raise FileExistsError(path) from error
 
+    def _delete_quietly(self, paths: list[str]) -> None:
+        """What cannot be deleted now is left for gc; another error is on its way."""
+        with suppress(OSError):
+            self._delete(paths)
+
     def _delete(self, paths: list[str]) -> None:
         self._need_writing()
         with self.errors(""):
             obstore.delete(self._objects, paths)
-
-    def _used_prefix(self, name: str) -> str | None:
-        """The prefix that a group's record names; None where there is no record."""
-        try:
-            data = self.read(f"{name}/{GROUP_FILE}")
-        except FileNotFoundError:
-            return None
-        record = parse_attributes(data, self.at(f"{name}/{GROUP_FILE}")).get(COMMIT_ATTRIBUTE)
-        return str(record.get("prefix")) if isinstance(record, dict) else None
 
 
 _user: list[int] = []  # the process that first used obstore

@@ -9,6 +9,8 @@ import click
 from store.errors import RelabelError
 from store.text import printable
 
+EXTRAS = {"obstore": "cloud"}  # which extra brings a module, where it is not one of the larger ones
+
 
 class Commands(click.Group):
     """A group of subcommands that never shows a traceback for a user's mistake."""
@@ -22,7 +24,7 @@ class Commands(click.Group):
         except RelabelError as error:
             raise OneLineError(str(error)) from error
         except ModuleNotFoundError as error:
-            extra = "annotate,train,view"
+            extra = EXTRAS.get(error.name or "", "annotate,train,view")
             raise OneLineError(f"{error.name} is not installed; pip install 'relabel[{extra}]'") from error
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader of a pipe went away; click ends quietly

@@ -4,6 +4,7 @@ Letters: N rows, K ranks, C classes, H W cells (y, x).
 """
 
 import asyncio
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from zarr.core.sync import sync
 
-from store.errors import DamagedStoreError, LabelNotFoundError, StoreReadError
+from store.errors import DamagedStoreError, LabelNotFoundError, RelabelError, StoreReadError
 from store.invariants import check_maps
 from store.keys import find_key
 from store.layout import BIG_ARRAYS, array_specs
-from store.place import GROUP_FILE, Place
-from store.schema import CommitRecord, StoreSchema
+from store.place import Place
+from store.schema import GROUP_FILE, CommitRecord, StoreSchema
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -52,8 +53,8 @@ class LabelGroup:
     is safe to read after it.
     """
 
-    def __init__(self, place: Place, name: str, schema: StoreSchema, commit: CommitRecord) -> None:
-        self.place, self.name, self.schema, self.commit = place, name, schema, commit
+    def __init__(self, place: Place, name: str, schema: StoreSchema, commit: CommitRecord, identity: object) -> None:
+        self.place, self.name, self.schema, self.commit, self.identity = place, name, schema, commit, identity
 
     def __len__(self) -> int:
         return self.commit.rows
@@ -63,27 +64,27 @@ class LabelGroup:
 
     def fresh(self) -> "LabelGroup":
         """The group with nothing read yet, for a reader that drops groups to bound its memory."""
-        return LabelGroup(self.place, self.name, self.schema, self.commit)
+        return LabelGroup(self.place, self.name, self.schema, self.commit, self.identity)
 
     @cached_property
     def keys(self) -> list[str]:
         """The samples' keys, by row."""
-        return [str(key) for key in self._whole("keys")]
+        return [str(key) for key in self.read_array("keys")]
 
     @cached_property
     def offsets(self) -> NDArray[np.uint64]:
         """(N, 2) uint64: byte offset and length of each image in its tar."""
-        return self._whole("offsets")
+        return self.read_array("offsets")
 
     @cached_property
     def digests(self) -> NDArray[np.uint64]:
         """(N,) uint64: BLAKE2b-64 of each image's bytes."""
-        return self._whole("digests")
+        return self.read_array("digests")
 
     @cached_property
     def targets(self) -> NDArray[np.int32]:
         """(N,) int32: the original labels, -1 where the shard has none."""
-        return self._whole("targets")
+        return self.read_array("targets")
 
     @cached_property
     def quarantined(self) -> dict[int, str]:
@@ -156,15 +157,17 @@ class LabelGroup:
 
         Args:
             name: of the array.
-            deep: read and decode all of it instead of looking at sizes.
+            deep: read all of it and compare sha256, instead of looking at sizes.
 
         Raises:
-            DamagedStoreError: an object is missing or not as it was written, or a chunk cannot be decoded.
+            DamagedStoreError: an object is missing or not as it was written.
         """
         for path in self._objects_of(name):
             self.read_object(path) if deep else self._check_size(path)
-        if deep:
-            self._whole(name)
+
+    def read_array(self, name: str) -> NDArray[Any]:
+        """All of one array, as it is stored."""
+        return self._slices((name,), slice(None))[0]
 
     def object_path(self, path: str) -> str:
         """An object's path in the place, from its path in the commit record."""
@@ -185,6 +188,7 @@ class LabelGroup:
             data = self.place.read(self.object_path(path))
         except OSError as error:
             raise self._unread(path, error) from error
+        self._check_not_replaced()
         if sha256(data).hexdigest() != record.sha256:
             raise self._damaged(path, "other bytes than were written")
         return data
@@ -214,30 +218,40 @@ class LabelGroup:
             raise DamagedStoreError(f"{self}: the commit record knows no array {name!r}, or not all of it")
         return paths
 
-    def _whole(self, name: str) -> NDArray[Any]:
-        return self._slices((name,), slice(None))[0]
-
     def _slices(self, names: Sequence[str], rows: slice) -> list[NDArray[Any]]:
         """The same rows of several arrays, waiting for all of them at once."""
         arrays = [self._array(name) for name in names]
         found = sync(_gather(arrays, rows))
+        self._check_not_replaced()
         for name, values in zip(names, found, strict=True):
             if isinstance(values, BaseException):
                 self._raise(name, values)
         return [np.asarray(values) for values in found]
+
+    def _check_not_replaced(self) -> None:
+        """After bytes were read: they are of the group whose commit record this is."""
+        try:
+            same = self.place.identity(self.name) == self.identity
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise StoreReadError(f"{self}: was replaced while it was open; open the store again")
 
     def _raise(self, name: str, problem: BaseException) -> NoReturn:
         """Say what it means that an array could not be read."""
         try:
             with self.place.errors(self.object_path(name)):
                 raise problem
+        except MemoryError:
+            raise
         except OSError as error:
             raise self._unread(name, error) from error
         except Exception as error:  # whatever hostile bytes make of the codecs
             raise self._damaged(name, _first_line(error)) from error
 
     def _array(self, name: str) -> Any:  # noqa: ANN401  (zarr's arrays are generic over their metadata)
-        opened = self.__dict__.setdefault("_arrays", {})
+        # By process: what was opened before a fork must not be used after it.
+        opened: dict[str, Any] = self.__dict__.setdefault("_arrays", {}).setdefault(os.getpid(), {})
         if name not in opened:
             opened[name] = self._open_array(name)
         return opened[name]
@@ -270,7 +284,9 @@ class LabelGroup:
             "annotate its shard again (--overwrite with only this shard)"
         )
 
-    def _unread(self, path: str, error: OSError) -> DamagedStoreError | StoreReadError:
+    def _unread(self, path: str, error: OSError) -> DamagedStoreError | OSError:
+        if isinstance(error, RelabelError):
+            return error
         if isinstance(error, FileNotFoundError | NotADirectoryError):
             return self._damaged(path, "missing")
         return StoreReadError(f"{self.place.at(self.object_path(path))}: cannot be read: {error.strerror or error}")

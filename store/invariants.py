@@ -3,6 +3,7 @@
 Letters: N rows, K ranks, C classes, H W cells (y, x). A problem is the array's name and what is wrong with it.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -55,8 +56,41 @@ def check_ranks(
         return "classes", "a class twice in one cell"
     if tail is not None and (np.isnan(_kept(tail, usable)).any() or np.isposinf(tail).any()):
         return "tail", "a tail that is not a number"
-    if (classes[~usable] != NO_CLASS).any() or not np.isnan(scores[~usable]).all():
-        return "classes", "values in a quarantined row"
+    fills = [("classes", classes[~usable] == NO_CLASS), ("scores", np.isnan(scores[~usable]))]
+    if tail is not None:
+        fills.append(("tail", np.isnan(tail[~usable])))
+    for name, is_fill in fills:
+        if not is_fill.all():
+            return name, "values in a quarantined row"
+    return None
+
+
+def check_samples(
+    keys: Sequence[str],
+    offsets: NDArray[np.uint64],
+    targets: NDArray[np.int32],
+    quarantined: Mapping[int, str],
+    *,
+    tar_size: int,
+) -> Problem | None:
+    """Keys that differ and are not empty, images within their tar, labels from -1 on, quarantined rows of their keys.
+
+    Args:
+        keys: N texts.
+        offsets: (N, 2) uint64, byte offset and length.
+        targets: (N,) int32.
+        quarantined: row to key.
+        tar_size: bytes.
+    """
+    if len(set(keys)) != len(keys) or "" in keys:
+        return "keys", "keys that are empty or come twice"
+    if any(keys[row] != key for row, key in quarantined.items()):
+        return "keys", "quarantined rows of other keys"
+    # In Python's integers, which do not overflow.
+    if any(offset + length > tar_size for offset, length in offsets.tolist()):
+        return "offsets", "images beyond the end of their tar"
+    if (targets < -1).any():
+        return "targets", "labels below -1"
     return None
 
 

@@ -6,24 +6,27 @@ labels. A running writer holds a lock on its attempt.
 
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import zarr
 from zarr.storage import LocalStore
 
-from store.errors import GroupExistsError, StoreWriteError
+from store.errors import DamagedStoreError, GroupExistsError, StoreWriteError
 from store.parse import parse_attributes
-from store.place import GROUP_FILE, A, B, Leftover, is_group_name
-from store.schema import COMMIT_ATTRIBUTE
+from store.place import A, B, Leftover
+from store.schema import COMMIT_ATTRIBUTE, GROUP_FILE, GROUP_NAME, is_group_name
 
 REPLACED = ".replaced"
+ATTEMPT = re.compile(rf"{GROUP_NAME.pattern}\.[0-9a-f]{{16}}({re.escape(REPLACED)})?")
+UNLOCKABLE_AGE = 3600.0  # seconds
 
 
 class LocalPlace:
@@ -48,6 +51,11 @@ class LocalPlace:
     def size(self, path: str) -> int:
         """Bytes of a file."""
         return (self.folder / path).stat().st_size
+
+    def identity(self, name: str) -> object:
+        """The folder itself: a replaced group is another folder."""
+        info = (self.folder / name).stat()
+        return info.st_dev, info.st_ino
 
     def folders(self) -> list[str]:
         """Names of the folders that may be groups, sorted."""
@@ -104,28 +112,52 @@ class LocalPlace:
         _sync_folder(real.parent)
         return str(aside)
 
-    def leftovers(self) -> Iterator[Leftover]:
-        """Attempts whose writer is gone."""
-        if not (partial := self._partial()).is_dir():
-            return
-        for entry in sorted(partial.iterdir()):
+    def leftovers(self, used_prefix: Callable[[str], str | None]) -> Iterator[Leftover]:
+        """Attempts whose writer is gone, and groups that it was killed while replacing."""
+        del used_prefix  # attempts lie beside the store, not under a group
+        for entry in self._attempts():
             writing = entry.with_name(entry.name.removesuffix(REPLACED))
-            if _is_locked(writing):
-                continue
-            group = writing.name.rpartition(".")[0]
-            is_lost = entry != writing and not (self.folder / group).exists()
-            yield Leftover(
-                path=str(entry), size=_total_size(entry), age=_age(entry), only_copy_of=group if is_lost else None
-            )
+            lock = _lock_state(writing)
+            name = writing.name.rpartition(".")[0]
+            is_lost = entry != writing and not self._is_whole(name)
+            with suppress(FileNotFoundError):  # its writer has just finished
+                size, age = _size_and_age(entry)
+                # A disk that cannot lock shows nothing of writers, as a bucket does.
+                if lock != "held" and (lock == "free" or age >= UNLOCKABLE_AGE):
+                    yield Leftover(path=str(entry), size=size, age=age, only_copy_of=name if is_lost else None)
 
     def clean(self, leftover: Leftover) -> None:
         """Delete an attempt, or put a group back; then remove the folder of attempts if it is empty."""
-        if leftover.only_copy_of is None:
-            shutil.rmtree(leftover.path)
-        else:
-            Path(leftover.path).rename(self.folder / leftover.only_copy_of)
-            _sync_folder(self.folder)
+        entry = Path(leftover.path)
+        with suppress(FileNotFoundError, BlockingIOError), _locked(entry, wait=False):
+            if leftover.only_copy_of is None:
+                shutil.rmtree(entry)
+            else:
+                self._put_back(entry, leftover.only_copy_of)
         _remove_if_empty(self._partial())
+
+    def _put_back(self, entry: Path, name: str) -> None:
+        group = self.folder / name
+        if self._is_whole(name):  # annotated again meanwhile
+            return
+        if group.exists():  # half a copy, or a damaged record: kept as a leftover of its own
+            group.rename(entry.with_name(f"{name}.{secrets.token_hex(8)}"))
+        entry.rename(group)
+        _sync_folder(self.folder)
+
+    def _is_whole(self, name: str) -> bool:
+        try:
+            return _is_committed(self.folder / name)
+        except DamagedStoreError:
+            return False
+
+    def _attempts(self) -> list[Path]:
+        """What lies in the folder of attempts and was made by a writer."""
+        try:
+            entries = sorted(self._partial().iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return [entry for entry in entries if ATTEMPT.fullmatch(entry.name) and entry.is_dir()]
 
     def _partial(self) -> Path:
         # Beside the store itself and not beside a link to it: renames must stay on one disk.
@@ -136,11 +168,15 @@ class LocalPlace:
     def _attempt(self, name: str) -> Iterator[Path]:
         """A new, locked folder to build in; what is left of it in the end is removed."""
         attempt = self._partial() / f"{name}.{secrets.token_hex(8)}"
-        while not attempt.exists():
-            attempt.parent.mkdir(exist_ok=True)
-            with suppress(FileNotFoundError):  # another writer has just removed the empty parent
-                attempt.mkdir()
-        with _locked(attempt):
+        with ExitStack() as lock:
+            while True:
+                # Another writer may have just removed the empty parent, or gc the new folder before it was locked.
+                with suppress(FileNotFoundError):
+                    attempt.parent.mkdir(exist_ok=True)
+                    attempt.mkdir()
+                    lock.enter_context(_locked(attempt, wait=True))
+                    if attempt.exists():
+                        break
             try:
                 yield attempt
             finally:
@@ -158,26 +194,34 @@ def _write_synced(file: Path, data: bytes) -> None:
 def _move_into_place(attempt: Path, group: Path, *, overwrite: bool) -> None:
     """Rename the attempt to its group; a group that another writer put there first stays.
 
-    A folder without a commit record, such as an interrupted copy leaves, is no group and makes way.
+    A folder without a commit record, such as an interrupted copy leaves, is no group and makes way: it becomes a
+    leftover.
     """
-    if group.exists() and (overwrite or not _is_committed(group)):
-        old = attempt.with_name(attempt.name + REPLACED)
-        group.rename(old)
-        try:
-            attempt.rename(group)
-        except OSError:
-            old.rename(group)
-            raise
-        _sync_folder(group.parent)
-        shutil.rmtree(old, ignore_errors=True)
-        return
+    exists = GroupExistsError(f"{group}: already there; use --overwrite to replace it")
+    old = attempt.with_name(attempt.name + REPLACED)
     try:
+        if overwrite or (group.exists() and not _is_committed(group)):
+            _make_way(group, old)
+        if old.exists() and not overwrite and _is_committed(old):  # committed between the look and the renaming
+            old.rename(group)
         attempt.rename(group)
     except OSError as error:
-        if group.exists():
-            raise GroupExistsError(f"{group}: already there; use --overwrite to replace it") from error
+        if old.exists() and not group.exists():
+            old.rename(group)
+        if group.exists() and not overwrite:
+            raise exists from error
         raise
-    _sync_folder(group.parent)
+    try:
+        _sync_folder(group.parent)
+    except OSError as error:
+        raise StoreWriteError(f"{group}: written, but the disk does not confirm it: {error.strerror}") from error
+    if overwrite:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _make_way(group: Path, old: Path) -> None:
+    with suppress(FileNotFoundError):
+        group.rename(old)
 
 
 def _is_committed(group: Path) -> bool:
@@ -186,46 +230,47 @@ def _is_committed(group: Path) -> bool:
 
 
 @contextmanager
-def _locked(attempt: Path) -> Iterator[None]:
-    """Hold a lock on the attempt; it ends with this process, whatever ends that."""
+def _locked(attempt: Path, *, wait: bool) -> Iterator[None]:
+    """Hold a lock on the attempt; it ends with this process, whatever ends that. BlockingIOError if not to wait."""
     handle = os.open(attempt, os.O_RDONLY)
     try:
-        with suppress(OSError):  # some network disks cannot lock; there the age alone protects an attempt
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _flock(handle, wait=wait)
         yield
     finally:
         os.close(handle)
 
 
-def _is_locked(attempt: Path) -> bool:
+def _flock(handle: int, *, wait: bool) -> bool:
+    """Lock, and whether this disk can: some network disks cannot."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        raise
+    except OSError:
+        return False
+    return True
+
+
+def _lock_state(attempt: Path) -> Literal["held", "free", "unknown"]:
     try:
         handle = os.open(attempt, os.O_RDONLY)
     except FileNotFoundError:
-        return False
+        return "free"
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return "free" if _flock(handle, wait=False) else "unknown"
     except BlockingIOError:
-        return True
-    except OSError:  # a disk that cannot lock
-        return False
+        return "held"
     finally:
         os.close(handle)
-    return False
 
 
-def _tree(entry: Path) -> Iterator[os.stat_result]:
-    yield entry.stat()
+def _size_and_age(entry: Path) -> tuple[int, float]:
+    """Bytes, and seconds since the newest change."""
+    size, newest = 0, entry.stat().st_mtime
     for path in entry.rglob("*"):
-        with suppress(FileNotFoundError):  # its writer has just finished
-            yield path.stat()
-
-
-def _total_size(entry: Path) -> int:
-    return sum(info.st_size for info in _tree(entry) if stat.S_ISREG(info.st_mode))
-
-
-def _age(entry: Path) -> float:
-    return time.time() - max(info.st_mtime for info in _tree(entry))
+        info = path.stat()
+        size, newest = size + info.st_size * stat.S_ISREG(info.st_mode), max(newest, info.st_mtime)
+    return size, time.time() - newest
 
 
 def _sync_folder(folder: Path) -> None:

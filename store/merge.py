@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-from store.errors import GroupExistsError, LabelNotFoundError, StoreMismatchError
+from store.errors import DamagedStoreError, GroupExistsError, LabelNotFoundError, StoreMismatchError, StoreNotFoundError
 from store.group import LabelGroup
 from store.reader import LabelStore
 from store.schema import StoreSchema
@@ -13,31 +14,41 @@ from store.writer import open_root, publish
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Merged:
-    """What became of one group."""
+    """What became of one group of one source."""
 
     group: str
-    copied: bool  # or there already, from the same image shard
+    outcome: Literal["copied", "there already", "damaged"]
+    problem: str = ""  # with what is damaged
 
 
 def merge(sources: Sequence[Path | str], into: Path | str) -> Iterator[Merged]:
     """Copy every group of the sources that `into` lacks, its bytes compared with its commit record on the way.
 
-    Nothing is written before all stores have been found to belong together.
+    Nothing is written before all stores have been found to belong together. Damaged groups are left out.
 
     Raises:
         StoreMismatchError: stores of different teachers, views, sizes or class names, or one group made from
             different image shards.
-        DamagedStoreError: a group of a source is damaged; the groups before it have been copied.
-        StoreWriteError: the disk or network refused.
+        StoreWriteError: the disk or network refused; finished groups are kept.
     """
     stores = [LabelStore.open(source) for source in sources]
     schema = _common_schema(stores)
-    _check_tars(stores)
-    schema = open_root(into, schema)
+    there = _open_if_any(into)
+    _check_tars([*there, *stores])
+    if there and _common_schema([*stores, *there]) != there[0].schema:
+        raise StoreMismatchError(f"{there[0]}: has no class names, the others have; merge into a new store")
+    open_root(into, schema)
     target = LabelStore.open(into)
     for store in stores:
-        for name in store.names():
-            yield Merged(group=name, copied=_copy(store.group(name), target, schema))
+        for name, group in store.survey():
+            yield _copy(name, group, target)
+
+
+def _open_if_any(location: Path | str) -> list[LabelStore]:
+    try:
+        return [LabelStore.open(location)]
+    except StoreNotFoundError:
+        return []
 
 
 def _common_schema(stores: Sequence[LabelStore]) -> StoreSchema:
@@ -55,24 +66,29 @@ def _common_schema(stores: Sequence[LabelStore]) -> StoreSchema:
 
 def _check_tars(stores: Sequence[LabelStore]) -> None:
     """One name, one image shard."""
-    seen: dict[str, tuple[str, LabelStore]] = {}
+    seen: dict[str, LabelGroup] = {}
     for store in stores:
-        for group in store:
-            digest, other = seen.setdefault(group.name, (group.commit.tar.sha256, store))
-            if digest != group.commit.tar.sha256:
-                raise StoreMismatchError(f"{group}: made from another image shard than {other.place.at(group.name)}")
+        for _, group in store.survey():
+            if isinstance(group, LabelGroup):
+                other = seen.setdefault(group.name, group)
+                if other.commit.tar.sha256 != group.commit.tar.sha256:
+                    raise StoreMismatchError(f"{group}: made from another image shard than {other}")
 
 
-def _copy(group: LabelGroup, target: LabelStore, schema: StoreSchema) -> bool:
+def _copy(name: str, group: LabelGroup | DamagedStoreError, target: LabelStore) -> Merged:
+    if isinstance(group, DamagedStoreError):
+        return Merged(group=name, outcome="damaged", problem=str(group))
     try:
-        there = target.group(group.name)
+        target.group(name)
     except LabelNotFoundError:
-        objects = {path: group.read_object(path) for path in group.commit.objects}
         try:
-            publish(target.place, group.name, objects, group.commit, schema=schema)
+            objects = {path: group.read_object(path) for path in group.commit.objects}
+            publish(target.place, name, objects, group.commit)
         except GroupExistsError:  # another merge was quicker
-            return False
-        return True
-    if there.commit.tar.sha256 != group.commit.tar.sha256:
-        raise StoreMismatchError(f"{group}: made from another image shard than {there}")
-    return False
+            return Merged(group=name, outcome="there already")
+        except DamagedStoreError as error:
+            return Merged(group=name, outcome="damaged", problem=str(error))
+        return Merged(group=name, outcome="copied")
+    except DamagedStoreError as error:
+        return Merged(group=name, outcome="damaged", problem=str(error))
+    return Merged(group=name, outcome="there already")

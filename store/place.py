@@ -9,9 +9,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from store.shards import GROUP_NAME
-
-GROUP_FILE = "zarr.json"
 A = TypeVar("A")
 B = TypeVar("B")
 
@@ -37,6 +34,9 @@ class Place(Protocol):
 
     def size(self, path: str) -> int:
         """Bytes of an object; FileNotFoundError if there is none."""
+
+    def identity(self, name: str) -> object:
+        """Another value once a group has been replaced under the same paths; FileNotFoundError if there is none."""
 
     def folders(self) -> list[str]:
         """Names of what lies directly below the place and may be a group, sorted."""
@@ -74,15 +74,15 @@ class Place(Protocol):
     def set_aside(self) -> str | None:
         """Rename the whole store and say where it is now; None where that cannot be done."""
 
-    def leftovers(self) -> Iterator[Leftover]:
-        """What no group holds and no writer on this machine is at work on; nothing is changed."""
+    def leftovers(self, used_prefix: Callable[[str], str | None]) -> Iterator[Leftover]:
+        """What no group holds and no writer is known to be at work on; nothing is changed.
+
+        Args:
+            used_prefix: the prefix that a group's record names, None where there is no `zarr.json`; raises
+                DamagedStoreError where nobody can tell, and then nothing of that group is a leftover.
+        """
 
     min_age: float  # seconds for which a leftover may belong to a writer that nobody can see from here
 
     def clean(self, leftover: Leftover) -> None:
-        """Delete a leftover, or put it back where it is a group's only copy."""
-
-
-def is_group_name(name: str) -> bool:
-    """Whether a folder or shard of this name can be a label group; names come from hostile tars and buckets."""
-    return bool(GROUP_NAME.fullmatch(name)) and name != GROUP_FILE
+        """Delete a leftover, or put it back where it is a group's only copy; spares what a writer has taken up."""

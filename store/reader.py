@@ -4,22 +4,31 @@ Opening reads JSON only. Sizes are checked when a group is opened, small arrays 
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from store.errors import DamagedStoreError, LabelNotFoundError, StoreNotFoundError, StoreReadError
+from store.errors import DamagedStoreError, LabelNotFoundError, RelabelError, StoreNotFoundError, StoreReadError
 from store.group import LabelGroup
 from store.opening import open_place
 from store.parse import parse_attributes, parse_commit, parse_schema
-from store.place import GROUP_FILE, Place, is_group_name
-from store.schema import COMMIT_ATTRIBUTE, ROOT_ATTRIBUTE, Json, StoreSchema
+from store.place import Place
+from store.schema import COMMIT_ATTRIBUTE, GROUP_FILE, ROOT_ATTRIBUTE, Json, StoreSchema, is_group_name
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """What lies under the name of a group."""
+
+    name: str
+    identity: object  # of the group, taken before its record was read
+    record: Json | DamagedStoreError | None  # None where there is no commit record
 
 
 class LabelStore:
     """A store opened for reading; iterating gives its committed groups by name."""
 
     def __init__(self, place: Place, root: Json, schema: StoreSchema) -> None:
-        self.place, self.schema = place, schema
-        self._root = root
+        self.place, self.root, self.schema = place, root, schema
 
     def __str__(self) -> str:
         return str(self.place)
@@ -46,13 +55,17 @@ class LabelStore:
             what = "a file, not a label store" if Path(str(place)).is_file() else "no label store here"
             raise StoreNotFoundError(f"{place}: {what}; `relabel-annotate run` makes one") from error
         except OSError as error:
-            raise StoreReadError(f"{where}: cannot be read: {error.strerror or error}") from error
+            raise _unread(where, error) from error
         root = parse_attributes(data, where).get(ROOT_ATTRIBUTE, {})
         return cls(place, root, parse_schema(root, where))
 
     def names(self) -> list[str]:
         """Names of the committed groups, sorted; a damaged one counts."""
-        return [name for name, _ in self._scan()]
+        return [found.name for found in self._scan() if found.record is not None]
+
+    def without_record(self) -> list[str]:
+        """Names of what looks like a group and has no commit record: unfinished, or its record was lost."""
+        return [found.name for found in self._scan() if found.record is None]
 
     def __iter__(self) -> Iterator[LabelGroup]:
         for _, group in self.survey():
@@ -62,10 +75,10 @@ class LabelStore:
 
     def survey(self) -> Iterator[tuple[str, LabelGroup | DamagedStoreError]]:
         """Every committed group by name, a damaged one as its error."""
-        return self.place.map(self._checked, self._scan())
+        return self.place.map(self._checked, (found for found in self._scan() if found.record is not None))
 
     def __contains__(self, name: str) -> bool:
-        return is_group_name(name) and self._record(name) is not None
+        return is_group_name(name) and self._look(name).record is not None
 
     def group(self, name: str) -> LabelGroup:
         """One group by its shard's name.
@@ -80,10 +93,10 @@ class LabelStore:
 
     def unchecked_group(self, name: str) -> LabelGroup:
         """One group by name, none of its objects looked at; raises as `group` does."""
-        record = self._record(name) if is_group_name(name) else None
-        if record is None:
+        found = self._look(name) if is_group_name(name) else None
+        if found is None or found.record is None:
             raise LabelNotFoundError(f"{self}: no labels for the shard {name!r}; annotate it first")
-        return self._open(name, record)
+        return self._open(found)
 
     def find(self, key: str) -> tuple[LabelGroup, int]:
         """The group and row of a sample; only the `keys` of other groups are read.
@@ -93,7 +106,8 @@ class LabelStore:
             DamagedStoreError: none that can be read has it, but some cannot be.
         """
         damaged: list[DamagedStoreError] = []
-        for name, row in self.place.map(lambda item: (item[0], self._find_in(item, key)), self._scan()):
+        committed = (found for found in self._scan() if found.record is not None)
+        for name, row in self.place.map(lambda found: (found.name, self._find_in(found, key)), committed):
             if isinstance(row, DamagedStoreError):
                 damaged.append(row)
             elif row is not None:
@@ -102,44 +116,50 @@ class LabelStore:
             raise DamagedStoreError(f"{len(damaged)} groups could not be searched for {key!r}; the first: {damaged[0]}")
         raise LabelNotFoundError(f"{self}: no group and no key {key!r}; `relabel-store ls` lists the groups")
 
-    def _find_in(self, item: tuple[str, "Json | DamagedStoreError"], key: str) -> int | DamagedStoreError | None:
+    def _find_in(self, found: Found, key: str) -> int | DamagedStoreError | None:
         try:
-            return self._open(*item).find(key)
+            return self._open(found).find(key)
         except DamagedStoreError as error:
             return error
 
-    def _scan(self) -> Iterator[tuple[str, "Json | DamagedStoreError"]]:
-        """Names and commit records as they lie in the store."""
+    def _scan(self) -> Iterator[Found]:
+        """All that may be a group, with commit records as they lie in the store."""
         try:
             names = self.place.folders()
         except OSError as error:
-            raise StoreReadError(f"{self}: cannot be listed: {error.strerror or error}") from error
-        for name, record in zip(names, self.place.map(self._record, names), strict=True):
-            if record is not None:
-                yield name, record
+            raise _unread(str(self), error) from error
+        return self.place.map(self._look, names)
 
-    def _record(self, name: str) -> "Json | DamagedStoreError | None":
-        """A group's commit record, what is wrong with its file, or None if it is no group."""
+    def _look(self, name: str) -> Found:
         path = f"{name}/{GROUP_FILE}"
         try:
-            return parse_attributes(self.place.read(path), self.place.at(path)).get(COMMIT_ATTRIBUTE)
+            identity = self.place.identity(name)
+            record = parse_attributes(self.place.read(path), self.place.at(path)).get(COMMIT_ATTRIBUTE)
         except (FileNotFoundError, NotADirectoryError):
-            return None
+            return Found(name=name, identity=None, record=None)
         except DamagedStoreError as error:
-            return error
+            return Found(name=name, identity=None, record=error)
         except OSError as error:
-            raise StoreReadError(f"{self.place.at(path)}: cannot be read: {error.strerror or error}") from error
+            raise _unread(self.place.at(path), error) from error
+        return Found(name=name, identity=identity, record=record)
 
-    def _open(self, name: str, record: "Json | DamagedStoreError") -> LabelGroup:
-        if isinstance(record, DamagedStoreError):
-            raise record
-        commit = parse_commit(record, self._root, self.place.at(f"{name}/{GROUP_FILE}"))
-        return LabelGroup(self.place, name, self.schema, commit)
+    def _open(self, found: Found) -> LabelGroup:
+        if isinstance(found.record, DamagedStoreError):
+            raise found.record
+        commit = parse_commit(found.record, self.root, self.place.at(f"{found.name}/{GROUP_FILE}"))
+        return LabelGroup(self.place, found.name, self.schema, commit, found.identity)
 
-    def _checked(self, item: tuple[str, "Json | DamagedStoreError"]) -> tuple[str, LabelGroup | DamagedStoreError]:
+    def _checked(self, found: Found) -> tuple[str, LabelGroup | DamagedStoreError]:
         try:
-            group = self._open(*item)
+            group = self._open(found)
             group.check_sizes()
         except DamagedStoreError as error:
-            return item[0], error
-        return item[0], group
+            return found.name, error
+        return found.name, group
+
+
+def _unread(where: str, error: OSError) -> OSError:
+    """An error of the disk or network as ours, unless it is one of ours already."""
+    if isinstance(error, RelabelError):
+        return error
+    return StoreReadError(f"{where}: cannot be read: {error.strerror or error}")

@@ -6,6 +6,7 @@ The fields are specified in docs/format.md; `store.parse` reads them out of host
 import hashlib
 import json
 import math
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +17,8 @@ FORMAT_VERSION = 1
 SCORE_KIND = "logit"
 VIEW_MODE = "squash"  # the whole image, its aspect not kept
 MAX_CLASSES = 65_535  # 65535 itself is the fill value of `classes`
+GROUP_FILE = "zarr.json"  # of the root and of every group
+GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 ROOT_ATTRIBUTE = "relabel"
 COMMIT_ATTRIBUTE = "relabel.commit"
 
@@ -133,10 +136,18 @@ class CommitRecord:
     quarantined: tuple[Quarantined, ...]
     provenance: dict[str, str]  # timm and torch versions, precision, device
 
-    def to_attributes(self, root: StoreSchema) -> Json:
-        """The value of the group attribute `relabel.commit`, sealed by a digest over itself and the root."""
+    def to_attributes(self, root: Json) -> Json:
+        """The value of the group attribute `relabel.commit`, sealed by a digest over itself and the root's `relabel`.
+
+        `root` is what lies in the store, not what this release would write: the two may differ in form.
+        """
         body = listed(asdict(self))
-        return {**body, "digest": seal(body, root.to_attributes())}
+        return {**body, "digest": seal(body, root)}
+
+
+def is_group_name(name: str) -> bool:
+    """Whether a folder or shard of this name can be a label group; names come from hostile tars and buckets."""
+    return bool(GROUP_NAME.fullmatch(name)) and name != GROUP_FILE
 
 
 def seal(body: Json, root: Json) -> str:

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from store.errors import ShardError
+from store.schema import GROUP_NAME, is_group_name
 from store.tars import DamagedTarError, Member, TarReader, members
 from store.text import first_few
 
 IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp"})
 LABEL_EXTENSION = "cls"
 NO_LABEL = -1
-GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 MAX_LABEL_BYTES = 32
 
@@ -55,7 +55,7 @@ def shard_name(path: Path) -> str:
     name = path.name.removesuffix(".tar")
     if name == path.name:
         raise ShardError(f"{path}: a shard is an uncompressed tar named *.tar")
-    if not GROUP_NAME.fullmatch(name) or name == "zarr.json":
+    if not is_group_name(name):
         raise ShardError(f"{path}: the name must match {GROUP_NAME.pattern}; rename the shard")
     return name
 

@@ -1,6 +1,7 @@
 """The commands that keep a store: `relabel-store verify`, `gc` and `merge`."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,11 +11,10 @@ import click
 from store.errors import VerificationError
 from store.garbage import clean, find_leftovers
 from store.merge import merge
-from store.opening import open_place
 from store.patterns import expand_shards
 from store.reader import LabelStore
 from store.text import first_few, printable
-from store.verify import Fault, missing_shards, verify_group, verify_shard
+from store.verify import Fault, lost_groups, missing_shards, verify_group, verify_shard
 from store.view.progress import track
 
 
@@ -35,6 +35,7 @@ def verify(labels: str, deep: bool, patterns: tuple[str, ...], as_json: bool) ->
     shards = expand_shards(patterns)
     names = store.names()
     faults: list[Fault] = []
+    faults += _tell(lost_groups(store), quiet=as_json)
     for name in track(names, "groups"):
         faults += _tell(verify_group(store, name, deep=deep), quiet=as_json)
     for path in track(shards, "image shards"):
@@ -88,11 +89,11 @@ def gc(labels: str, hours: float, dry_run: bool) -> None:
     """
     store = LabelStore.open(labels)  # an error where there is none, before anything is looked for
     total = 0
-    for leftover in find_leftovers(store.place, min_age=hours * 3600):
+    for leftover in find_leftovers(store, min_age=hours * 3600):
         if not dry_run:
-            clean(store.place, leftover)
+            clean(store, leftover)
         verb = "remove" if leftover.only_copy_of is None else f"put back as {leftover.only_copy_of}"
-        click.echo(f"{'would ' if dry_run else ''}{verb}: {printable(leftover.path)} ({leftover.size:,} bytes)")
+        click.echo(printable(f"{'would ' if dry_run else ''}{verb}: {leftover.path} ({leftover.size:,} bytes)"))
         total += leftover.size if leftover.only_copy_of is None else 0
     click.echo(f"{total:,} bytes {'to gain' if dry_run else 'gained'}")
 
@@ -105,8 +106,13 @@ def merge_stores(sources: tuple[str, ...], into: str) -> None:
 
     Copies every group that STORE lacks, each byte compared with its commit record.
     """
-    copied = there = 0
+    counts: Counter[str] = Counter()
     for merged in merge(sources, into):
-        copied, there = copied + merged.copied, there + (not merged.copied)
-        click.echo(f"{merged.group}: {'copied' if merged.copied else 'there already'}", err=True)
-    click.echo(f"{printable(str(open_place(into)))}: {copied:,} groups copied, {there:,} were there already")
+        counts[merged.outcome] += 1
+        click.echo(printable(f"{merged.group}: {merged.outcome} {merged.problem}".rstrip()), err=True)
+    click.echo(
+        f"{printable(into)}: {counts['copied']:,} groups copied, {counts['there already']:,} were there already, "
+        f"{counts['damaged']:,} are damaged"
+    )
+    if counts["damaged"]:
+        raise VerificationError(f"{counts['damaged']} groups are damaged; annotate their shards again")

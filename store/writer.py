@@ -24,13 +24,15 @@ from store.errors import (
     StoreNotFoundError,
     StoreWriteError,
 )
-from store.invariants import check_maps, check_ranks
+from store.invariants import check_maps, check_ranks, check_samples
 from store.layout import array_specs, encode_array
 from store.opening import open_place
-from store.place import GROUP_FILE, Place, is_group_name
+from store.place import Place
 from store.reader import LabelStore
 from store.schema import (
     COMMIT_ATTRIBUTE,
+    GROUP_FILE,
+    GROUP_NAME,
     MAX_CLASSES,
     ROOT_ATTRIBUTE,
     CommitRecord,
@@ -39,8 +41,8 @@ from store.schema import (
     Quarantined,
     StoreSchema,
     TarIdentity,
+    is_group_name,
 )
-from store.shards import GROUP_NAME
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -147,7 +149,7 @@ def write_group(
         LabelMapError: the maps do not fit the store's schema.
         StoreWriteError: the disk or network refused; nothing is visible in the store.
     """
-    _check_fit(name, labels, schema)
+    _check_fit(name, labels, schema, tar)
     objects: dict[str, bytes] = {}
     for spec in array_specs(schema, len(labels.keys), with_tail=labels.tail is not None):
         objects |= encode_array(spec, _values(labels, spec.name))
@@ -160,7 +162,7 @@ def write_group(
         quarantined=labels.quarantined,
         provenance=provenance,
     )
-    return publish(open_place(location), name, objects, record, schema=schema, overwrite=overwrite)
+    return publish(open_place(location), name, objects, record, overwrite=overwrite)
 
 
 def publish(
@@ -169,10 +171,9 @@ def publish(
     objects: Mapping[str, bytes],
     record: CommitRecord,
     *,
-    schema: StoreSchema,
     overwrite: bool = False,
 ) -> CommitRecord:
-    """Make a group of these objects exist, its record sealed with the store's schema and the place's prefix.
+    """Make a group of these objects exist, its record sealed with the store's root and the place's prefix.
 
     Raises:
         GroupExistsError, StoreWriteError: as `write_group`.
@@ -181,23 +182,27 @@ def publish(
 
     def group_file(prefix: str) -> bytes:
         sealed.append(replace(record, prefix=prefix))
-        return _group_json({COMMIT_ATTRIBUTE: sealed[-1].to_attributes(schema)})
+        return _group_json({COMMIT_ATTRIBUTE: sealed[-1].to_attributes(root)})
 
     with write_errors(place):
+        root = LabelStore.of(place).root
         place.publish(name, objects, group_file, overwrite=overwrite)
     return sealed[-1]
 
 
-def _check_fit(name: str, labels: GroupLabels, schema: StoreSchema) -> None:
+def _check_fit(name: str, labels: GroupLabels, schema: StoreSchema, tar: TarIdentity) -> None:
     if not is_group_name(name):
         raise ShardError(f"group name {name!r} must match {GROUP_NAME.pattern} and not be {GROUP_FILE}")
     if labels.classes.shape[1:] != (schema.top_k, *schema.map_size):
         raise LabelMapError(
             f"{name}: maps of shape {labels.classes.shape[1:]}, the store holds {(schema.top_k, *schema.map_size)}"
         )
-    problem = check_maps(labels.classes, labels.scores, labels.usable, num_classes=schema.num_classes)
+    bad = {row.row: row.key for row in labels.quarantined}
+    problem = check_maps(labels.classes, labels.scores, labels.usable, num_classes=schema.num_classes) or check_samples(
+        labels.keys, labels.offsets, labels.targets, bad, tar_size=tar.size
+    )
     if problem is not None:
-        raise LabelMapError(f"{name}: {problem[1]}")
+        raise LabelMapError(f"{name}: {problem[0]}: {problem[1]}")
 
 
 def _values(labels: GroupLabels, name: str) -> NDArray[Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from store.schema import StoreSchema, TarIdentity, TeacherIdentity, View
+from store.schema import Quarantined, StoreSchema, TarIdentity, TeacherIdentity, View
 from store.writer import GroupLabels
 
 Members = Sequence[tuple[str, bytes]]
@@ -42,6 +42,17 @@ def make_labels(schema: StoreSchema, rows: int, seed: int = 0, *, tail: bool = T
         digests=rng.integers(0, 1 << 63, rows).astype(np.uint64),
         targets=rng.integers(-1, schema.num_classes, rows).astype(np.int32),
     )
+
+
+def quarantine(labels: GroupLabels, row: int, reason: str) -> GroupLabels:
+    """The same labels with a row that holds fill values."""
+    fields = {name: getattr(labels, name) for name in GroupLabels.__slots__}
+    for name, fill in (("classes", 65_535), ("scores", np.nan), ("tail", np.nan)):
+        if fields[name] is not None:
+            fields[name] = fields[name].copy()
+            fields[name][row] = fill
+    bad = Quarantined(row=row, key=labels.keys[row], reason=reason)
+    return GroupLabels(**(fields | {"quarantined": (*labels.quarantined, bad)}))
 
 
 def make_jpeg(seed: int = 0, *, width: int = 40, height: int = 30) -> bytes:

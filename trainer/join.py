@@ -155,9 +155,7 @@ def _place(row: tuple[str, list[int]] | None) -> str:
 
 def _check_targets(path: Path, group: LabelGroup, num_classes: int) -> None:
     """Original labels of all usable rows."""
-    usable = np.ones(len(group), bool)
-    usable[list(group.quarantined)] = False
-    bad = np.flatnonzero(usable & ((group.targets < 0) | (group.targets >= num_classes)))
+    bad = np.flatnonzero(group.usable() & ((group.targets < 0) | (group.targets >= num_classes)))
     if not len(bad):
         return
     label = int(group.targets[bad[0]])

@@ -76,6 +76,20 @@ def test_bad_settings_are_one_line(data: Dataset, tmp_path: Path, setting: str, 
     assert not (tmp_path / "run").exists()
 
 
+def test_labels_behind_a_url_are_one_line(data: Dataset, tmp_path: Path) -> None:
+    arguments = [
+        "run",
+        "--recipe",
+        "demo",
+        "--shards",
+        str(data.shards[0]),
+        "--labels",
+        "s3://bucket/labels.zarr",
+    ]
+    result = CliRunner().invoke(main, [*arguments, "--out", str(tmp_path / "run")])
+    assert_one_line_error(result, "s3://bucket/labels.zarr: the trainer reads labels from a disk; relabel-store merge")
+
+
 def test_missing_shards_and_labels_are_one_line(data: Dataset, tmp_path: Path) -> None:
     assert_one_line_error(invoke(data, tmp_path / "run", shards="train-{0..2}.tar"), "1 of 3 shards are missing")
     assert_one_line_error(invoke(data, tmp_path / "run", shards="val.tar"), "no labels for 1 of 1 shards")

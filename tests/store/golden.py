@@ -1,15 +1,20 @@
 """The golden store of format version 1: made once by `python -m tests.store.golden`, read by every later release."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from store.cloud import PLAIN_GROUP
+from store.reader import LabelStore
 from store.schema import Quarantined, StoreSchema, TarIdentity, TeacherIdentity, View
 from store.writer import GroupLabels, open_root, write_group
 
 FOLDER = Path(__file__).parent / "golden_v1"
-ROWS = {"train-0000": 65, "train-0001": 3}  # more and fewer than one chunk
+ROWS = {"train-0000": 65, "train-0001": 3, "train-0002": 2}  # more and fewer than one chunk, and under a prefix
 BAD_ROW = 1  # of train-0001
+PREFIX = "attempt-0123456789abcdef"  # of train-0002
 NAMES = ("ant", "bee", "\u00e9l\u00e9phant", "<b>", "zebra", "yak")
 
 
@@ -28,7 +33,7 @@ def golden_labels(name: str) -> GroupLabels:
     """Values that follow from the row, rank and cell, so that they need no generator."""
     n, offset = ROWS[name], list(ROWS).index(name)
     row, rank, y, x = np.indices((n, 2, 3, 4))
-    bad = [BAD_ROW] if offset else []
+    bad = [BAD_ROW] if offset == 1 else []
     classes = ((row + rank * (y + 1) + x + offset) % 6).astype(np.uint16)
     scores = (8 - 2.5 * rank - 0.5 * y + 0.25 * x - row / 64).astype(np.float16)
     tail = (row / 32 - y - x)[:, 0].astype(np.float16)
@@ -37,7 +42,7 @@ def golden_labels(name: str) -> GroupLabels:
     return GroupLabels(
         classes=classes,
         scores=scores,
-        tail=None if offset else tail,
+        tail=None if offset == 1 else tail,
         keys=tuple(f"{name}/im\u00e5ge_{i}" for i in range(n)),
         offsets=np.stack([512 + 4096 * rows, 3000 + rows], axis=1).astype(np.uint64),
         digests=np.uint64(1 << 63) + rows.astype(np.uint64),
@@ -48,11 +53,27 @@ def golden_labels(name: str) -> GroupLabels:
     )
 
 
+def move_under_prefix(name: str) -> None:
+    """Lay a group out as it lies in an object store."""
+    store = LabelStore.open(FOLDER)
+    record = replace(store.group(name).commit, prefix=PREFIX)
+    arrays = list((FOLDER / name).iterdir())
+    (FOLDER / name / PREFIX).mkdir()
+    (FOLDER / name / PREFIX / "zarr.json").write_bytes(PLAIN_GROUP)
+    for array in arrays:
+        if array.is_dir():
+            array.rename(FOLDER / name / PREFIX / array.name)
+    document = json.loads((FOLDER / name / "zarr.json").read_text())
+    document["attributes"]["relabel.commit"] = record.to_attributes(store.root)
+    (FOLDER / name / "zarr.json").write_text(json.dumps(document, indent=1))
+
+
 def main() -> None:
     schema = open_root(FOLDER, golden_schema())
     for name in ROWS:
         tar = TarIdentity(size=1 << 20, mtime_ns=1_700_000_000_000_000_000, sha256="cd" * 32)
         write_group(FOLDER, name, golden_labels(name), schema=schema, tar=tar, provenance={"timm": "1.0.20"})
+    move_under_prefix("train-0002")
 
 
 if __name__ == "__main__":

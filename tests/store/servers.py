@@ -21,9 +21,8 @@ def s3_server() -> Iterator[str]:
 
 @contextmanager
 def web_server(folder: Path) -> Iterator[str]:
-    """Python's plain web server of a folder; gives its URL."""
-    command = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(folder)]
-    with _serving(command, "/") as url:
+    """A web server of a folder that knows byte ranges; gives its URL."""
+    with _serving([sys.executable, "-m", "tests.store.web_server", str(folder)], "/") as url:
         yield url
 
 

@@ -10,9 +10,8 @@ from click.testing import CliRunner, Result
 
 from store.cli import main
 from store.pooling import pool_map, softmax
-from store.schema import Quarantined
 from store.writer import GroupLabels, open_root, write_group
-from tests.build import PROVENANCE, TAR, make_labels, make_schema
+from tests.build import PROVENANCE, TAR, make_labels, make_schema, quarantine
 
 EVIL = "evil\x1b[31m\x07[bold]\u202e<script>"
 
@@ -21,10 +20,9 @@ EVIL = "evil\x1b[31m\x07[bold]\u202e<script>"
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("cli") / "labels.zarr"
     labels = make_labels(schema := make_schema(map_size=(4, 6)), 9)
-    labels.scores[2], labels.classes[2] = np.nan, 65_535
+    labels = quarantine(labels, 2, "bad\x1b[2J")
     fields = {name: getattr(labels, name) for name in GroupLabels.__slots__}
     fields["keys"] = (*labels.keys[:3], EVIL, *labels.keys[4:])
-    fields["quarantined"] = (Quarantined(row=2, key=labels.keys[2], reason="bad\x1b[2J"),)
     opened = open_root(path, schema)
     write_group(path, "train-0", GroupLabels(**fields), schema=opened, tar=TAR, provenance=PROVENANCE)
     write_group(path, "train-1", make_labels(schema, 5, 1), schema=opened, tar=TAR, provenance=PROVENANCE)

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+from collections.abc import Callable
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from store.errors import (
     StoreWriteError,
 )
 from store.garbage import clean, find_leftovers
+from store.group import LabelGroup
 from store.reader import LabelStore
 from store.verify import verify_group
 from store.writer import open_root, set_aside_other, write_group
@@ -119,23 +121,61 @@ def put_and_die(location: str, puts: int) -> None:
 
 
 def test_writer_killed_between_puts_leaves_no_group_and_its_objects_to_gc(s3_store: str) -> None:
-    for puts in (0, 1, 7, 14):  # the last is the record
+    for puts in (0, 1, 7, 15):  # the last is the record
         writer = PROCESSES.Process(target=put_and_die, args=(s3_store, puts))
         writer.start()
         writer.join()
         assert writer.exitcode == -signal.SIGKILL
         assert LabelStore.open(s3_store).names() == []
     write(s3_store, "a")
-    place = CloudPlace(s3_store)
+    store = LabelStore.open(s3_store)
     with pytest.raises(RelabelError, match="attempts younger than 1 hours may be in use"):
-        next(find_leftovers(place, min_age=0))
-    assert list(find_leftovers(place, min_age=3600)) == []
-    place.min_age = 0  # as if an hour had gone by
-    leftovers = list(find_leftovers(place, min_age=0))
+        next(find_leftovers(store, min_age=0))
+    assert list(find_leftovers(store, min_age=3600)) == []
+    store.place.min_age = 0  # as if an hour had gone by
+    leftovers = list(find_leftovers(store, min_age=0))
     assert len(leftovers) == 3
     for leftover in leftovers:
-        clean(place, leftover)
-    assert list(find_leftovers(place, min_age=0)) == []
+        clean(store, leftover)
+    assert list(find_leftovers(store, min_age=0)) == []
+    check_group(s3_store, "a", 0)
+
+
+@pytest.mark.parametrize("damage", [b'"attempt-', b'"relabel.commit"', b"{"])
+def test_gc_spares_the_arrays_of_a_group_whose_record_is_damaged(s3_store: str, damage: bytes) -> None:
+    write(s3_store, "a")
+    bucket = from_url(s3_store, client_options={"allow_http": True})
+    data = bytes(obstore.get(bucket, "a/zarr.json").bytes())
+    obstore.put(bucket, "a/zarr.json", data.replace(damage, damage.swapcase() if len(damage) > 1 else b"", 1))
+    store = LabelStore.open(s3_store)
+    store.place.min_age = 0
+    assert list(find_leftovers(store, min_age=0)) == []
+    result = CliRunner().invoke(main, ["verify", s3_store])
+    assert (result.exit_code, "a: " in result.output) == (1, True)
+    obstore.put(bucket, "a/zarr.json", data)
+    check_group(s3_store, "a", 0)
+
+
+def test_object_in_a_groups_place_that_is_no_record_stops_the_writer(s3_store: str) -> None:
+    open_root(s3_store, SCHEMA)
+    bucket = from_url(s3_store, client_options={"allow_http": True})
+    obstore.put(bucket, "a/zarr.json", b'{"zarr_format": 3, "node_type": "group"}')
+    with pytest.raises(StoreWriteError, match=r"a/zarr\.json: no label group's; delete it"):
+        write(s3_store, "a")
+
+
+def test_record_whose_answer_was_lost_keeps_its_arrays(s3_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = CloudPlace._put
+
+    def losing(place: CloudPlace, path: str, data: bytes, *, create: bool = False) -> None:
+        put(place, path, data, create=create)
+        if path == "a/zarr.json":
+            raise OSError(5, "connection reset")
+
+    open_root(s3_store, SCHEMA)
+    monkeypatch.setattr(CloudPlace, "_put", losing)
+    with pytest.raises(StoreWriteError, match="no answer whether the group was written: connection reset; run again"):
+        write(s3_store, "a")
     check_group(s3_store, "a", 0)
 
 
@@ -206,6 +246,7 @@ def test_web_server_is_read_by_group_and_never_written(tmp_path: Path) -> None:
     with web_server(tmp_path) as url:
         check_group(f"{url}/labels.zarr", "a", 0)
         store = LabelStore.open(f"{url}/labels.zarr")
+        assert np.array_equal(store.group("a").row(66).scores, make_labels(SCHEMA, ROWS, 0).scores[66])
         assert ("a" in store, "b" in store) == (True, False)
         with pytest.raises(StoreReadError, match="a web server cannot list its groups; name one"):
             store.names()
@@ -240,17 +281,30 @@ def test_missing_bucket_is_named(s3_store: str) -> None:
         write("s3://nobody/labels.zarr", "a")
 
 
-def read_in_fork(location: str) -> None:
+def open_in_fork(location: str, _: LabelGroup) -> None:
+    LabelStore.open(location)
+
+
+def read_in_fork(_: str, group: LabelGroup) -> None:
+    group.read(0, 1)
+
+
+def refused_in_fork(action: Callable[[str, LabelGroup], None], location: str, group: LabelGroup) -> None:
     try:
-        LabelStore.open(location)
+        action(location, group)
     except StoreReadError as error:
         raise SystemExit(3 if "start workers with forkserver or spawn" in str(error) else 4) from None
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # fork with threads, which is the point
-def test_fork_after_a_bucket_was_opened_is_an_error_instead_of_a_hang(s3_store: str) -> None:
+@pytest.mark.parametrize("action", [open_in_fork, read_in_fork])
+def test_fork_after_a_bucket_was_opened_is_an_error_instead_of_a_hang(
+    s3_store: str, action: Callable[[str, LabelGroup], None]
+) -> None:
     write(s3_store, "a")
-    child = multiprocessing.get_context("fork").Process(target=read_in_fork, args=(s3_store,))
+    group = LabelStore.open(s3_store).group("a")
+    group.read(0, 1)
+    child = multiprocessing.get_context("fork").Process(target=refused_in_fork, args=(action, s3_store, group))
     child.start()
     child.join(30)
     assert child.exitcode == 3

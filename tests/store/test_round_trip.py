@@ -9,9 +9,9 @@ from hypothesis.extra import numpy as hnp
 
 from store.errors import LabelMapError, LabelNotFoundError
 from store.reader import LabelStore
-from store.schema import Quarantined, StoreSchema
+from store.schema import StoreSchema
 from store.writer import GroupLabels, open_root, write_group
-from tests.build import PROVENANCE, TAR, make_labels, make_schema
+from tests.build import PROVENANCE, TAR, make_labels, make_schema, quarantine
 
 KEYS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
 
@@ -38,9 +38,9 @@ def label_groups(draw: st.DrawFn, schema: StoreSchema) -> GroupLabels:
         scores=scores.astype(np.float16),
         tail=draw(st.none() | st.just(rng.normal(0, 9, (rows, *schema.map_size)).astype(np.float16))),
         keys=tuple(draw(st.lists(KEYS, min_size=rows, max_size=rows, unique=True))),
-        offsets=draw(hnp.arrays(np.uint64, (rows, 2))),
+        offsets=draw(hnp.arrays(np.uint64, (rows, 2), elements=st.integers(0, 1 << 40))),
         digests=draw(hnp.arrays(np.uint64, rows)),
-        targets=draw(hnp.arrays(np.int32, rows)),
+        targets=draw(hnp.arrays(np.int32, rows, elements=st.integers(-1, (1 << 31) - 1))),
     )
 
 
@@ -84,16 +84,7 @@ def test_plain_zarr_reads_the_same_with_names_and_checksums(tmp_path: Path) -> N
 
 def test_quarantined_rows_hold_fill_values_and_their_reason(tmp_path: Path) -> None:
     path = tmp_path / "labels.zarr"
-    labels = make_labels(schema := make_schema(), 3)
-    labels.classes[1], labels.scores[1] = 65_535, np.nan
-    bad = Quarantined(row=1, key=labels.keys[1], reason="damaged JPEG")
-    kept = GroupLabels(
-        **{
-            name: getattr(labels, name)
-            for name in ("classes", "scores", "tail", "keys", "offsets", "digests", "targets")
-        },
-        quarantined=(bad,),
-    )
+    kept = quarantine(make_labels(schema := make_schema(), 3), 1, "damaged JPEG")
     write_group(path, "a", kept, schema=open_root(path, schema), tar=TAR, provenance=PROVENANCE)
     group = LabelStore.open(path).group("a")
     assert group.quarantined == {1: "damaged JPEG"}

@@ -5,21 +5,16 @@ import pytest
 
 from store.pooling import Fill, cell_confidence, pool_map, softmax
 from store.reader import LabelStore
-from store.schema import Quarantined
 from store.stats import StoreStats
-from store.writer import GroupLabels, open_root, write_group
-from tests.build import PROVENANCE, TAR, make_labels, make_schema
+from store.writer import open_root, write_group
+from tests.build import PROVENANCE, TAR, make_labels, make_schema, quarantine
 
 SCHEMA = make_schema(map_size=(3, 5))
 ROWS, THRESHOLD = 300, 0.3  # more than are counted at once
 
 
 def test_statistics_are_those_of_a_plain_loop_over_the_rows(tmp_path: Path) -> None:
-    labels = make_labels(SCHEMA, ROWS)
-    labels.classes[7], labels.scores[7] = 65_535, np.nan
-    fields = {name: getattr(labels, name) for name in GroupLabels.__slots__}
-    bad = Quarantined(row=7, key=labels.keys[7], reason="damaged")
-    labels = GroupLabels(**(fields | {"quarantined": (bad,)}))
+    labels = quarantine(make_labels(SCHEMA, ROWS), 7, "damaged")
     path = tmp_path / "labels.zarr"
     write_group(path, "a", labels, schema=open_root(path, SCHEMA), tar=TAR, provenance=PROVENANCE)
     stats = StoreStats(num_classes=20, threshold=THRESHOLD)

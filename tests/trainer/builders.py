@@ -1,6 +1,5 @@
 """Tiny shards and label stores, and settings small enough for tests."""
 
-import hashlib
 import io
 import tarfile
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from store.schema import Quarantined, StoreSchema, TarIdentity, TeacherIdentity, View
-from store.shards import hash_file, index_shard
+from store.shards import hash_file, image_digest, index_shard
 from store.writer import GroupLabels, open_root, write_group
 from trainer.report import EpochReport, StepReport
 from trainer.settings import TrainSettings
@@ -106,14 +105,16 @@ def label_shard(
     rng = np.random.default_rng(len(index.name) + count)
     classes, scores = random_maps(rng, count)
     classes[list(quarantined)], scores[list(quarantined)] = 65_535, np.nan
-    digests = [int.from_bytes(hashlib.blake2b(image, digest_size=8).digest(), "little") for image in images]
+    tail = rng.normal(0, 1, (count, *MAP_SIZE)).astype(np.float16) if with_tail else None
+    if tail is not None:
+        tail[list(quarantined)] = np.nan
     labels = GroupLabels(
         classes=classes,
         scores=scores,
-        tail=rng.normal(0, 1, (count, *MAP_SIZE)).astype(np.float16) if with_tail else None,
+        tail=tail,
         keys=tuple(sample.key for sample in index.samples),
         offsets=np.array([(sample.offset, sample.length) for sample in index.samples], np.uint64),
-        digests=np.array(digests, np.uint64),
+        digests=np.array([image_digest(image) for image in images], np.uint64),
         targets=np.array([sample.label for sample in index.samples], np.int32),
         quarantined=tuple(Quarantined(row=row, key=index.samples[row].key, reason="test") for row in quarantined),
     )
