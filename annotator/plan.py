@@ -22,10 +22,10 @@ class RowRef:
 
 
 class Plan:
-    """The shards of one run, indexed one ahead of the teacher.
+    """The shards of one run, indexed one ahead of whoever works on them.
 
-    Iterating gives the rows in order. `indexes` holds the shards whose rows were given out, by path; whoever has
-    finished a shard takes it out.
+    `unfinished` gives the shards in order, iterating their rows. `indexes` holds the shards whose rows were given out,
+    by path; whoever has finished a shard takes it out.
     """
 
     def __init__(self, shards: Sequence[Path], store: LabelStore, *, overwrite: bool, reporter: Reporter) -> None:
@@ -33,7 +33,14 @@ class Plan:
         self.indexes: dict[Path, ShardIndex] = {}
 
     def __iter__(self) -> Iterator[RowRef]:
-        # Hashing a shard takes the disk's time, not the teacher's: the next one is read meanwhile.
+        for index in self.unfinished():
+            self.indexes[index.path] = index
+            for row, sample in enumerate(index.samples):
+                yield RowRef(index.path, row, sample.offset, sample.length)
+
+    def unfinished(self) -> Iterator[ShardIndex]:
+        """The shards that have no labels yet; the others, and those that cannot be read, go to the reporter."""
+        # Hashing a shard takes the disk's time, not the consumer's: the next one is read meanwhile.
         with ThreadPoolExecutor(1, thread_name_prefix="index") as ahead:
             pending = ahead.submit(self._index, self.shards[0])
             for path, following in zip(self.shards, [*self.shards[1:], None], strict=True):
@@ -41,9 +48,7 @@ class Plan:
                 if following is not None:
                     pending = ahead.submit(self._index, following)
                 if isinstance(outcome, ShardIndex):
-                    self.indexes[path] = outcome
-                    for row, sample in enumerate(outcome.samples):
-                        yield RowRef(path, row, sample.offset, sample.length)
+                    yield outcome
                 elif outcome is None:
                     self.reporter.skipped(path)
                 else:

@@ -1,19 +1,23 @@
 """The command `relabel-annotate`: image shards and a teacher in, a label store out."""
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipelines.annotate_progress import AnnotateProgress, print_summary
-from pipelines.options import parse_arguments, parse_channels, parse_size, read_class_names
+from pipelines.annotate_progress import ANNOTATE, run_shards
+from pipelines.options import (
+    class_names_option,
+    parse_channels,
+    parse_size,
+    read_class_names,
+    shards_option,
+    teacher_arg_option,
+)
 from pipelines.published import export_command, import_command
 from store.command import Commands
-from store.errors import FailedShardsError
 from store.patterns import expand_shards
-from store.text import printable
 
 if TYPE_CHECKING:
     from annotator.annotate import RunSettings
@@ -30,14 +34,7 @@ main.add_command(export_command)
 
 
 @main.command()
-@click.option(
-    "--shards",
-    "patterns",
-    multiple=True,
-    required=True,
-    metavar="PATTERN",
-    help="Image shards: a path with braces ({0000..1023}) or globs (*). May be repeated.",
-)
+@shards_option
 @click.option(
     "--labels",
     required=True,
@@ -46,14 +43,7 @@ main.add_command(export_command)
     "continued if it was interrupted.",
 )
 @click.option("--teacher", required=True, metavar="NAME", help="A timm model, such as resnet50.a1_in1k.")
-@click.option(
-    "--teacher-arg",
-    "teacher_args",
-    multiple=True,
-    callback=parse_arguments,
-    metavar="KEY=VALUE",
-    help="An argument for timm.create_model, such as pad_type=same. May be repeated.",
-)
+@teacher_arg_option
 @click.option(
     "--checkpoint",
     type=click.Path(path_type=Path),
@@ -69,12 +59,7 @@ main.add_command(export_command)
 @click.option("--mean", callback=parse_channels, metavar="M", help="Pixel mean in [0, 1]: one number or R,G,B.")
 @click.option("--std", callback=parse_channels, metavar="S", help="Pixel standard deviation: one number or R,G,B.")
 @click.option("--num-classes", type=click.IntRange(1, 65_535), help="Classes of the checkpoint's head, if not timm's.")
-@click.option(
-    "--class-names",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Text file with one class name a line, in the order of the teacher's classes.",
-)
+@class_names_option
 @click.option("--top-k", type=click.IntRange(1), default=5, show_default=True, help="Classes kept per cell.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images per forward pass.")
 @click.option("--workers", type=click.IntRange(0), default=2, show_default=True, help="Decoding processes.")
@@ -150,16 +135,7 @@ def annotate_shards(
     schema = make_schema(teacher, settings.top_k, class_names)
     height, width = schema.map_size
     click.echo(f"self-test passed: {height} x {width} cells, {schema.num_classes} classes, {teacher.device}", err=True)
-    start = time.monotonic()
-    try:
-        with AnnotateProgress(shards) as progress:
-            summary = annotate(shards, labels, teacher, schema, settings, progress)
-    except KeyboardInterrupt:
-        click.echo(f"interrupted; finished shards are in {printable(str(labels))}, run again to go on", err=True)
-        raise
-    print_summary(summary, labels, time.monotonic() - start)
-    if summary.failures:
-        raise FailedShardsError(f"{len(summary.failures)} of {len(shards)} shards failed; mend them and run again")
+    run_shards(lambda progress: annotate(shards, labels, teacher, schema, settings, progress), shards, labels, ANNOTATE)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""How the annotator's run looks: a progress bar on a terminal, plain lines elsewhere, a summary at the end."""
+"""How a run over shards looks, annotating or importing: a bar on a terminal, plain lines elsewhere, a summary."""
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
@@ -10,29 +11,63 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from annotator.report import Summary
+from annotator.report import Reporter, Summary
+from store.errors import FailedShardsError
 from store.text import printable
 
 PLAIN_INTERVAL = 30.0  # seconds between plain lines
 SHOWN_BAD_IMAGES = 20
 
 
-class AnnotateProgress:
-    """A reporter for `annotator.annotate`, to be used as a context."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wording:
+    """What a run is called on the terminal."""
 
-    def __init__(self, shards: Sequence[Path]) -> None:
+    doing: str
+    done: str
+    unit: str  # what it makes of every sample
+
+
+ANNOTATE = Wording(doing="annotate", done="annotated", unit="images")
+IMPORT = Wording(doing="import", done="imported", unit="maps")
+
+
+def run_shards(
+    work: Callable[[Reporter], Summary], shards: Sequence[Path], labels: Path | str, wording: Wording
+) -> None:
+    """Do the work with progress on the terminal, then print what became of the shards.
+
+    Raises:
+        FailedShardsError: some were left out, each named before.
+    """
+    start = time.monotonic()
+    try:
+        with ShardProgress(shards, wording) as progress:
+            summary = work(progress)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"interrupted; finished shards are in {printable(str(labels))}, run again to go on\n")
+        raise
+    _print_summary(summary, labels, wording, time.monotonic() - start)
+    if summary.failures:
+        raise FailedShardsError(f"{len(summary.failures)} of {len(shards)} shards failed; mend them and run again")
+
+
+class ShardProgress:
+    """A reporter for a run over shards, to be used as a context."""
+
+    def __init__(self, shards: Sequence[Path], wording: Wording) -> None:
         self.console = Console(stderr=True, highlight=False)
         self.sizes = {path: path.stat().st_size for path in shards}
         self.images, self.bytes, self.done = 0, 0, 0
         self.start = self.last_line = time.monotonic()
         columns: tuple[ProgressColumn, ...] = (
-            TextColumn("annotate"), BarColumn(), _Speed(self), TimeElapsedColumn(), TextColumn("ETA"),
+            TextColumn(wording.doing), BarColumn(), _Speed(self), TimeElapsedColumn(), TextColumn("ETA"),
             TimeRemainingColumn(),
         )  # fmt: skip
         self.bar = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
         self.task = self.bar.add_task("", total=sum(self.sizes.values()))
 
-    def __enter__(self) -> "AnnotateProgress":
+    def __enter__(self) -> "ShardProgress":
         self.bar.start()
         return self
 
@@ -99,7 +134,7 @@ class AnnotateProgress:
 
 
 class _Speed(ProgressColumn):
-    def __init__(self, progress: AnnotateProgress) -> None:
+    def __init__(self, progress: ShardProgress) -> None:
         super().__init__()
         self.progress = progress
 
@@ -107,13 +142,13 @@ class _Speed(ProgressColumn):
         return Text(self.progress.describe())
 
 
-def print_summary(summary: Summary, labels: Path | str, seconds: float) -> None:
+def _print_summary(summary: Summary, labels: Path | str, wording: Wording, seconds: float) -> None:
     """The end of a run, on standard output."""
     out = sys.stdout.write
     out(
-        f"{printable(str(labels))}: {summary.committed_shards} shards annotated, "
+        f"{printable(str(labels))}: {summary.committed_shards} shards {wording.done}, "
         f"{summary.skipped_shards} were there already, {len(summary.failures)} failed; "
-        f"{summary.images:,} images in {seconds:.1f} s\n"
+        f"{summary.images:,} {wording.unit} in {seconds:.1f} s\n"
     )
     for _, reason in summary.failures:
         out(f"  failed: {printable(reason)}\n")

@@ -1,4 +1,4 @@
-"""Values of options that several commands take: text in, checked values out."""
+"""Options that several commands take, and their values: text in, checked values out."""
 
 import ast
 import re
@@ -64,3 +64,29 @@ def read_class_names(file: Path) -> tuple[str, ...]:
     if not names or not all(name.strip() for name in names):
         raise SettingsError(f"{file}: expected one class name a line, found an empty one")
     return tuple(name.strip() for name in names)
+
+
+shards_option = click.option(
+    "--shards",
+    "patterns",
+    multiple=True,
+    required=True,
+    metavar="PATTERN",
+    help="Image shards: a path with braces ({0000..1023}) or globs (*). May be repeated.",
+)
+
+teacher_arg_option = click.option(
+    "--teacher-arg",
+    "teacher_args",
+    multiple=True,
+    callback=parse_arguments,
+    metavar="KEY=VALUE",
+    help="An argument for timm.create_model, such as pad_type=same. May be repeated.",
+)
+
+class_names_option = click.option(
+    "--class-names",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Text file with one class name a line, in the order of the class ids.",
+)

@@ -7,9 +7,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from pipelines.options import parse_arguments, parse_channels, parse_size, read_class_names
-from pipelines.published_progress import ExportProgress, ImportProgress, print_exported, print_imported
-from store.errors import FailedShardsError, LabelMapError
+from pipelines.annotate_progress import IMPORT, run_shards
+from pipelines.options import (
+    class_names_option,
+    parse_channels,
+    parse_size,
+    read_class_names,
+    shards_option,
+    teacher_arg_option,
+)
+from pipelines.published_progress import ExportProgress, print_exported
+from store.errors import LabelMapError
 from store.patterns import expand_shards
 from store.text import printable
 
@@ -18,20 +26,17 @@ if TYPE_CHECKING:
     from annotator.published.origin import Origin
     from annotator.published.source import MapSource
     from annotator.teacher import Teacher
-    from store.schema import StoreSchema
 
 
 @click.command("import")
 @click.argument("root", type=click.Path(path_type=Path), metavar="ROOT_OR_TAR")
-@click.option("--shards", "patterns", multiple=True, required=True, metavar="PATTERN",
-              help="Image shards: a path with braces ({0000..1023}) or globs (*). May be repeated.")  # fmt: skip
+@shards_option
 @click.option("--labels", required=True, metavar="STORE",
               help="The label store to write; created if absent, continued if it was interrupted.")  # fmt: skip
 @click.option("--axes", type=click.Choice(["yx", "xy", "auto"]), default="auto", show_default=True,
               help="How the files' cells lie; auto goes by boxes in the shards or --teacher, or asks.")  # fmt: skip
 @click.option("--teacher", metavar="NAME", help="A timm model of the same classes, for --axes auto.")
-@click.option("--teacher-arg", "teacher_args", multiple=True, callback=parse_arguments, metavar="KEY=VALUE",
-              help="An argument for timm.create_model, such as pad_type=same. May be repeated.")  # fmt: skip
+@teacher_arg_option
 @click.option("--checkpoint", type=click.Path(path_type=Path), metavar="FILE",
               help="The --teacher's weights; without it timm downloads its own.")  # fmt: skip
 @click.option("--device", default="auto", show_default=True, help="Of the --teacher: cuda, cuda:1, cpu or auto.")
@@ -39,8 +44,7 @@ if TYPE_CHECKING:
               help="Which network made the maps; recorded in the store.")  # fmt: skip
 @click.option("--num-classes", type=click.IntRange(1, 65_535), default=1000, show_default=True,
               help="Classes of the maps.")  # fmt: skip
-@click.option("--class-names", type=click.Path(path_type=Path), metavar="FILE",
-              help="Text file with one class name a line, in the order of the class ids.")  # fmt: skip
+@class_names_option
 @click.option("--input-size", callback=parse_size, default="475", show_default=True, metavar="PIXELS",
               help="Size to which images were squashed for the maps (475, or 480x320 as height x width).")  # fmt: skip
 @click.option("--mean", callback=parse_channels, metavar="M",
@@ -76,7 +80,7 @@ def import_command(
         raise click.UsageError("--checkpoint and --teacher-arg are the teacher's; --teacher NAME is missing")
     shards = expand_shards(patterns)
     # Imported here, so that --help and a mistyped pattern do not wait for torch.
-    from annotator.published.importing import first_shape
+    from annotator.published.importing import first_shape, import_maps
     from annotator.published.origin import Origin
     from annotator.published.source import open_source
     from annotator.teacher import Teacher, TeacherSettings, pick_device
@@ -98,7 +102,11 @@ def import_command(
     source = open_source(root)
     shape = first_shape(shards, source, num_classes=num_classes)  # before anything is asked of a teacher
     known = _decide(axes, shards, source, origin, load_teacher if teacher else None)
-    _import(shards, labels, source, origin.schema(shape, known), known, overwrite=overwrite)
+    schema = origin.schema(shape, known)
+    run_shards(
+        lambda progress: import_maps(shards, labels, source, schema, known, progress, overwrite=overwrite),
+        shards, labels, IMPORT,
+    )  # fmt: skip
 
 
 def _decide(
@@ -116,24 +124,6 @@ def _decide(
     decided, verdict = find_axes(shards, source, origin, load_teacher)
     click.echo(str(verdict), err=True)
     return decided
-
-
-def _import(
-    shards: Sequence[Path], labels: str, source: "MapSource", schema: "StoreSchema", axes: "Axes", *, overwrite: bool
-) -> None:
-    """Import with progress on the terminal and print what became of the shards."""
-    from annotator.published.importing import import_maps
-
-    start = time.monotonic()
-    try:
-        with ImportProgress(shards) as progress:
-            summary = import_maps(shards, labels, source, schema, axes, progress, overwrite=overwrite)
-    except KeyboardInterrupt:
-        click.echo(f"interrupted; finished shards are in {printable(labels)}, run again to go on", err=True)
-        raise
-    print_imported(summary, labels, time.monotonic() - start)
-    if summary.failures:
-        raise FailedShardsError(f"{len(summary.failures)} of {len(shards)} shards failed; mend them and run again")
 
 
 @click.command("export")

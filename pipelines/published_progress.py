@@ -1,7 +1,6 @@
-"""How import and export look: a progress bar on a terminal, plain lines elsewhere, a summary at the end."""
+"""How an export looks: a progress bar on a terminal, its failures, a summary at the end."""
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,22 +8,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from annotator.report import Summary
-from pipelines.annotate_progress import AnnotateProgress
 from store.text import printable
 
 if TYPE_CHECKING:
     from annotator.published.exporting import ExportSummary
-
-SHOWN = 20
-
-
-class ImportProgress(AnnotateProgress):
-    """A reporter for `annotator.published.importing`: the annotator's, under its own name."""
-
-    def __init__(self, shards: Sequence[Path]) -> None:
-        super().__init__(shards)
-        self.bar.columns = (TextColumn("import"), *self.bar.columns[1:])
 
 
 class ExportProgress:
@@ -53,21 +40,6 @@ class ExportProgress:
     def failed(self, reason: str) -> None:
         """Tell of what is left out."""
         self.console.print(Text(printable(f"error: {reason}")), soft_wrap=True)
-
-
-def print_imported(summary: Summary, labels: str, seconds: float) -> None:
-    """The end of an import, on standard output."""
-    out = sys.stdout.write
-    out(
-        f"{printable(labels)}: {summary.committed_shards} shards imported, {summary.skipped_shards} were there "
-        f"already, {len(summary.failures)} failed; {summary.images:,} maps in {seconds:.1f} s\n"
-    )
-    for _, reason in summary.failures:
-        out(f"  failed: {printable(reason)}\n")
-    for path, key, reason in summary.bad_images[:SHOWN]:
-        out(f"  quarantined: {printable(f'{path.name}: {key}: {reason}')}\n")
-    if len(summary.bad_images) > SHOWN:
-        out(f"  and {len(summary.bad_images) - SHOWN} more quarantined images\n")
 
 
 def print_exported(summary: "ExportSummary", folder: Path, seconds: float) -> None:

@@ -7,6 +7,7 @@ Nothing in a file says whether its cells lie as (y, x) or as (x, y); docs/publis
 |-----------|-------------------------------|---------------------------------------------|----------------------|
 | names     | a sample's key                | refuses what must not become a path         | class folder, name   |
 | source    | a folder or tar of `.pt`      | indexes it, looks samples up                | bytes                |
+| claims    | keys, a source                | finds maps that no row of the store has     | a map's place        |
 | maps      | bytes of a `.pt`, and back    | loads without running code, checks values   | `PublishedMap`       |
 | axes      | agreements of readings        | decides yx or xy, or says that it cannot    | `Verdict`            |
 | boxes     | shards with boxes             | asks which reading finds the box's class    | agreements           |

@@ -18,9 +18,8 @@ from store.errors import DamagedStoreError, LabelMapError, SettingsError, StoreW
 from store.group import LabelGroup
 from store.layout import CHUNK_ROWS
 from store.reader import LabelStore
-from store.schema import StoreSchema
+from store.schema import GROUP_FILE, StoreSchema
 
-ROOT_FILE = "zarr.json"
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ,_'()-]{0,99}")
 OFFICIAL_CLASSES = 1000  # written into the official trainer
 
@@ -170,7 +169,7 @@ def _export_group(group: LabelGroup, namer: Namer, files: "_Files", summary: Exp
 
 
 def _check_folder(folder: Path, *, overwrite: bool) -> None:
-    if any((place / ROOT_FILE).exists() for place in (folder.resolve(), *folder.resolve().parents)):
+    if any((place / GROUP_FILE).exists() for place in (folder.resolve(), *folder.resolve().parents)):
         raise SettingsError(f"{folder}: lies in a label store; choose another folder")
     if not folder.exists():
         return

@@ -1,15 +1,14 @@
 """Published maps into a label store that matches given image shards, group by group."""
 
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from contextlib import suppress
-from itertools import groupby
 from pathlib import Path
 
 import torch
 
 from annotator.plan import Plan
 from annotator.published.axes import Axes
+from annotator.published.claims import Claims
 from annotator.published.matching import read_group
 from annotator.published.source import MapSource, read_map
 from annotator.report import Reporter, Summary
@@ -22,6 +21,7 @@ from store.errors import (
     ShardError,
     StoreMismatchError,
 )
+from store.group import LabelGroup
 from store.reader import LabelStore
 from store.schema import StoreSchema, TarIdentity
 from store.shards import ShardIndex, check_unchanged, index_shard, shard_name
@@ -78,35 +78,32 @@ def import_maps(
         What became of each shard; those with maps that are missing or refused are in its failures.
 
     Raises:
-        StoreMismatchError: the store holds other maps, or the same ones imported with other axes.
+        StoreMismatchError: the store holds other maps, or some that were imported with other axes.
         StoreWriteError: the disk refused; finished groups are kept.
     """
     summary = Summary(reporter)
-    if overwrite and (kept := set_aside_other(labels, schema, {shard_name(path) for path in shards})):
+    replaced = {shard_name(path) for path in shards} if overwrite else set()
+    if overwrite and (kept := set_aside_other(labels, schema, replaced)):
         summary.set_aside(kept)
     schema = open_root(labels, schema)
     store = LabelStore.open(labels)
-    if not overwrite:
-        _check_axes(store, shards, axes)
-    plan = Plan(shards, store, overwrite=overwrite, reporter=summary)
-    for path, rows in groupby(plan, key=lambda ref: ref.path):
-        index = plan.indexes.pop(path)
-        deque(rows, maxlen=0)  # the plan goes on to the next shard once the rows of this one are taken
+    claims = _stored_claims(store, replaced, source, axes)
+    for index in Plan(shards, store, overwrite=overwrite, reporter=summary).unfinished():
         try:
-            group = _import_shard(index, labels, source, schema, axes, overwrite=overwrite)
+            group = _import_shard(index, labels, claims, schema, axes, overwrite=overwrite)
         except GroupExistsError:  # another importer was quicker
-            summary.skipped(path)
+            summary.skipped(index.path)
         except (ShardError, LabelMapError) as error:
-            summary.failed(path, str(error))
+            summary.failed(index.path, str(error))
         else:
             _report(summary, index, group)
     return summary
 
 
 def _import_shard(
-    index: ShardIndex, labels: Path | str, source: MapSource, schema: StoreSchema, axes: Axes, *, overwrite: bool
+    index: ShardIndex, labels: Path | str, claims: Claims, schema: StoreSchema, axes: Axes, *, overwrite: bool
 ) -> GroupLabels:
-    group = read_group(index, source, schema, axes)
+    group = read_group(index, claims, schema, axes)
     check_unchanged(index)
     write_group(
         labels,
@@ -117,18 +114,37 @@ def _import_shard(
         provenance={"imported": "published maps", AXES: axes, "torch": str(torch.__version__)},
         overwrite=overwrite,
     )
+    claims.hold(group.keys, index.name)
     return group
 
 
-def _check_axes(store: LabelStore, shards: Sequence[Path], axes: Axes) -> None:
-    """A group that was imported before is skipped, which would hide that it was read the other way round."""
-    for name in map(shard_name, shards):
-        with suppress(LabelNotFoundError, DamagedStoreError):  # the plan reports these
-            before = store.group(name).commit.provenance.get(AXES, axes)
-            if before != axes:
-                raise StoreMismatchError(
-                    f"{store}: {name} was imported with --axes {before}, now it is {axes}; --overwrite imports it again"
-                )
+def _stored_claims(store: LabelStore, replaced: Set[str], source: MapSource, axes: Axes) -> Claims:
+    """The maps of the groups that this run does not replace, all of which must have been imported with these axes.
+
+    A damaged group holds none: its keys cannot be read, and it must be imported again.
+    """
+
+    def read(name: str) -> tuple[str, list[str]]:
+        with suppress(LabelNotFoundError, DamagedStoreError):
+            group = store.unchecked_group(name)
+            _check_axes(group, axes)
+            return name, [key for row, key in enumerate(group.keys) if row not in group.quarantined]
+        return name, []
+
+    claims = Claims(source)
+    for name, keys in store.place.map(read, [name for name in store.names() if name not in replaced]):
+        claims.hold(keys, name)
+    return claims
+
+
+def _check_axes(group: LabelGroup, axes: Axes) -> None:
+    """A group of the other order would be skipped, or joined: half the store would be transposed."""
+    before = group.commit.provenance.get(AXES, axes)
+    if before != axes:
+        raise StoreMismatchError(
+            f"{group.place}: {group.name} was imported with --axes {before}, now it is {axes}; "
+            "--overwrite with all of the store's shards imports them again"
+        )
 
 
 def _report(summary: Summary, index: ShardIndex, group: GroupLabels) -> None:

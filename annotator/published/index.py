@@ -17,6 +17,7 @@ from store.errors import LabelMapError
 class MapFile:
     """One published map that was found for a sample."""
 
+    row: int  # of this map among its source's
     name: str  # of the file without `.pt`; from the sample's key, hence safe
     place: int  # where its source keeps it
     size: int  # bytes, as its source said when it was indexed
@@ -56,7 +57,10 @@ class NameIndex:
                 f"{self.where}: {len(rows)} maps could be meant by the sample {key!r}; "
                 "keep one of them, or give the samples' keys their class folder"
             )
-        return MapFile(name, int(self._places[rows[0]]), int(self._sizes[rows[0]])) if len(rows) else None
+        return self._file(int(rows[0]), name) if len(rows) else None
+
+    def _file(self, row: int, name: str) -> MapFile:
+        return MapFile(row, name, int(self._places[row]), int(self._sizes[row]))
 
 
 class _Sorted:

@@ -3,25 +3,24 @@
 Shape letters: N rows, K ranks, H W cells (y, x).
 """
 
-import hashlib
 from collections.abc import Iterator
 
 import numpy as np
 
 from annotator.published.axes import Axes
+from annotator.published.claims import Claims
 from annotator.published.index import MapFile
 from annotator.published.maps import PublishedMap, load_map
-from annotator.published.source import MapSource
 from store.errors import ImageError, LabelMapError, ShardError
 from store.images import decode_image
 from store.layout import NO_CLASS
 from store.schema import Quarantined, StoreSchema
-from store.shards import Sample, ShardIndex
+from store.shards import Sample, ShardIndex, image_digest
 from store.text import first_few
 from store.writer import GroupLabels
 
 
-def read_group(index: ShardIndex, source: MapSource, schema: StoreSchema, axes: Axes) -> GroupLabels:
+def read_group(index: ShardIndex, claims: Claims, schema: StoreSchema, axes: Axes) -> GroupLabels:
     """All labels of one shard. A row is quarantined where there is no map and the image is damaged, too.
 
     Raises:
@@ -35,9 +34,9 @@ def read_group(index: ShardIndex, source: MapSource, schema: StoreSchema, axes: 
     refused: list[str] = []
     used: set[MapFile] = set()
     for row, (sample, image) in enumerate(_images(index)):
-        digests[row] = int.from_bytes(hashlib.blake2b(image, digest_size=8).digest(), "little")
+        digests[row] = image_digest(image)
         try:
-            found = _read_oriented(source, sample.key, schema, axes, used)
+            found = _read_oriented(claims, sample.key, schema, axes, used)
         except LabelMapError as error:
             refused.append(str(error))
             continue
@@ -77,19 +76,20 @@ def _images(index: ShardIndex) -> Iterator[tuple[Sample, bytes]]:
 
 
 def _read_oriented(
-    source: MapSource, key: str, schema: StoreSchema, axes: Axes, used: set[MapFile]
+    claims: Claims, key: str, schema: StoreSchema, axes: Axes, used: set[MapFile]
 ) -> PublishedMap | None:
-    """A sample's map with its cells as (y, x), which no other sample of the shard has."""
-    file = source.find(key)
+    """A sample's map with its cells as (y, x), which no other sample of the shard or the store has."""
+    file = claims.find(key)
     if file is None:
         return None
+    where = claims.source.where(file)
     if file in used:
-        raise LabelMapError(f"{source.where(file)}: the map of two samples; the second is {key!r}")
+        raise LabelMapError(f"{where}: the map of two samples; the second is {key!r}")
     used.add(file)
-    found = load_map(source.read(file), source.where(file), num_classes=schema.num_classes)
+    found = load_map(claims.source.read(file), where, num_classes=schema.num_classes)
     found = found.turned() if axes == "xy" else found
     if found.shape != (expected := (schema.top_k, *schema.map_size)):
-        raise LabelMapError(f"{source.where(file)}: K, H, W are {found.shape}, those of the store {expected}")
+        raise LabelMapError(f"{where}: K, H, W are {found.shape}, those of the store {expected}")
     return found
 
 

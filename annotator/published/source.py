@@ -1,9 +1,9 @@
 """A folder or a tar of published maps, looked up by sample."""
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
 
 from annotator.published.index import MapFile, NameIndex
 from annotator.published.maps import MAX_FILE_BYTES, PublishedMap, load_map
@@ -12,11 +12,13 @@ from store.errors import LabelMapError, ShardError
 from store.shards import tar_members
 
 
-class MapSource(Protocol):
-    """Published maps, looked up by sample."""
+class MapSource(ABC):
+    """Published maps, looked up by sample; `len` says how many there are."""
+
+    _index: NameIndex
 
     def __len__(self) -> int:
-        """How many there are."""
+        return len(self._index)
 
     def find(self, key: str) -> MapFile | None:
         """The map of a sample, None if there is none.
@@ -24,10 +26,13 @@ class MapSource(Protocol):
         Raises:
             LabelMapError: the key is not fit for a file name, or several maps could be meant.
         """
+        return self._index.find(key)
 
+    @abstractmethod
     def where(self, file: MapFile) -> str:
         """Its place, for messages."""
 
+    @abstractmethod
     def read(self, file: MapFile) -> bytes:
         """Its bytes.
 
@@ -60,20 +65,13 @@ def read_map(source: MapSource, key: str, *, num_classes: int) -> PublishedMap |
     return None if file is None else load_map(source.read(file), source.where(file), num_classes=num_classes)
 
 
-class FolderSource:
+class FolderSource(MapSource):
     """Maps in `<root>/<class folder>/<name>.pt`; maps right below the root are found by name alone."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.folders: list[str] = []
         self._index = NameIndex(self._entries(), root)
-
-    def __len__(self) -> int:
-        return len(self._index)
-
-    def find(self, key: str) -> MapFile | None:
-        """See `MapSource`."""
-        return self._index.find(key)
 
     def where(self, file: MapFile) -> str:
         """See `MapSource`."""
@@ -102,19 +100,12 @@ class FolderSource:
                         yield folder, entry.name.removesuffix(SUFFIX), len(self.folders) - 1, 0
 
 
-class TarSource:
+class TarSource(MapSource):
     """Maps in a tar, read by their offsets without unpacking it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._index = NameIndex(self._entries(), path)
-
-    def __len__(self) -> int:
-        return len(self._index)
-
-    def find(self, key: str) -> MapFile | None:
-        """See `MapSource`."""
-        return self._index.find(key)
 
     def where(self, file: MapFile) -> str:
         """See `MapSource`."""

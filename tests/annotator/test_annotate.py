@@ -10,6 +10,7 @@ from PIL import Image
 
 from annotator.annotate import RunSettings, annotate, make_schema
 from annotator.decode import decode_batches
+from annotator.plan import Plan, RowRef
 from annotator.report import Summary
 from annotator.teacher import Teacher
 from store.errors import (
@@ -87,6 +88,23 @@ def test_finished_shards_are_skipped_even_when_only_their_date_changed(
     os.utime(shards[1], (1, 1))
     summary = run(shards, labels, teacher)
     assert (summary.images, summary.committed_shards, summary.skipped_shards) == (2, 1, 2)
+
+
+def test_plan_gives_shards_that_are_not_done_and_their_rows(
+    tmp_path: Path, shards: list[Path], teacher: Teacher
+) -> None:
+    labels = tmp_path / "labels.zarr"
+    run(shards[1:2], labels, teacher)
+    shards.append(write_tar(tmp_path / "empty.tar", []))
+    summary = Summary(Silent())
+    plan = Plan(shards, LabelStore.open(labels), overwrite=False, reporter=summary)
+    assert [(index.path, len(index.samples)) for index in plan.unfinished()] == [(shards[0], 3), (shards[2], 2)]
+    assert (summary.skipped_shards, [path for path, _ in summary.failures]) == (1, shards[3:])
+    assert plan.indexes == {}
+    rows = list(plan)
+    assert [(ref.path.name, ref.row) for ref in rows] == [("a.tar", i) for i in range(3)] + [("c.tar", 0), ("c.tar", 1)]
+    last = plan.indexes[shards[2]].samples[1]
+    assert rows[-1] == RowRef(shards[2], 1, last.offset, last.length)
 
 
 def test_changed_shard_is_an_error_unless_overwritten(tmp_path: Path, shards: list[Path], teacher: Teacher) -> None:

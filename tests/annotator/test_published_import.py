@@ -168,6 +168,76 @@ def test_one_map_is_never_given_to_two_samples(tmp_path: Path, root: Path) -> No
     assert "n00000001_1.pt: the map of two samples; the second is 'y/n00000001_1'" in reason
 
 
+RESTARTING = ["000000", "000001"]
+
+
+@pytest.fixture
+def restarting(tmp_path: Path) -> list[Path]:
+    """Two shards whose bare keys are the same, and a folder `bare` with one map for each of these keys."""
+    for seed, key in enumerate(RESTARTING):
+        write_map(tmp_path / "bare", f"x/{key}", seed=seed)
+    return [write_tar(tmp_path / f"{name}.tar", members(RESTARTING)) for name in "ab"]
+
+
+def test_keys_that_restart_in_each_shard_get_no_map_twice(tmp_path: Path, restarting: list[Path]) -> None:
+    summary = run(tmp_path / "bare", restarting, tmp_path / "l.zarr")
+    assert LabelStore.open(tmp_path / "l.zarr").names() == ["a"]
+    ((path, reason),) = summary.failures
+    assert path == restarting[1]
+    assert "2 of 2 maps are refused" in reason
+    assert "000000.pt: the map of two samples, '000000' and one of the group 'a'" in reason
+
+
+def test_shard_that_failed_keeps_no_maps(tmp_path: Path, restarting: list[Path]) -> None:
+    write_tar(restarting[0], members([*RESTARTING, "000002"]))
+    summary = run(tmp_path / "bare", restarting, tmp_path / "l.zarr")
+    assert [path for path, _ in summary.failures] == restarting[:1]
+    assert LabelStore.open(tmp_path / "l.zarr").names() == ["b"]
+
+
+@pytest.mark.parametrize("second", [[0, 1], [1]], ids=["skipped", "not-named"])
+def test_maps_of_groups_in_the_store_are_not_given_again(
+    tmp_path: Path, restarting: list[Path], second: list[int]
+) -> None:
+    run(tmp_path / "bare", restarting[:1], tmp_path / "l.zarr")
+    summary = run(tmp_path / "bare", [restarting[i] for i in second], tmp_path / "l.zarr")
+    assert "the map of two samples, '000000' and one of the group 'a'" in summary.failures[0][1]
+    assert LabelStore.open(tmp_path / "l.zarr").names() == ["a"]
+
+
+def test_groups_that_are_replaced_keep_no_maps(tmp_path: Path, restarting: list[Path]) -> None:
+    run(tmp_path / "bare", restarting[:1], tmp_path / "l.zarr")
+    for path, keys in zip(restarting, (["x/000000"], ["x/000001"]), strict=True):
+        write_tar(path, members(keys))
+    summary = run(tmp_path / "bare", restarting, tmp_path / "l.zarr", overwrite=True)
+    assert (summary.committed_shards, summary.failures) == (2, [])
+
+
+def test_quarantined_rows_and_keys_of_other_sources_keep_no_maps(
+    tmp_path: Path, root: Path, restarting: list[Path]
+) -> None:
+    first = write_tar(tmp_path / "first.tar", [*members(["n00000001/n00000001_1"]), ("000000.jpg", b"no image")])
+    run(root, [first], tmp_path / "l.zarr")
+    assert run(tmp_path / "bare", restarting[1:], tmp_path / "l.zarr").failures == []
+
+
+def test_group_with_damaged_keys_stops_no_import_and_its_axes_count(
+    tmp_path: Path, root: Path, restarting: list[Path]
+) -> None:
+    run(root, [write_tar(tmp_path / "first.tar", members(names(5)))], tmp_path / "l.zarr")
+    (tmp_path / "l.zarr" / "first" / "keys" / "c" / "0").write_bytes(b"")
+    assert run(tmp_path / "bare", restarting[1:], tmp_path / "l.zarr").failures == []
+    with pytest.raises(StoreMismatchError, match="was imported with --axes yx, now it is xy"):
+        run(tmp_path / "bare", restarting[1:], tmp_path / "l.zarr", "xy")
+
+
+def test_import_goes_shard_by_shard_and_lists_no_rows(
+    tmp_path: Path, shard: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("annotator.plan.RowRef", None)
+    assert run(root, [shard], tmp_path / "l.zarr").committed_shards == 1
+
+
 def test_damaged_image_is_quarantined_only_where_it_has_no_map(tmp_path: Path, root: Path) -> None:
     bad = [("n00000001/n00000001_1.jpg", b"no image"), ("n00000001/n00000001_7.jpg", b"no image")]
     shard = write_tar(tmp_path / "a.tar", [*members(names(1)), *bad])
@@ -186,7 +256,9 @@ def test_store_with_quarantined_rows_comes_back_whole(tmp_path: Path, root: Path
 
 
 def test_interrupted_import_is_continued_by_running_it_again(tmp_path: Path, shard: Path, root: Path) -> None:
-    other = write_tar(tmp_path / "b.tar", members(names(2)))
+    other = write_tar(tmp_path / "b.tar", members(["n00000009/x", "n00000009/y"]))
+    for name in "xy":
+        write_map(root, f"n00000009/{name}")
     run(root, [shard], tmp_path / "l.zarr")
     again = run(root, [shard, other], tmp_path / "l.zarr")
     assert (again.committed_shards, again.skipped_shards, again.images) == (1, 1, 2)
@@ -198,6 +270,17 @@ def test_other_axes_do_not_hide_behind_groups_that_are_there(tmp_path: Path, sha
         run(root, [shard], tmp_path / "l.zarr", "xy")
     assert run(root, [shard], tmp_path / "l.zarr", "xy", overwrite=True).committed_shards == 1
     assert LabelStore.open(tmp_path / "l.zarr").group("a").commit.provenance["axes"] == "xy"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_no_store_holds_groups_of_both_axes(tmp_path: Path, shard: Path, root: Path, overwrite: bool) -> None:
+    other = write_tar(tmp_path / "b.tar", members(["n00000009/x"]))
+    write_map(root, "n00000009/x")
+    run(root, [shard], tmp_path / "l.zarr", "xy")
+    with pytest.raises(StoreMismatchError, match=r"l\.zarr: a was imported with --axes xy, now it is yx; --overwrite"):
+        run(root, [other], tmp_path / "l.zarr", "yx", overwrite=overwrite)
+    assert LabelStore.open(tmp_path / "l.zarr").names() == ["a"]
+    assert run(root, [other], tmp_path / "l.zarr", "xy", overwrite=overwrite).committed_shards == 1
 
 
 def test_maps_of_another_architecture_do_not_join_a_store(tmp_path: Path, shard: Path, root: Path) -> None:

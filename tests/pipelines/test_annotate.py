@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from annotator.report import Reporter, Summary
 from pipelines.annotate import main
+from pipelines.annotate_progress import ANNOTATE, IMPORT, Wording, run_shards
+from store.errors import FailedShardsError
 from store.reader import LabelStore
 from tests.annotator.teachers import save_weights
 from tests.build import make_jpeg, make_members, write_tar
@@ -144,6 +147,40 @@ def test_mistakes_in_arguments_are_one_line(tmp_path: Path, labels: Path, weight
     for result, message in cases:
         assert message in last_error(result)
     assert not labels.exists()
+
+
+@pytest.mark.parametrize("wording", [ANNOTATE, IMPORT])
+def test_runs_over_shards_end_alike(
+    tmp_path: Path, labels: Path, capsys: pytest.CaptureFixture[str], wording: Wording
+) -> None:
+    shard = write_tar(tmp_path / "a.tar", make_members(1))
+
+    def work(reporter: Reporter) -> Summary:
+        summary = Summary(reporter)
+        summary.annotated(1_200, shard, 1)
+        summary.failed(shard, "a.tar: cut\nshort")
+        for i in range(22):
+            summary.quarantined(shard, f"key{i}", "no image")
+        return summary
+
+    with pytest.raises(FailedShardsError, match="1 of 1 shards failed; mend them and run again"):
+        run_shards(work, [shard], labels, wording)
+    said, more = capsys.readouterr().out.splitlines(), f"1 failed; 1,200 {wording.unit} in "
+    assert said[0].startswith(f"{labels}: 0 shards {wording.done}, 0 were there already, {more}")
+    assert said[1:3] == ["  failed: a.tar: cut\\nshort", "  quarantined: a.tar: key0: no image"]
+    assert said[-1] == "  and 2 more quarantined images"
+
+
+@pytest.mark.parametrize("wording", [ANNOTATE, IMPORT])
+def test_interrupted_run_says_where_finished_shards_are(
+    tmp_path: Path, labels: Path, capsys: pytest.CaptureFixture[str], wording: Wording
+) -> None:
+    def work(_: Reporter) -> Summary:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_shards(work, [write_tar(tmp_path / "a.tar", make_members(1))], labels, wording)
+    assert f"interrupted; finished shards are in {labels}, run again to go on" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
