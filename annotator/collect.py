@@ -12,10 +12,10 @@ from torch import Tensor
 from annotator.decode import DecodedBatch
 from annotator.plan import Plan
 from annotator.report import Reporter
+from store.labels import GroupLabels
 from store.layout import NO_CLASS
 from store.schema import Quarantined, StoreSchema
 from store.shards import ShardIndex
-from store.writer import GroupLabels
 
 Maps = tuple[Tensor, Tensor, Tensor]  # classes (B, K, H, W) int64, scores (B, K, H, W) and tail (B, H, W) float16
 

@@ -20,10 +20,11 @@ import click
 import numpy as np
 
 from store.group import LabelRows
+from store.labels import GroupLabels
 from store.layout import CHUNK_ROWS, array_specs, encode_array
 from store.reader import LabelStore
 from store.schema import CommitRecord, ObjectRecord, StoreSchema, TarIdentity
-from store.writer import GroupLabels, open_root, publish, write_group
+from store.writer import open_root, publish, write_group
 
 ROWS = 1_251  # of ImageNet's 1,281,167 images in 1,024 shards
 TAR = TarIdentity(size=1 << 40, mtime_ns=0, sha256="0" * 64)

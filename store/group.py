@@ -8,17 +8,17 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import sha256
 from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 from zarr.core.sync import sync
 
-from store.errors import DamagedStoreError, LabelNotFoundError, RelabelError, StoreReadError
+from store.errors import DamagedStoreError, LabelNotFoundError
 from store.invariants import check_maps
 from store.keys import find_key
 from store.layout import BIG_ARRAYS, array_specs
+from store.objects import GroupObjects
 from store.place import Place
 from store.schema import GROUP_FILE, CommitRecord, StoreSchema
 
@@ -46,7 +46,7 @@ class LabelRow:
     quarantined: str | None  # why the image could not be decoded
 
 
-class LabelGroup:
+class LabelGroup(GroupObjects):
     """The labels of one image shard; row i belongs to the shard's i-th sample.
 
     Nothing is read until it is asked for, and the arrays are opened through Zarr then, so a group made before a fork
@@ -54,13 +54,11 @@ class LabelGroup:
     """
 
     def __init__(self, place: Place, name: str, schema: StoreSchema, commit: CommitRecord, identity: object) -> None:
-        self.place, self.name, self.schema, self.commit, self.identity = place, name, schema, commit, identity
+        super().__init__(place, name, commit, identity)
+        self.schema = schema
 
     def __len__(self) -> int:
         return self.commit.rows
-
-    def __str__(self) -> str:
-        return self.place.at(self.name)
 
     def fresh(self) -> "LabelGroup":
         """The group with nothing read yet, for a reader that drops groups to bound its memory."""
@@ -152,90 +150,19 @@ class LabelGroup:
         """
         return find_key(self.read_object("keys/c/0"), key, rows=len(self), where=f"{self}: keys")
 
-    def check_array(self, name: str, *, deep: bool) -> None:
-        """Compare one array with the commit record and the format.
-
-        Args:
-            name: of the array.
-            deep: read all of it and compare sha256, instead of looking at sizes.
-
-        Raises:
-            DamagedStoreError: an object is missing or not as it was written.
-        """
-        for path in self._objects_of(name):
-            self.read_object(path) if deep else self._check_size(path)
-
     def read_array(self, name: str) -> NDArray[Any]:
         """All of one array, as it is stored."""
         return self._slices((name,), slice(None))[0]
-
-    def object_path(self, path: str) -> str:
-        """An object's path in the place, from its path in the commit record."""
-        return "/".join(part for part in (self.name, self.commit.prefix, path) if part)
-
-    def read_object(self, path: str) -> bytes:
-        """A whole object, compared with the commit record.
-
-        Raises:
-            DamagedStoreError: it is missing or has other bytes.
-            StoreReadError: the disk or network failed.
-        """
-        record = self.commit.objects.get(path)
-        if record is None:
-            raise DamagedStoreError(f"{self}: the commit record knows no {path!r}")
-        self._check_size(path)
-        try:
-            data = self.place.read(self.object_path(path))
-        except OSError as error:
-            raise self._unread(path, error) from error
-        self._check_not_replaced()
-        if sha256(data).hexdigest() != record.sha256:
-            raise self._damaged(path, "other bytes than were written")
-        return data
-
-    def check_sizes(self) -> None:
-        """Compare the sizes of the big arrays' objects with the commit record.
-
-        Raises:
-            DamagedStoreError: one is missing or has another size.
-        """
-        for path in self.commit.objects:
-            if path.partition("/")[0] in BIG_ARRAYS:
-                self._check_size(path)
-
-    def _check_size(self, path: str) -> None:
-        expected = self.commit.objects[path].size
-        try:
-            size = self.place.size(self.object_path(path))
-        except OSError as error:
-            raise self._unread(path, error) from error
-        if size != expected:
-            raise self._damaged(path, f"{size} bytes, written with {expected}")
-
-    def _objects_of(self, name: str) -> list[str]:
-        paths = [path for path in self.commit.objects if path.startswith(name + "/")]
-        if f"{name}/{GROUP_FILE}" not in paths or len(paths) < 2:
-            raise DamagedStoreError(f"{self}: the commit record knows no array {name!r}, or not all of it")
-        return paths
 
     def _slices(self, names: Sequence[str], rows: slice) -> list[NDArray[Any]]:
         """The same rows of several arrays, waiting for all of them at once."""
         arrays = [self._array(name) for name in names]
         found = sync(_gather(arrays, rows))
-        self._check_not_replaced()
+        self.check_not_replaced()
         for name, values in zip(names, found, strict=True):
             if isinstance(values, BaseException):
                 self._raise(name, values)
         return [np.asarray(values) for values in found]
-
-    def _check_not_replaced(self) -> None:
-        """After bytes were read: they are of the group whose commit record this is."""
-        try:
-            same = self.place.identity(self.name) == self.identity
-        except FileNotFoundError:
-            same = False
-        if not same:
-            raise StoreReadError(f"{self}: was replaced while it was open; open the store again")
 
     def _raise(self, name: str, problem: BaseException) -> NoReturn:
         """Say what it means that an array could not be read."""
@@ -245,9 +172,9 @@ class LabelGroup:
         except MemoryError:
             raise
         except OSError as error:
-            raise self._unread(name, error) from error
+            raise self.unread(name, error) from error
         except Exception as error:  # whatever hostile bytes make of the codecs
-            raise self._damaged(name, _first_line(error)) from error
+            raise self.damaged(name, _first_line(error)) from error
 
     def _array(self, name: str) -> Any:  # noqa: ANN401  (zarr's arrays are generic over their metadata)
         # By process: what was opened before a fork must not be used after it.
@@ -258,9 +185,9 @@ class LabelGroup:
 
     def _open_array(self, name: str) -> Any:  # noqa: ANN401
         """Open an array whose objects are as they were written; what is small is read and compared whole."""
-        for path in self._objects_of(name):
+        for path in self.objects_of(name):
             if name in BIG_ARRAYS and not path.endswith(GROUP_FILE):
-                self._check_size(path)
+                self.check_size(path)
             else:
                 self.read_object(path)
         specs = array_specs(self.schema, len(self), with_tail=self.has_tail)
@@ -268,28 +195,15 @@ class LabelGroup:
         try:
             array = self.place.array(self.object_path(name))
         except OSError as error:
-            raise self._unread(name, error) from error
+            raise self.unread(name, error) from error
         except Exception as error:  # whatever hostile metadata makes of zarr
-            raise self._damaged(name, f"cannot be opened: {_first_line(error)}") from error
+            raise self.damaged(name, f"cannot be opened: {_first_line(error)}") from error
         # numpy has a type for texts since version 2; before, they came as objects.
         dtype = "string" if array.dtype.kind in "TO" else str(array.dtype)
         found = tuple(array.shape), dtype
         if found != (spec.shape, spec.dtype):
-            raise self._damaged(name, f"{found[1]} {found[0]}, expected {spec.dtype} {spec.shape}")
+            raise self.damaged(name, f"{found[1]} {found[0]}, expected {spec.dtype} {spec.shape}")
         return array
-
-    def _damaged(self, path: str, problem: str) -> DamagedStoreError:
-        return DamagedStoreError(
-            f"{self.place.at(self.object_path(path))}: damaged ({problem}); "
-            "annotate its shard again (--overwrite with only this shard)"
-        )
-
-    def _unread(self, path: str, error: OSError) -> DamagedStoreError | OSError:
-        if isinstance(error, RelabelError):
-            return error
-        if isinstance(error, FileNotFoundError | NotADirectoryError):
-            return self._damaged(path, "missing")
-        return StoreReadError(f"{self.place.at(self.object_path(path))}: cannot be read: {error.strerror or error}")
 
 
 async def _gather(arrays: Sequence[Any], rows: slice) -> list[Any]:

@@ -19,7 +19,6 @@ CHUNK_ROWS = 64  # rows of an inner chunk: what one random read decodes
 NO_CLASS = 65_535
 
 BIG_ARRAYS = ("classes", "scores", "tail")
-SMALL_ARRAYS = ("keys", "offsets", "digests", "targets")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,11 +22,12 @@ from store.errors import (
     StoreMismatchError,
 )
 from store.group import LabelGroup
+from store.labels import GroupLabels
 from store.reader import LabelStore
 from store.schema import StoreSchema, TarIdentity
 from store.shards import ShardIndex, check_unchanged, index_shard, shard_name
 from store.text import first_few
-from store.writer import GroupLabels, open_root, set_aside_other, write_group
+from store.writer import open_root, set_aside_other, write_group
 
 AXES = "axes"  # provenance: the order in which the imported files had their cells
 

@@ -13,11 +13,11 @@ from annotator.published.index import MapFile
 from annotator.published.maps import PublishedMap, load_map
 from store.errors import ImageError, LabelMapError, ShardError
 from store.images import decode_image
+from store.labels import GroupLabels
 from store.layout import NO_CLASS
 from store.schema import Quarantined, StoreSchema
 from store.shards import Sample, ShardIndex, image_digest
 from store.text import first_few
-from store.writer import GroupLabels
 
 
 def read_group(index: ShardIndex, claims: Claims, schema: StoreSchema, axes: Axes) -> GroupLabels:
