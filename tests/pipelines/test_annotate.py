@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from annotator.report import Reporter, Summary
 from pipelines.annotate import main
 from pipelines.annotate_progress import ANNOTATE, IMPORT, Wording, run_shards
+from store.cli import main as store_main
 from store.errors import FailedShardsError
 from store.reader import LabelStore
 from tests.annotator.teachers import save_weights
@@ -32,7 +33,7 @@ def labels(tmp_path: Path) -> Path:
     return tmp_path / "labels.zarr"
 
 
-def arguments(labels: Path, weights: Path, *shards: object) -> list[str]:
+def arguments(labels: Path | str, weights: Path, *shards: object) -> list[str]:
     patterns = [part for shard in shards for part in ("--shards", str(shard))]
     return [
         "run", *patterns, "--labels", str(labels), "--teacher", "test_resnet", "--checkpoint", str(weights),
@@ -40,7 +41,7 @@ def arguments(labels: Path, weights: Path, *shards: object) -> list[str]:
     ]  # fmt: skip
 
 
-def run(labels: Path, weights: Path, *shards: object, more: tuple[str, ...] = ()) -> Result:
+def run(labels: Path | str, weights: Path, *shards: object, more: tuple[str, ...] = ()) -> Result:
     return CliRunner().invoke(main, [*arguments(labels, weights, *shards), *more])
 
 
@@ -250,3 +251,17 @@ def test_killed_decoding_worker_is_one_line(tmp_path: Path, labels: Path, weight
     assert process.returncode == 1
     assert "error: a decoding worker was killed" in stderr
     assert "Traceback" not in stderr
+
+
+def test_store_in_a_bucket_is_annotated_continued_and_shown(tmp_path: Path, weights: Path, s3_store: str) -> None:
+    write_tar(tmp_path / "a-000.tar", make_members(3))
+    write_tar(tmp_path / "a-001.tar", make_members(2, first=5))
+    first = run(s3_store, weights, tmp_path / "a-000.tar")
+    assert first.exit_code == 0, first.output
+    again = run(s3_store, weights, tmp_path / "a-*.tar", more=("--workers", "1"))
+    assert again.exit_code == 0, again.output
+    assert f"{s3_store}: 1 shards annotated, 1 were there already, 0 failed; 2 images" in again.stdout
+    shown = CliRunner().invoke(store_main, ["show", s3_store, "img0006"])
+    assert shown.exit_code == 0, shown.output
+    verified = CliRunner().invoke(store_main, ["verify", s3_store, "--deep", "--shards", str(tmp_path / "a-*.tar")])
+    assert verified.exit_code == 0, verified.output

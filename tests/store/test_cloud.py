@@ -30,7 +30,7 @@ from store.reader import LabelStore
 from store.verify import verify_group
 from store.writer import open_root, set_aside_other, write_group
 from tests.build import PROVENANCE, TAR, make_labels, make_schema
-from tests.store.servers import web_server
+from tests.servers import web_server
 
 ROWS = 70
 SCHEMA = make_schema()

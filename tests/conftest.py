@@ -3,7 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.store.servers import make_bucket, s3_environment, s3_server
+from tests.servers import make_bucket, s3_environment, s3_server
 
 _numbers = itertools.count()
 
