@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import click
 from rich.console import RenderableType
 
-from store.command import Commands
+from store.command import Commands, refuse_nan
 from store.errors import DamagedStoreError
 from store.reader import LabelStore
 from store.upkeep import gc, merge_stores, verify
@@ -76,6 +76,7 @@ def ls(labels: str, as_json: bool) -> None:
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1),
+    callback=refuse_nan,
     default=0.5,
     show_default=True,
     help="A class is present in an image where it leads in a cell with this probability.",

@@ -1,6 +1,8 @@
 """What all commands of the project share: typed errors become one line on standard error and exit status 1."""
 
 import errno
+import io
+import math
 import sys
 from typing import IO, Any
 
@@ -19,6 +21,9 @@ class Commands(click.Group):
         """Run the subcommand and translate its errors."""
         if sys.stdout is None:
             raise OneLineError("standard output is closed")
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # a terminal that knows no accents gets escapes, not an error
+                stream.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
         except RelabelError as error:
@@ -39,3 +44,10 @@ class OneLineError(click.ClickException):
     def show(self, file: IO[Any] | None = None) -> None:
         """Print it to standard error."""
         click.echo(f"error: {printable(self.message)}", file=file or sys.stderr)
+
+
+def refuse_nan(_: object, __: object, value: float) -> float:
+    """An option's callback: click takes NaN for a number in any range."""
+    if math.isnan(value):
+        raise click.BadParameter("expected a number")
+    return value

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from zarr.core.sync import sync
 
-from store.errors import DamagedStoreError, LabelNotFoundError
+from store.errors import DamagedStoreError, LabelNotFoundError, StoreReadError
 from store.invariants import check_maps
 from store.keys import find_key
 from store.layout import BIG_ARRAYS, array_specs
@@ -116,7 +116,9 @@ class LabelGroup(GroupObjects):
         names = BIG_ARRAYS if tail and self.has_tail else BIG_ARRAYS[:2]
         found = self._slices(names, rows)
         maps = LabelRows(classes=found[0], scores=found[1], tail=found[2] if len(found) > 2 else None)
-        problem = check_maps(maps.classes, maps.scores, self.usable(start, stop), num_classes=self.schema.num_classes)
+        problem = check_maps(
+            maps.classes, maps.scores, maps.tail, self.usable(start, stop), num_classes=self.schema.num_classes
+        )
         if problem is not None:
             raise DamagedStoreError(f"{self}: array {problem[0]!r} is damaged: {problem[1]}")
         return maps
@@ -169,8 +171,8 @@ class LabelGroup(GroupObjects):
         try:
             with self.place.errors(self.object_path(name)):
                 raise problem
-        except MemoryError:
-            raise
+        except MemoryError as error:
+            raise StoreReadError(f"{self.place.at(self.object_path(name))}: needs more memory than there is") from error
         except OSError as error:
             raise self.unread(name, error) from error
         except Exception as error:  # whatever hostile bytes make of the codecs

@@ -24,7 +24,7 @@ def find_key(chunk: bytes, key: str, *, rows: int, where: str) -> int | None:
         wanted = key.encode()
     except UnicodeEncodeError:
         return None
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, MemoryError) as error:
         raise DamagedStoreError(f"{where}: damaged: {error}") from error
     # Most groups do not hold it: a search through all bytes is far quicker than one through all texts.
     if LENGTH.pack(len(wanted)) + wanted not in texts:

@@ -41,8 +41,9 @@ class GroupLabels:
                 raise LabelMapError(f"{name} has shape {getattr(self, name).shape}, expected {shape}")
         if len(self.keys) != n or len(set(self.keys)) != n:
             raise LabelMapError(f"{n} rows need as many different keys, found {len(set(self.keys))}")
-        maps = self.classes, self.scores
-        problem = check_maps(*maps, self.usable, num_classes=MAX_CLASSES) or check_ranks(*maps, self.tail, self.usable)
+        maps = self.classes, self.scores, self.tail, self.usable
+        # Tails of -inf are for the store to judge, which knows the class count.
+        problem = check_maps(*maps[:2], None, self.usable, num_classes=MAX_CLASSES) or check_ranks(*maps)
         if problem is not None:
             raise LabelMapError(f"{problem[0]}: {problem[1]}; float16 holds logits within +-65,504")
 

@@ -4,6 +4,7 @@ Attempts lie in `<store>.partial/`, beside the store, so that a killed writer le
 labels. A running writer holds a lock on its attempt.
 """
 
+import errno
 import fcntl
 import os
 import re
@@ -25,7 +26,7 @@ from store.place import A, B, Leftover
 from store.schema import COMMIT_ATTRIBUTE, GROUP_FILE, GROUP_NAME, is_group_name
 
 REPLACED = ".replaced"
-ATTEMPT = re.compile(rf"{GROUP_NAME.pattern}\.[0-9a-f]{{16}}({re.escape(REPLACED)})?")
+ATTEMPT = re.compile(rf"(?!zarr\.json\.){GROUP_NAME.pattern}\.[0-9a-f]{{16}}({re.escape(REPLACED)})?")
 UNLOCKABLE_AGE = 3600.0  # seconds
 
 
@@ -45,8 +46,12 @@ class LocalPlace:
         return str(self.folder / path)
 
     def read(self, path: str) -> bytes:
-        """A whole file."""
-        return (self.folder / path).read_bytes()
+        """A whole file; what is no regular file, such as a pipe, would never end."""
+        handle = os.open(self.folder / path, os.O_RDONLY | os.O_NONBLOCK)
+        with open(handle, "rb") as file:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise OSError(errno.EINVAL, "not a regular file", self.at(path))
+            return file.read()
 
     def size(self, path: str) -> int:
         """Bytes of a file."""
@@ -60,7 +65,7 @@ class LocalPlace:
     def folders(self) -> list[str]:
         """Names of the folders that may be groups, sorted."""
         with os.scandir(self.folder) as entries:
-            return sorted(entry.name for entry in entries if is_group_name(entry.name) and entry.is_dir())
+            return sorted(entry.name for entry in entries if is_group_name(entry.name) and _may_be_folder(entry))
 
     def errors(self, path: str) -> AbstractContextManager[None]:
         """A disk's errors are OSErrors already."""
@@ -119,7 +124,10 @@ class LocalPlace:
             writing = entry.with_name(entry.name.removesuffix(REPLACED))
             lock = _lock_state(writing)
             name = writing.name.rpartition(".")[0]
-            is_lost = entry != writing and not self._is_whole(name)
+            is_group = entry != writing and _state(entry) == "whole"
+            if is_group and _state(self.folder / name) == "damaged":
+                continue  # two copies, of which only a person can say which one is wanted
+            is_lost = is_group and _state(self.folder / name) == "none"
             with suppress(FileNotFoundError):  # its writer has just finished
                 size, age = _size_and_age(entry)
                 # A disk that cannot lock shows nothing of writers, as a bucket does.
@@ -138,26 +146,20 @@ class LocalPlace:
 
     def _put_back(self, entry: Path, name: str) -> None:
         group = self.folder / name
-        if self._is_whole(name):  # annotated again meanwhile
+        if _state(group) != "none":  # annotated again meanwhile
             return
-        if group.exists():  # half a copy, or a damaged record: kept as a leftover of its own
+        if group.exists():  # half a copy: kept as a leftover of its own
             group.rename(entry.with_name(f"{name}.{secrets.token_hex(8)}"))
         entry.rename(group)
         _sync_folder(self.folder)
 
-    def _is_whole(self, name: str) -> bool:
-        try:
-            return _is_committed(self.folder / name)
-        except DamagedStoreError:
-            return False
-
     def _attempts(self) -> list[Path]:
         """What lies in the folder of attempts and was made by a writer."""
-        try:
-            entries = sorted(self._partial().iterdir())
-        except (FileNotFoundError, NotADirectoryError):
+        partial = self._partial()
+        if partial.is_symlink() or not partial.is_dir():  # no writer makes a link
             return []
-        return [entry for entry in entries if ATTEMPT.fullmatch(entry.name) and entry.is_dir()]
+        found = (entry for entry in sorted(partial.iterdir()) if entry.is_dir() and not entry.is_symlink())
+        return [entry for entry in found if ATTEMPT.fullmatch(entry.name)]
 
     def _partial(self) -> Path:
         # Beside the store itself and not beside a link to it: renames must stay on one disk.
@@ -264,12 +266,29 @@ def _lock_state(attempt: Path) -> Literal["held", "free", "unknown"]:
         os.close(handle)
 
 
+def _state(folder: Path) -> Literal["none", "whole", "damaged"]:
+    """Whether a folder is a group, going by its record."""
+    try:
+        return "whole" if _is_committed(folder) else "none"
+    except (DamagedStoreError, OSError):
+        return "damaged"
+
+
+def _may_be_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads nowhere: for whoever opens it to say
+        return True
+
+
 def _size_and_age(entry: Path) -> tuple[int, float]:
     """Bytes, and seconds since the newest change."""
     size, newest = 0, entry.stat().st_mtime
-    for path in entry.rglob("*"):
-        info = path.stat()
-        size, newest = size + info.st_size * stat.S_ISREG(info.st_mode), max(newest, info.st_mtime)
+    for folder, _, files in os.walk(entry):
+        for path in (folder, *(os.path.join(folder, file) for file in files)):
+            with suppress(FileNotFoundError):
+                info = os.lstat(path)
+                size, newest = size + info.st_size * stat.S_ISREG(info.st_mode), max(newest, info.st_mtime)
     return size, time.time() - newest
 
 

@@ -5,9 +5,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from store.errors import DamagedStoreError, GroupExistsError, LabelNotFoundError, StoreMismatchError, StoreNotFoundError
+from store.errors import (
+    DamagedStoreError,
+    GroupExistsError,
+    LabelNotFoundError,
+    RelabelError,
+    StoreMismatchError,
+    StoreNotFoundError,
+    StoreReadError,
+)
 from store.group import LabelGroup
-from store.reader import LabelStore
+from store.reader import LabelStore, StoreFault
 from store.schema import StoreSchema
 from store.writer import open_root, publish
 
@@ -32,6 +40,7 @@ def merge(sources: Sequence[Path | str], into: Path | str) -> Iterator[Merged]:
         StoreWriteError: the disk or network refused; finished groups are kept.
     """
     stores = [LabelStore.open(source) for source in sources]
+    _check_apart(sources, into)
     schema = _common_schema(stores)
     there = _open_if_any(into)
     _check_tars([*there, *stores])
@@ -42,6 +51,15 @@ def merge(sources: Sequence[Path | str], into: Path | str) -> Iterator[Merged]:
     for store in stores:
         for name, group in store.survey():
             yield _copy(name, group, target)
+
+
+def _check_apart(sources: Sequence[Path | str], into: Path | str) -> None:
+    """No store below another: it would be a folder of the other's."""
+    target = Path(into).resolve()
+    for source in sources:
+        path = Path(source).resolve()
+        if "://" not in f"{source}{into}" and path != target and (path in target.parents or target in path.parents):
+            raise StoreMismatchError(f"{into}: lies in the same folders as {source}; choose a place beside it")
 
 
 def _open_if_any(location: Path | str) -> list[LabelStore]:
@@ -75,8 +93,8 @@ def _check_tars(stores: Sequence[LabelStore]) -> None:
                     raise StoreMismatchError(f"{group}: made from another image shard than {other}")
 
 
-def _copy(name: str, group: LabelGroup | DamagedStoreError, target: LabelStore) -> Merged:
-    if isinstance(group, DamagedStoreError):
+def _copy(name: str, group: LabelGroup | StoreFault, target: LabelStore) -> Merged:
+    if isinstance(group, RelabelError):
         return Merged(group=name, outcome="damaged", problem=str(group))
     try:
         target.group(name)
@@ -86,9 +104,9 @@ def _copy(name: str, group: LabelGroup | DamagedStoreError, target: LabelStore) 
             publish(target.place, name, objects, group.commit)
         except GroupExistsError:  # another merge was quicker
             return Merged(group=name, outcome="there already")
-        except DamagedStoreError as error:
+        except (DamagedStoreError, StoreReadError) as error:
             return Merged(group=name, outcome="damaged", problem=str(error))
         return Merged(group=name, outcome="copied")
-    except DamagedStoreError as error:
+    except (DamagedStoreError, StoreReadError) as error:
         return Merged(group=name, outcome="damaged", problem=str(error))
     return Merged(group=name, outcome="there already")

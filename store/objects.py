@@ -34,6 +34,8 @@ class GroupObjects:
         self.check_size(path)
         try:
             data = self.place.read(self.object_path(path))
+        except MemoryError as error:
+            raise StoreReadError(f"{self.place.at(self.object_path(path))}: needs more memory than there is") from error
         except OSError as error:
             raise self.unread(path, error) from error
         self.check_not_replaced()

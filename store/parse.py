@@ -27,6 +27,7 @@ from store.schema import (
 )
 
 MAX_ROWS = 1 << 24  # far above any shard; keeps a hostile record from asking for all memory
+MAX_NESTING = 8
 OBJECT_PATH = re.compile(r"[a-z]{1,32}/(zarr\.json|c(/\d{1,9}){1,4})")
 PREFIX = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,199})?")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -41,15 +42,25 @@ def parse_attributes(data: bytes, where: str) -> Json:
         DamagedStoreError: not the metadata of a Zarr v3 group.
     """
     try:
-        document = json.loads(data)
+        document = json.loads(data, parse_constant=_refuse_constant, parse_int=_short_int)
     except (ValueError, RecursionError) as error:
-        raise DamagedStoreError(f"{where}: not JSON: {error}") from error
+        raise DamagedStoreError(f"{where}: cannot be read as JSON: {error}") from error
     if not isinstance(document, dict) or document.get("zarr_format") != 3 or document.get("node_type") != "group":
         raise DamagedStoreError(f"{where}: not the metadata of a Zarr v3 group")
     attributes = document.get("attributes", {})
     if not isinstance(attributes, dict):
         raise DamagedStoreError(f"{where}: attributes should be a JSON object")
     return attributes
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _short_int(digits: str) -> int:
+    if len(digits) > 20:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
 
 
 def parse_schema(attributes: object, where: str) -> StoreSchema:
@@ -76,7 +87,7 @@ def parse_schema(attributes: object, where: str) -> StoreSchema:
         return StoreSchema(
             teacher=TeacherIdentity(
                 architecture=teacher.get("architecture", str),
-                arguments=teacher.get("arguments", dict),
+                arguments=_shallow(teacher, "arguments"),
                 digest=teacher.get("digest", str),
             ),
             view=View(
@@ -123,6 +134,18 @@ def parse_commit(attributes: object, root: Json, where: str) -> CommitRecord:
         quarantined=tuple(_quarantined(record, rows)),
         provenance={name: str(value) for name, value in record.get("provenance", dict).items()},
     )
+
+
+def _shallow(fields: "Fields", name: str) -> Json:
+    """A JSON object that everything which walks through it can do so by recursion."""
+    value = fields.get(name, dict)
+    level: list[object] = [value]
+    for _ in range(MAX_NESTING):
+        level = [item for part in level if isinstance(part, dict | list)
+                 for item in (part.values() if isinstance(part, dict) else part)]  # fmt: skip
+    if level:
+        raise DamagedStoreError(f"{fields.where}: field {name!r} is nested more than {MAX_NESTING} deep")
+    return value
 
 
 def _seal(body: Json, root: Json) -> str | None:

@@ -15,7 +15,7 @@ INNERMOST = re.compile(r"\{([^{}]*)\}")
 RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)(?:\.\.-?\d+)?")
 LETTERS = re.compile(r"[A-Za-z]\.\.[A-Za-z](?:\.\.-?\d+)?")
 MAX_LENGTH = 4_000
-MAX_SHARDS = 1_000_000  # more names than this in one pattern are a slip of the keyboard
+MAX_SHARDS = 100_000  # more names than this in one pattern are a slip of the keyboard
 
 
 def expand_shards(patterns: Sequence[str]) -> list[Path]:

@@ -112,5 +112,6 @@ def cell_confidence(scores: NDArray[np.float16], tail: NDArray[np.float16] | Non
     first = scores[..., :1, :, :].astype(np.float32)
     others = np.exp(scores - first).sum(axis=-3)
     if tail is not None:
-        others = others + np.exp(tail - first[..., 0, :, :])
+        with np.errstate(over="ignore"):  # a tail far above the first class leaves it nothing
+            others = others + np.exp(tail - first[..., 0, :, :])
     return np.asarray(1 / others, np.float32)

@@ -14,6 +14,9 @@ from store.parse import parse_attributes, parse_commit, parse_schema
 from store.place import Place
 from store.schema import COMMIT_ATTRIBUTE, GROUP_FILE, ROOT_ATTRIBUTE, Json, StoreSchema, is_group_name
 
+StoreFault = DamagedStoreError | StoreReadError
+MAX_JSON_BYTES = 1 << 25  # 65,535 class names take a few MB
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
@@ -21,7 +24,7 @@ class Found:
 
     name: str
     identity: object  # of the group, taken before its record was read
-    record: Json | DamagedStoreError | None  # None where there is no commit record
+    record: Json | StoreFault | None  # None where there is no commit record
 
 
 class LabelStore:
@@ -50,12 +53,10 @@ class LabelStore:
         """Open the store at a place; raises as `open` does."""
         where = place.at(GROUP_FILE)
         try:
-            data = place.read(GROUP_FILE)
+            data = _read_json(place, GROUP_FILE)
         except (FileNotFoundError, NotADirectoryError) as error:
             what = "a file, not a label store" if Path(str(place)).is_file() else "no label store here"
             raise StoreNotFoundError(f"{place}: {what}; `relabel-annotate run` makes one") from error
-        except OSError as error:
-            raise _unread(where, error) from error
         root = parse_attributes(data, where).get(ROOT_ATTRIBUTE, {})
         return cls(place, root, parse_schema(root, where))
 
@@ -73,8 +74,8 @@ class LabelStore:
                 raise group
             yield group
 
-    def survey(self) -> Iterator[tuple[str, LabelGroup | DamagedStoreError]]:
-        """Every committed group by name, a damaged one as its error."""
+    def survey(self) -> Iterator[tuple[str, LabelGroup | StoreFault]]:
+        """Every committed group by name, one that is damaged or cannot be read as its error."""
         return self.place.map(self._checked, (found for found in self._scan() if found.record is not None))
 
     def __contains__(self, name: str) -> bool:
@@ -105,10 +106,10 @@ class LabelStore:
             LabelNotFoundError: no group has that key.
             DamagedStoreError: none that can be read has it, but some cannot be.
         """
-        damaged: list[DamagedStoreError] = []
+        damaged: list[StoreFault] = []
         committed = (found for found in self._scan() if found.record is not None)
         for name, row in self.place.map(lambda found: (found.name, self._find_in(found, key)), committed):
-            if isinstance(row, DamagedStoreError):
+            if isinstance(row, RelabelError):
                 damaged.append(row)
             elif row is not None:
                 return self.group(name), row
@@ -116,50 +117,55 @@ class LabelStore:
             raise DamagedStoreError(f"{len(damaged)} groups could not be searched for {key!r}; the first: {damaged[0]}")
         raise LabelNotFoundError(f"{self}: no group and no key {key!r}; `relabel-store ls` lists the groups")
 
-    def _find_in(self, found: Found, key: str) -> int | DamagedStoreError | None:
+    def _find_in(self, found: Found, key: str) -> int | StoreFault | None:
         try:
             return self._open(found).find(key)
-        except DamagedStoreError as error:
+        except (DamagedStoreError, StoreReadError) as error:
             return error
 
     def _scan(self) -> Iterator[Found]:
         """All that may be a group, with commit records as they lie in the store."""
         try:
             names = self.place.folders()
+        except RelabelError:
+            raise
         except OSError as error:
-            raise _unread(str(self), error) from error
+            raise StoreReadError(f"{self}: cannot be listed: {error.strerror or error}") from error
         return self.place.map(self._look, names)
 
     def _look(self, name: str) -> Found:
         path = f"{name}/{GROUP_FILE}"
         try:
             identity = self.place.identity(name)
-            record = parse_attributes(self.place.read(path), self.place.at(path)).get(COMMIT_ATTRIBUTE)
+            record = parse_attributes(_read_json(self.place, path), self.place.at(path)).get(COMMIT_ATTRIBUTE)
         except (FileNotFoundError, NotADirectoryError):
             return Found(name=name, identity=None, record=None)
-        except DamagedStoreError as error:
+        except (DamagedStoreError, StoreReadError) as error:
             return Found(name=name, identity=None, record=error)
-        except OSError as error:
-            raise _unread(self.place.at(path), error) from error
         return Found(name=name, identity=identity, record=record)
 
     def _open(self, found: Found) -> LabelGroup:
-        if isinstance(found.record, DamagedStoreError):
+        if isinstance(found.record, RelabelError):
             raise found.record
         commit = parse_commit(found.record, self.root, self.place.at(f"{found.name}/{GROUP_FILE}"))
         return LabelGroup(self.place, found.name, self.schema, commit, found.identity)
 
-    def _checked(self, found: Found) -> tuple[str, LabelGroup | DamagedStoreError]:
+    def _checked(self, found: Found) -> tuple[str, LabelGroup | StoreFault]:
         try:
             group = self._open(found)
             group.check_sizes()
-        except DamagedStoreError as error:
+        except (DamagedStoreError, StoreReadError) as error:
             return found.name, error
         return found.name, group
 
 
-def _unread(where: str, error: OSError) -> OSError:
-    """An error of the disk or network as ours, unless it is one of ours already."""
-    if isinstance(error, RelabelError):
-        return error
-    return StoreReadError(f"{where}: cannot be read: {error.strerror or error}")
+def _read_json(place: Place, path: str) -> bytes:
+    """A `zarr.json`; FileNotFoundError where there is none."""
+    try:
+        if (size := place.size(path)) > MAX_JSON_BYTES:
+            raise DamagedStoreError(f"{place.at(path)}: {size:,} bytes; none of ours is larger than {MAX_JSON_BYTES:,}")
+        return place.read(path)
+    except (FileNotFoundError, NotADirectoryError, RelabelError):
+        raise
+    except OSError as error:
+        raise StoreReadError(f"{place.at(path)}: cannot be read: {error.strerror or error}") from error

@@ -20,6 +20,7 @@ MAX_CLASSES = 65_535  # 65535 itself is the fill value of `classes`
 GROUP_FILE = "zarr.json"  # of the root and of every group
 GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 ROOT_ATTRIBUTE = "relabel"
+MAX_SIDE = 65_535
 COMMIT_ATTRIBUTE = "relabel.commit"
 
 Json = dict[str, Any]
@@ -50,8 +51,8 @@ class View:
 
     def __post_init__(self) -> None:
         """Check what normalising divides by."""
-        if min(self.input_size) < 1:
-            raise LabelMapError(f"a view needs at least one pixel, not {self.input_size}")
+        if not all(1 <= side <= MAX_SIDE for side in self.input_size):
+            raise LabelMapError(f"a view has sides of 1 to {MAX_SIDE} pixels, not {brief(self.input_size)}")
         if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std, default=0) <= 0:
             raise LabelMapError(f"a view needs finite means and deviations above 0, not {self.mean} and {self.std}")
 
@@ -74,11 +75,11 @@ class StoreSchema:
     def __post_init__(self) -> None:
         """Check what the array formats rest on."""
         if not 1 <= self.num_classes <= MAX_CLASSES:
-            raise LabelMapError(f"a store holds 1 to {MAX_CLASSES} classes, not {self.num_classes}")
+            raise LabelMapError(f"a store holds 1 to {MAX_CLASSES} classes, not {brief(self.num_classes)}")
         if not 1 <= self.top_k <= self.num_classes:
-            raise LabelMapError(f"top-k must be 1 to {self.num_classes} (the class count), not {self.top_k}")
-        if min(self.map_size) < 1:
-            raise LabelMapError(f"a label map needs at least one cell, not {self.map_size}")
+            raise LabelMapError(f"top-k must be 1 to {self.num_classes} (the class count), not {brief(self.top_k)}")
+        if not all(1 <= side <= MAX_SIDE for side in self.map_size):
+            raise LabelMapError(f"a label map has sides of 1 to {MAX_SIDE} cells, not {brief(self.map_size)}")
         if self.class_names is not None and len(self.class_names) != self.num_classes:
             raise LabelMapError(f"{len(self.class_names)} class names given for {self.num_classes} classes")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from store.command import refuse_nan
 from store.errors import VerificationError
 from store.garbage import clean, find_leftovers
 from store.merge import merge
@@ -76,6 +77,7 @@ def _sum_up(store: LabelStore, names: Sequence[str], shards: Sequence[Path], *, 
     "--older-than",
     "hours",
     type=click.FloatRange(0),
+    callback=refuse_nan,
     default=24.0,
     show_default=True,
     metavar="HOURS",

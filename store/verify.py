@@ -77,7 +77,7 @@ def _check_values(group: LabelGroup) -> Iterator[Fault]:
     tail = rest[0] if rest else None
     bad = {row.row: row.key for row in group.commit.quarantined}
     problems = (
-        check_maps(classes, scores, usable, num_classes=group.schema.num_classes),
+        check_maps(classes, scores, tail, usable, num_classes=group.schema.num_classes),
         check_ranks(classes, scores, tail, usable),
         check_samples(group.keys, group.offsets, group.targets, bad, tar_size=group.commit.tar.size),
     )

@@ -156,9 +156,9 @@ def _check_fit(name: str, labels: GroupLabels, schema: StoreSchema, tar: TarIden
             f"{name}: maps of shape {labels.classes.shape[1:]}, the store holds {(schema.top_k, *schema.map_size)}"
         )
     bad = {row.row: row.key for row in labels.quarantined}
-    problem = check_maps(labels.classes, labels.scores, labels.usable, num_classes=schema.num_classes) or check_samples(
-        labels.keys, labels.offsets, labels.targets, bad, tar_size=tar.size
-    )
+    problem = check_maps(
+        labels.classes, labels.scores, labels.tail, labels.usable, num_classes=schema.num_classes
+    ) or check_samples(labels.keys, labels.offsets, labels.targets, bad, tar_size=tar.size)
     if problem is not None:
         raise LabelMapError(f"{name}: {problem[0]}: {problem[1]}")
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store.errors import DamagedStoreError
+from store.errors import RelabelError
 from store.group import LabelGroup, LabelRow
 from store.layout import ArraySpec, array_specs
 from store.pooling import Fill, cell_confidence, pool_map, softmax
-from store.reader import LabelStore
+from store.reader import LabelStore, StoreFault
 from store.schema import StoreSchema
 
 Description = dict[str, Any]
@@ -42,8 +42,8 @@ def list_groups(store: LabelStore) -> list[Description]:
     return [_group_entry(name, group) for name, group in store.survey()]
 
 
-def _group_entry(name: str, group: LabelGroup | DamagedStoreError) -> Description:
-    if isinstance(group, DamagedStoreError):
+def _group_entry(name: str, group: LabelGroup | StoreFault) -> Description:
+    if isinstance(group, RelabelError):
         return {"name": name, "damaged": str(group)}
     sizes: Counter[str] = Counter()
     for path, record in group.commit.objects.items():

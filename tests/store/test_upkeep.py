@@ -473,3 +473,102 @@ def test_writers_refuse_what_verify_would_call_a_fault(path: Path, fields: dict[
     values = {name: getattr(labels, name) for name in GroupLabels.__slots__} | fields
     with pytest.raises(LabelMapError, match=message):
         write_group(path, "c", GroupLabels(**values), schema=SCHEMA, tar=TAR, provenance=PROVENANCE)
+
+
+@pytest.mark.parametrize("damage", ["gone", "record", "whole"])
+def test_gc_never_puts_back_what_is_no_group_nor_touches_a_damaged_one(path: Path, damage: str) -> None:
+    empty = path.with_name("labels.zarr.partial") / "a.0123456789abcdef.replaced"
+    empty.mkdir(parents=True)
+    (empty.parent / "zarr.json.0123456789abcdef.replaced").mkdir()
+    if damage == "gone":
+        shutil.rmtree(path / "a")
+    elif damage == "record":
+        (path / "a" / "zarr.json").write_text("{")
+    before = {file.relative_to(path): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    assert "put back" not in call("gc", path, "--older-than", "0").output
+    assert {file.relative_to(path): file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
+    assert (path / "a").exists() == (damage != "gone")
+
+
+def test_gc_follows_no_links_and_trips_over_none(path: Path, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    (victim / "c.0123456789abcdef").mkdir(parents=True)
+    partial = path.with_name("labels.zarr.partial")
+    partial.symlink_to(victim)
+    assert call("gc", path, "--older-than", "0").output == "0 bytes gained\n"
+    partial.unlink()
+    partial.mkdir()
+    (partial / "a.0123456789abcdef").symlink_to(victim)
+    (partial / "b.0123456789abcdef").mkdir()
+    (partial / "b.0123456789abcdef" / "loop").symlink_to("loop")
+    assert call("gc", path, "--older-than", "0").exit_code == 0
+    assert not (partial / "b.0123456789abcdef").exists()
+    assert (victim / "c.0123456789abcdef").exists()
+
+
+def make_folder(file: Path) -> None:
+    file.mkdir()
+
+
+def make_loop(file: Path) -> None:
+    file.symlink_to(file.name)
+
+
+@pytest.mark.parametrize("make", [make_folder, make_loop, os.mkfifo])
+def test_one_group_that_cannot_be_opened_hides_no_other(path: Path, make: Callable[[Path], None]) -> None:
+    (path / "a" / "zarr.json").unlink()
+    make(path / "a" / "zarr.json")
+    next(file for file in object_files(path, "b") if "/scores/c/" in str(file)).write_bytes(b"")
+    assert faults(path) == [("a", None), ("b", "scores")]
+    assert call("ls", path).exit_code == 1
+    assert call("merge", path, "--into", path.with_name("joined.zarr")).exit_code == 1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_tail_that_is_no_number_is_never_read(path: Path, value: float) -> None:
+    tail = make_labels(SCHEMA, ROWS, 1).tail
+    assert tail is not None
+    tail[3, 0, 0] = value
+    replace_array(path, "tail", tail)
+    assert faults(path, "--deep") == [("a", "tail")]
+    assert "array 'tail' is damaged" in call("show", path, "seed1/row0003").stderr
+
+
+@pytest.mark.parametrize("into", ["labels.zarr/sub", "labels.zarr/a/sub", "."])
+def test_merge_into_a_folder_of_a_source_or_around_it_is_refused(path: Path, into: str) -> None:
+    result = call("merge", path, "--into", path.parent / into)
+    assert (result.exit_code, "lies in the same folders as" in result.stderr) == (1, True)
+    assert faults(path, "--deep") == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"map_size": [10**19, 10**19]}, "sides of 1 to 65535 cells"),
+        (
+            {"teacher": {"architecture": "a", "digest": "b", "arguments": {"x": [[[[[[[[[1]]]]]]]]]}}},
+            "nested more than 8",
+        ),
+        ({"teacher": {"architecture": "a", "digest": "b", "arguments": {"x": float("nan")}}}, "NaN is no JSON"),
+    ],
+)
+def test_hostile_root_is_one_line(path: Path, fields: dict[str, Any], message: str) -> None:
+    document = json.loads((path / "zarr.json").read_text())
+    document["attributes"]["relabel"] |= fields
+    (path / "zarr.json").write_text(json.dumps(document))
+    for command in ("info", "ls", "verify"):
+        result = call(command, path)
+        assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+        assert message in result.stderr
+
+
+def test_zarr_json_without_end_is_refused_unread(path: Path) -> None:
+    os.truncate(path / "a" / "zarr.json", 1 << 42)  # sparse
+    assert faults(path) == [("a", None)]
+    os.truncate(path / "zarr.json", 1 << 42)
+    assert "none of ours is larger than" in call("info", path).stderr
+
+
+@pytest.mark.parametrize("arguments", [["stats", "--threshold", "nan"], ["gc", "--older-than", "nan"]])
+def test_nan_is_no_number_of_hours_or_share(path: Path, arguments: list[str]) -> None:
+    assert call(arguments[0], path, *arguments[1:]).exit_code == 2
