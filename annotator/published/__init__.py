@@ -9,6 +9,7 @@ Nothing in a file says whether its cells lie as (y, x) or as (x, y); docs/publis
 | source    | a folder or tar of `.pt`      | indexes it, looks samples up                | bytes                |
 | claims    | keys, a source                | finds maps that no row of the store has     | a map's place        |
 | maps      | bytes of a `.pt`, and back    | loads without running code, checks values   | `PublishedMap`       |
+| pickles   | the pickles in a `.pt`        | refuses all that no tensor needs            | nothing              |
 | axes      | agreements of readings        | decides yx or xy, or says that it cannot    | `Verdict`            |
 | boxes     | shards with boxes             | asks which reading finds the box's class    | agreements           |
 | crops     | a teacher, a few images       | asks which reading predicts the crop        | agreements           |

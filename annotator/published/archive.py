@@ -3,6 +3,7 @@
 import io
 import zipfile
 
+from annotator.published.pickles import check_pickle
 from store.errors import LabelMapError
 
 ZIP_MAGIC = b"PK\x03\x04"
@@ -19,9 +20,10 @@ def checked_archive(data: bytes, where: str) -> tuple[bytes, int]:
         The copy, and how many bytes it has for the tensor's values.
 
     Raises:
-        LabelMapError: not a readable archive, compressed, or claiming more bytes than it has.
+        LabelMapError: not a readable archive, compressed, claiming more bytes than it has, with a part twice, or with
+            a pickle that does more than one tensor needs.
     """
-    copy, sizes = io.BytesIO(), []
+    copy, sizes, seen = io.BytesIO(), [], set[str]()
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive, zipfile.ZipFile(copy, "w") as checked:
             entries = archive.infolist()
@@ -29,6 +31,9 @@ def checked_archive(data: bytes, where: str) -> tuple[bytes, int]:
             for entry in entries:
                 name = entry.filename.partition("/")[2]
                 if name in RECORDS or name.startswith("data/"):
+                    if name in seen:
+                        raise LabelMapError(f"{where}: an archive with two parts named {name[:60]!r}")
+                    seen.add(name)
                     checked.writestr(f"map/{name}", archive.read(entry))
                 sizes += [entry.file_size] if name.startswith("data/") else []
     except LabelMapError:
@@ -37,6 +42,9 @@ def checked_archive(data: bytes, where: str) -> tuple[bytes, int]:
         raise LabelMapError(f"{where}: a damaged .pt archive: {error}") from error
     if len(sizes) != 1:
         raise LabelMapError(f"{where}: {len(sizes)} tensors, expected one [2, K, H, W]")
+    if "data.pkl" in seen:
+        with zipfile.ZipFile(copy) as checked, checked.open("map/data.pkl") as pickled:
+            check_pickle(pickled, where)
     return copy.getvalue(), sizes[0]
 
 

@@ -18,6 +18,7 @@ from store.shards import tar_members
 
 MAX_BOXES = 400
 MAX_JSON_BYTES = 1 << 20
+MIN_SIDE = 1e-6  # of a box; a smaller one tells nothing, and its area may be 0
 
 
 def ask_boxes(shards: Sequence[Path], source: MapSource, *, num_classes: int) -> Verdict:
@@ -66,7 +67,7 @@ def telling_box(data: bytes, num_classes: int) -> tuple[Box, int] | None:
         content = json.loads(data)
         pairs = list(zip(content["boxes"], content["labels"], strict=True))
         found = [(_box(box), label) for box, label in pairs if type(label) is int and 0 <= label < num_classes]
-    except (ValueError, TypeError, KeyError, RecursionError):  # LabelMapError is a ValueError
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):  # LabelMapError is a ValueError
         return None
     return min(found, key=lambda pair: _self_overlap(pair[0]), default=None)
 
@@ -74,6 +75,8 @@ def telling_box(data: bytes, num_classes: int) -> tuple[Box, int] | None:
 def _box(values: list[float]) -> Box:
     x1, y1, x2, y2 = (float(value) for value in values)
     check_box((x1, y1, x2, y2))
+    if min(x2 - x1, y2 - y1) < MIN_SIDE:
+        raise LabelMapError(f"box {values}: too small")
     return x1, y1, x2, y2
 
 

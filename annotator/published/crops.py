@@ -14,6 +14,7 @@ from PIL import Image
 
 from annotator.published.axes import Box, Verdict, count_votes, mirrored, spread, spread_shards
 from annotator.published.maps import PublishedMap
+from annotator.published.matching import MAX_IMAGE_BYTES
 from annotator.published.source import MapSource, read_map
 from annotator.teacher import Teacher
 from store.errors import ImageError, LabelMapError, SettingsError, ShardError, TeacherError
@@ -120,7 +121,7 @@ def _witnesses(path: Path, source: MapSource, count: int, view: View, num_classe
         for sample in spread(index_shard(path).samples, count):
             with suppress(LabelMapError, ImageError):
                 source_map = read_map(source, sample.key, num_classes=num_classes)
-                if source_map is not None:
+                if source_map is not None and sample.length <= MAX_IMAGE_BYTES:
                     file.seek(sample.offset)
                     yield source_map, _squash(decode_image(file.read(sample.length)), view)
 

@@ -3,8 +3,8 @@
 Shape letters: N rows, K ranks, H W cells (y, x).
 """
 
-import os
 import re
+import secrets
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -199,10 +199,10 @@ def _names(group: LabelGroup, namer: Namer) -> Iterator[tuple[str, str]]:
 
 
 class _Files:
-    """Writes files below a folder, each under another name first."""
+    """Writes files below a folder, each under another name first, which nobody can guess; never through a link."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self._partial = folder, folder / f".{os.getpid()}.partial"
+        self.folder, self._partial = folder, folder / f".{secrets.token_hex(8)}.partial"
         self._made: set[str] = set()
 
     def __enter__(self) -> "_Files":
@@ -214,11 +214,14 @@ class _Files:
     def write(self, folder: str, name: str, data: bytes) -> int:
         """Write one file; returns its size in bytes."""
         file = self.folder / folder / (name + SUFFIX)
+        if file.parent.is_symlink():
+            raise StoreWriteError(f"{file.parent}: a link, which may lead anywhere; remove it")
         try:
             if folder not in self._made:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 self._made.add(folder)
-            self._partial.write_bytes(data)
+            with self._partial.open("xb") as partial:
+                partial.write(data)
             self._partial.replace(file)
         except OSError as error:
             raise StoreWriteError(f"{file}: cannot be written: {error.strerror or error}") from error

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from annotator.published.archive import ZIP_MAGIC, checked_archive
+from annotator.published.pickles import check_legacy
 from annotator.topk import FLOAT16_MAX
 from store.errors import LabelMapError
 
@@ -60,7 +61,9 @@ def load_map(data: bytes, where: str, *, num_classes: int) -> PublishedMap:
     scores, ids = values[0].astype(np.float32, copy=False), values[1].astype(np.float32, copy=False)
     if not (np.abs(scores) <= FLOAT16_MAX).all():  # false for NaN too
         raise LabelMapError(f"{where}: scores that are NaN or beyond 65,504, which a store cannot hold")
-    if not ((ids >= 0) & (ids < num_classes) & (ids == np.floor(ids))).all():
+    with np.errstate(invalid="ignore"):  # of signalling NaNs
+        whole = ids == np.floor(ids)
+    if not ((ids >= 0) & (ids < num_classes) & whole).all():
         raise LabelMapError(f"{where}: class ids that are no integers from 0 to {num_classes - 1}; see --num-classes")
     return _by_rank(scores.astype(np.float16), ids.astype(np.uint16), where)
 
@@ -79,6 +82,8 @@ def _load_tensor(data: bytes, where: str) -> tuple[Tensor, int]:
     stored_bytes = len(data)
     if data.startswith(ZIP_MAGIC):
         data, stored_bytes = checked_archive(data, where)
+    else:
+        check_legacy(data, where)
     try:
         with warnings.catch_warnings(action="ignore"):  # about pickles that are refused just below
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)

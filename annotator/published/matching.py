@@ -19,6 +19,8 @@ from store.schema import Quarantined, StoreSchema
 from store.shards import Sample, ShardIndex, image_digest
 from store.text import first_few
 
+MAX_IMAGE_BYTES = 1 << 30  # a sparse tar may claim any number
+
 
 def read_group(index: ShardIndex, claims: Claims, schema: StoreSchema, axes: Axes) -> GroupLabels:
     """All labels of one shard. A row is quarantined where there is no map and the image is damaged, too.
@@ -64,6 +66,11 @@ def _images(index: ShardIndex) -> Iterator[tuple[Sample, bytes]]:
     try:
         with index.path.open("rb") as file:
             for sample in index.samples:
+                if sample.length > MAX_IMAGE_BYTES:
+                    raise ShardError(
+                        f"{index.path}: the image of {sample.key!r} has {sample.length:,} bytes, "
+                        f"more than {MAX_IMAGE_BYTES:,}"
+                    )
                 file.seek(sample.offset)
                 data = file.read(sample.length)
                 if len(data) != sample.length:

@@ -2,7 +2,7 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from annotator.published.index import MapFile, NameIndex
@@ -45,10 +45,12 @@ def open_source(path: Path) -> MapSource:
     """Index the published maps at a path: `<path>/<class folder>/<name>.pt`, or the same inside an uncompressed tar.
 
     Raises:
-        ShardError: nothing there, a damaged or compressed tar, or no `.pt` in it.
+        ShardError: nothing there, neither a folder nor a file, a damaged or compressed tar, or no `.pt` in it.
     """
     if not path.exists():
         raise ShardError(f"{path}: no such folder or tar of published maps")
+    if not (path.is_dir() or path.is_file()):  # opening a pipe would wait for its writer
+        raise ShardError(f"{path}: neither a folder nor a tar of published maps")
     source = FolderSource(path) if path.is_dir() else TarSource(path)
     if not len(source):
         raise ShardError(f"{path}: holds no maps; expected <class folder>/<name>{SUFFIX}")
@@ -91,13 +93,27 @@ class FolderSource(MapSource):
         return self.root / self.folders[file.place] / (file.name + SUFFIX)
 
     def _entries(self) -> Iterator[tuple[str, str, int, int]]:
-        names = sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir())
-        for folder in ("", *names):
+        for folder in ("", *sorted(entry.name for entry in _scan(self.root) if _is(entry.is_dir))):
             self.folders.append(folder)
-            with os.scandir(self.root / folder) as entries:
-                for entry in entries:
-                    if entry.name.endswith(SUFFIX) and entry.is_file():
-                        yield folder, entry.name.removesuffix(SUFFIX), len(self.folders) - 1, 0
+            for entry in _scan(self.root / folder):
+                if entry.name.endswith(SUFFIX) and _is(entry.is_file):
+                    yield folder, entry.name.removesuffix(SUFFIX), len(self.folders) - 1, 0
+
+
+def _scan(folder: Path) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            yield from entries
+    except OSError as error:
+        raise ShardError(f"{folder}: cannot be read: {error.strerror or error}") from error
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """The answer of an entry's `is_dir` or `is_file`; no for a link that leads in a circle."""
+    try:
+        return kind()
+    except OSError:
+        return False
 
 
 class TarSource(MapSource):

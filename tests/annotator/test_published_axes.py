@@ -108,6 +108,7 @@ BOX = [0.5, 0.0, 1.0, 0.5]
                 {"boxes": [[120, 0, 200, 50]], "labels": [1]}, {"boxes": [["a", 0, 1, 1]], "labels": [1]},
                 {"boxes": [[0.5, 0, 0.5, 1]], "labels": [1]}, {"boxes": [BOX], "labels": [12]},
                 {"boxes": [BOX], "labels": [-1]}, {"boxes": [BOX], "labels": [True]},
+                {"boxes": [[10**400, 0, 1, 1]], "labels": [1]}, {"boxes": [[0, 0, 1e-200, 1e-200]], "labels": [1]},
                 {"boxes": [[float("nan")] * 4], "labels": [1]}, {"boxes": {"a": 1}, "labels": {"b": 2}},
             )
         ),

@@ -1,6 +1,7 @@
 """Import and export: maps come back as they were, groups are whole or absent, files never leave their folder."""
 
 import hashlib
+import re
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torchvision.ops import roi_align
 
+from annotator.published import matching
 from annotator.published.axes import Axes
 from annotator.published.exporting import ExportSummary, Namer, export_maps, official_limits, plan_export
 from annotator.published.importing import first_shape, import_maps
@@ -246,6 +248,14 @@ def test_damaged_image_is_quarantined_only_where_it_has_no_map(tmp_path: Path, r
     assert set(LabelStore.open(tmp_path / "l.zarr").group("a").quarantined) == {2}
 
 
+def test_image_that_claims_more_than_an_image_has_is_not_read(
+    tmp_path: Path, shard: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matching, "MAX_IMAGE_BYTES", 100)
+    ((_, reason),) = run(root, [shard], tmp_path / "l.zarr").failures
+    assert re.search(r"a\.tar: the image of 'n\d+/n\d+_0' has \d+ bytes, more than 100$", reason)
+
+
 def test_store_with_quarantined_rows_comes_back_whole(tmp_path: Path, root: Path) -> None:
     shard = write_tar(tmp_path / "a.tar", [*members(names(2)), ("n00000001/x.jpg", b"no image")])
     run(root, [shard], tmp_path / "l.zarr")
@@ -388,6 +398,32 @@ def test_folder_that_cannot_be_written_is_one_error(tmp_path: Path, shard: Path)
     (tmp_path / "maps" / "n00000000").write_text("a file where a folder should be")
     with pytest.raises(StoreWriteError, match=r"maps/n00000000/n00000000_0\.pt: cannot be written"):
         export(tmp_path / "l.zarr", tmp_path / "maps", overwrite=True)
+
+
+def test_linked_class_folder_is_refused_and_nothing_is_written_through_it(tmp_path: Path, shard: Path) -> None:
+    label_shard(tmp_path / "l.zarr", shard, make_schema(num_classes=12))
+    for name in ("maps", "outside"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "maps" / "n00000000").symlink_to(tmp_path / "outside")
+    with pytest.raises(StoreWriteError, match="maps/n00000000: a link"):
+        export(tmp_path / "l.zarr", tmp_path / "maps", overwrite=True)
+    assert not list((tmp_path / "outside").iterdir())
+
+
+def test_planted_links_are_replaced_and_not_followed(
+    tmp_path: Path, shard: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label_shard(tmp_path / "l.zarr", shard, make_schema(num_classes=12))
+    victim, maps = tmp_path / "victim", tmp_path / "maps"
+    victim.write_text("kept")
+    (maps / "n00000000").mkdir(parents=True)
+    (maps / "n00000000" / "n00000000_0.pt").symlink_to(victim)
+    assert export(tmp_path / "l.zarr", maps, overwrite=True).written == 5
+    monkeypatch.setattr("secrets.token_hex", lambda _: "guessed")
+    (maps / ".guessed.partial").symlink_to(victim)
+    with pytest.raises(StoreWriteError, match="File exists"):
+        export(tmp_path / "l.zarr", maps, overwrite=True)
+    assert victim.read_text() == "kept"
 
 
 def test_damaged_group_is_named_and_the_others_are_exported(tmp_path: Path, shard: Path) -> None:

@@ -133,6 +133,12 @@ def test_pipes_and_folders_named_like_maps_are_no_maps(root: Path) -> None:
     assert len(FolderSource(root)) == len(NAMES)
 
 
+def test_links_in_a_circle_hide_no_map(root: Path) -> None:
+    for link in (root / "loop", root / "n00000002" / "loop.pt"):
+        link.symlink_to(link.name)
+    assert len(FolderSource(root)) == len(NAMES)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -194,10 +200,12 @@ def test_links_in_a_tar_are_refused(tmp_path: Path) -> None:
         list(tar_members(tmp_path / "link.tar"))
 
 
-@pytest.mark.parametrize("kind", ["absent", "empty"])
+@pytest.mark.parametrize("kind", ["absent", "empty", "pipe"])
 def test_nothing_to_import_is_an_error(tmp_path: Path, kind: str) -> None:
     path = tmp_path / kind
     if kind == "empty":
         path.mkdir()
-    with pytest.raises(ShardError, match=r"no such folder or tar|holds no maps"):
+    elif kind == "pipe":
+        os.mkfifo(path)
+    with pytest.raises(ShardError, match=r"no such folder or tar|holds no maps|neither a folder nor a tar"):
         open_source(path)
