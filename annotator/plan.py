@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from annotator.report import Reporter
-from store.errors import DamagedStoreError, LabelNotFoundError, RelabelError, ShardError
+from store.errors import DamagedStoreError, LabelNotFoundError, RelabelError, ShardError, StoreReadError
 from store.reader import LabelStore
 from store.shards import ShardIndex, hash_file, index_shard, shard_name
 
@@ -60,7 +60,7 @@ class Plan:
             if not self.overwrite and self._is_done(path):
                 return None
             return index_shard(path, hashed=True)
-        except (ShardError, DamagedStoreError) as error:
+        except (ShardError, DamagedStoreError, StoreReadError) as error:
             return error
 
     def _is_done(self, path: Path) -> bool:

@@ -252,3 +252,15 @@ def test_class_names_must_be_as_many_as_classes(teacher: Teacher) -> None:
 
 def test_top_k_is_at_most_the_class_count(teacher: Teacher) -> None:
     assert make_schema(teacher, 50, None).top_k == 12
+
+
+def test_group_that_cannot_be_read_leaves_out_its_shard_alone(
+    tmp_path: Path, shards: list[Path], teacher: Teacher
+) -> None:
+    labels = tmp_path / "labels.zarr"
+    run(shards[:1], labels, teacher)
+    (labels / "a" / "zarr.json").unlink()
+    (labels / "a" / "zarr.json").mkdir()
+    summary = run(shards, labels, teacher)
+    assert [path for path, _ in summary.failures] == shards[:1]
+    assert summary.committed_shards == 2
