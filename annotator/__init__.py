@@ -9,6 +9,7 @@
 | plan      | shards, a store                 | skips what is done, indexes what is not        | rows to annotate  |
 | decode    | rows to annotate                | reads, decodes and resizes in worker processes | batches of pixels |
 | collect   | batches of maps                 | puts rows into their groups                    | `GroupLabels`     |
+| status    | shards, a store                 | says which are done                            | `ShardStatus`     |
 | annotate  | all of these                    | drives the teacher, commits finished groups    | `Summary`         |
 | published | `.pt` maps, or a store          | imports and exports ReLabel's published files  | a store, or files |
 """

@@ -57,24 +57,31 @@ class Plan:
     def _index(self, path: Path) -> ShardIndex | RelabelError | None:
         """The shard's index, what is wrong with it, or None when its labels are there already."""
         try:
-            if not self.overwrite and self._is_done(path):
+            if not self.overwrite and is_done(self.store, path):
                 return None
             return index_shard(path, hashed=True)
         except (ShardError, DamagedStoreError, StoreReadError) as error:
             return error
 
-    def _is_done(self, path: Path) -> bool:
-        try:
-            tar = self.store.group(shard_name(path)).commit.tar
-        except LabelNotFoundError:
-            return False
-        try:
-            now = path.stat()
-            unchanged = (now.st_size, now.st_mtime_ns) == (tar.size, tar.mtime_ns)
-            if unchanged or (now.st_size == tar.size and hash_file(path) == tar.sha256):
-                return True
-        except OSError as error:
-            raise ShardError(f"{path}: cannot be read: {error.strerror}") from error
-        raise ShardError(
-            f"{path}: not the shard its labels were made from; to annotate it again, --overwrite with only this shard"
-        )
+
+def is_done(store: LabelStore, path: Path) -> bool:
+    """Whether the store has a shard's labels, made from this very file: the same size and time, or the same bytes.
+
+    Raises:
+        ShardError: the labels were made from another file of that name, or this one cannot be read.
+        DamagedStoreError, StoreReadError: the labels cannot be read.
+    """
+    try:
+        tar = store.group(shard_name(path)).commit.tar
+    except LabelNotFoundError:
+        return False
+    try:
+        now = path.stat()
+        unchanged = (now.st_size, now.st_mtime_ns) == (tar.size, tar.mtime_ns)
+        if unchanged or (now.st_size == tar.size and hash_file(path) == tar.sha256):
+            return True
+    except OSError as error:
+        raise ShardError(f"{path}: cannot be read: {error.strerror}") from error
+    raise ShardError(
+        f"{path}: not the shard its labels were made from; to annotate it again, --overwrite with only this shard"
+    )

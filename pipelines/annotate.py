@@ -16,6 +16,7 @@ from pipelines.options import (
     teacher_arg_option,
 )
 from pipelines.published import export_command, import_command
+from pipelines.status import status_command
 from store.command import Commands
 from store.patterns import expand_shards
 
@@ -31,6 +32,7 @@ def main() -> None:
 
 main.add_command(import_command)
 main.add_command(export_command)
+main.add_command(status_command)
 
 
 @main.command()

@@ -68,7 +68,7 @@ def import_command(
     std: tuple[float, float, float] | None,
     overwrite: bool,
 ) -> None:
-    """Import published ReLabel files into a label store that matches image shards.
+    """Import published ReLabel files into a store.
 
     ROOT_OR_TAR holds <class folder>/<name>.pt, as a folder or as a tar; a map is found by the last two parts of its
     sample's key. Run it again after an interruption: finished shards are skipped. A shard with a map that is missing
@@ -134,7 +134,7 @@ def _decide(
               "reads only xy right.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace files of the same names in a folder that is not empty.")
 def export_command(labels: str, folder: Path, axes: Literal["yx", "xy"], overwrite: bool) -> None:
-    """Export a label store as published ReLabel files, which the official trainer reads.
+    """Export a store as published ReLabel files.
 
     Writes FOLDER/<class folder>/<name>.pt for every sample: float32 [2, K, H, W], scores, then class ids. The class
     folder is that of the sample's key, else ImageNet's in its name, else that of its original label.

@@ -1,5 +1,6 @@
 """The command `relabel-annotate run`: what users type, and what they get wrong."""
 
+import json
 import os
 import resource
 import signal
@@ -265,3 +266,23 @@ def test_store_in_a_bucket_is_annotated_continued_and_shown(tmp_path: Path, weig
     assert shown.exit_code == 0, shown.output
     verified = CliRunner().invoke(store_main, ["verify", s3_store, "--deep", "--shards", str(tmp_path / "a-*.tar")])
     assert verified.exit_code == 0, verified.output
+
+
+def test_status_says_of_every_shard_whether_it_is_done(tmp_path: Path, labels: Path, weights: Path) -> None:
+    shards = [write_tar(tmp_path / f"{name}.tar", make_members(3)) for name in "abcd"]
+    write_tar(shards[0], [*make_members(2), ("bad.jpg", b"\xff\xd8\xff nothing")])
+    assert run(labels, weights, *shards[:3]).exit_code == 0
+    write_tar(shards[1], make_members(4))
+    (labels / "c" / "zarr.json").write_text("{")
+    result = CliRunner().invoke(main, ["status", str(labels), "--shards", str(tmp_path / "*.tar")])
+    lines = result.stdout.splitlines()
+    assert result.exit_code == 0, result.output
+    assert lines[0] == f"done     {shards[0]}: 3 images, 1 quarantined"
+    assert lines[1].startswith(f"changed  {shards[1]}: not the shard its labels were made from")
+    assert lines[2].startswith(f"damaged  {labels / 'c' / 'zarr.json'}: ")
+    assert lines[3] == f"missing  {shards[3]}"
+    assert lines[4] == "1 of 4 shards done, 1 missing, 1 changed, 1 damaged; 3 images, 1 quarantined"
+    as_json = CliRunner().invoke(main, ["status", str(labels), "--shards", str(tmp_path / "*.tar"), "--json"])
+    assert [shard["state"] for shard in json.loads(as_json.stdout)] == ["done", "changed", "damaged", "missing"]
+    nowhere = CliRunner().invoke(main, ["status", str(tmp_path / "no.zarr"), "--shards", str(tmp_path / "*.tar")])
+    assert "no label store here" in last_error(nowhere)

@@ -1,0 +1,34 @@
+"""How far a run has come, shard by shard, from the store alone."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from annotator.plan import is_done
+from store.errors import DamagedStoreError, ShardError, StoreReadError
+from store.reader import LabelStore
+from store.shards import shard_name
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardStatus:
+    """What a run would find of one shard."""
+
+    shard: str  # path
+    state: Literal["done", "missing", "changed", "damaged"]  # missing: not annotated; changed: the shard is another now
+    rows: int = 0
+    quarantined: int = 0
+    problem: str = ""
+
+
+def shard_status(store: LabelStore, path: Path) -> ShardStatus:
+    """Look a shard up; it is hashed only if its time is another than when it was annotated."""
+    try:
+        if not is_done(store, path):
+            return ShardStatus(shard=str(path), state="missing")
+        group = store.group(shard_name(path))
+    except ShardError as error:
+        return ShardStatus(shard=str(path), state="changed", problem=str(error))
+    except (DamagedStoreError, StoreReadError) as error:
+        return ShardStatus(shard=str(path), state="damaged", problem=str(error))
+    return ShardStatus(shard=str(path), state="done", rows=len(group), quarantined=len(group.quarantined))

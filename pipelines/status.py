@@ -1,0 +1,49 @@
+"""`relabel-annotate status`: which shards have their labels."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import click
+
+from annotator.status import ShardStatus, shard_status
+from pipelines.options import shards_option
+from store.patterns import expand_shards
+from store.reader import LabelStore
+from store.text import printable
+from store.view.progress import track
+
+
+@click.command("status")
+@click.argument("labels", metavar="LABELS")
+@shards_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def status_command(labels: str, patterns: tuple[str, ...], as_json: bool) -> None:
+    """Say which shards have their labels.
+
+    A shard is done, missing (not annotated yet), changed since it was annotated, or its labels are damaged.
+    """
+    shards = expand_shards(patterns)
+    store = LabelStore.open(labels)
+    found = [shard_status(store, path) for path in track(shards, "shards")]
+    if as_json:
+        click.echo(json.dumps([asdict(status) for status in found]))
+        return
+    for status in found:
+        click.echo(printable(_line(status)))
+    click.echo(_sum(found))
+
+
+def _line(status: ShardStatus) -> str:
+    if status.state == "done":
+        bad = f", {status.quarantined:,} quarantined" if status.quarantined else ""
+        return f"{status.state:8} {status.shard}: {status.rows:,} images{bad}"
+    return f"{status.state:8} {status.problem or status.shard}"
+
+
+def _sum(found: Sequence[ShardStatus]) -> str:
+    counts = Counter(status.state for status in found)
+    others = "".join(f", {counts[state]:,} {state}" for state in ("missing", "changed", "damaged") if counts[state])
+    rows, bad = sum(status.rows for status in found), sum(status.quarantined for status in found)
+    return f"{counts['done']:,} of {len(found):,} shards done{others}; {rows:,} images, {bad:,} quarantined"
