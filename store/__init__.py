@@ -7,7 +7,7 @@
 | images                      | bytes of an image        | decodes or refuses                               |
 | schema, parse               | JSON attributes          | dataclasses; checked reading of hostile files    |
 | layout, invariants          | label maps               | how arrays are encoded; what they must hold to   |
-| place, local, cloud         | a path or URL (opening)  | reading and the two commit protocols             |
+| place, disk, local, cloud   | a path or URL (opening)  | reading and the two commit protocols             |
 | reader, group, objects, keys | a place                 | `LabelStore`, `LabelGroup`, lookup by key        |
 | labels, writer              | label maps               | creates a store, commits groups                  |
 | verify, garbage, merge      | a store                  | finds damage, removes leftovers, joins stores    |

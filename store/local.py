@@ -5,13 +5,11 @@ labels. A running writer holds a lock on its attempt.
 """
 
 import errno
-import fcntl
 import os
 import re
 import secrets
 import shutil
 import stat
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Any, Literal
 import zarr
 from zarr.storage import LocalStore
 
+from store.disk import lock_state, locked, remove_if_empty, size_and_age, sync_folder, write_synced
 from store.errors import DamagedStoreError, GroupExistsError, StoreWriteError
 from store.parse import parse_attributes
 from store.place import A, B, Leftover
@@ -87,10 +86,10 @@ class LocalPlace:
         """Write the root aside and link it into place, which fails if another writer came first."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._attempt("root") as attempt:
-            _write_synced(attempt / GROUP_FILE, data)
+            write_synced(attempt / GROUP_FILE, data)
             with suppress(FileExistsError):  # the other's identity is compared like any store's
                 os.link(attempt / GROUP_FILE, self.folder / GROUP_FILE)
-            _sync_folder(self.folder)
+            sync_folder(self.folder)
 
     def publish(
         self, name: str, objects: Mapping[str, bytes], record: Callable[[str], bytes], *, overwrite: bool
@@ -102,11 +101,11 @@ class LocalPlace:
         with self._attempt(name) as attempt:
             for path, data in objects.items():
                 (attempt / path).parent.mkdir(parents=True, exist_ok=True)
-                _write_synced(attempt / path, data)
+                write_synced(attempt / path, data)
             for folder, _, _ in os.walk(attempt, topdown=False):
-                _sync_folder(Path(folder))
-            _write_synced(attempt / GROUP_FILE, record(""))
-            _sync_folder(attempt)
+                sync_folder(Path(folder))
+            write_synced(attempt / GROUP_FILE, record(""))
+            sync_folder(attempt)
             _move_into_place(attempt, group, overwrite=overwrite)
 
     def set_aside(self) -> str:
@@ -114,7 +113,7 @@ class LocalPlace:
         real = self.folder.resolve()
         aside = real.with_name(f"{real.name}.replaced-{secrets.token_hex(4)}")
         real.rename(aside)
-        _sync_folder(real.parent)
+        sync_folder(real.parent)
         return str(aside)
 
     def leftovers(self, used_prefix: Callable[[str], str | None]) -> Iterator[Leftover]:
@@ -122,14 +121,14 @@ class LocalPlace:
         del used_prefix  # attempts lie beside the store, not under a group
         for entry in self._attempts():
             writing = entry.with_name(entry.name.removesuffix(REPLACED))
-            lock = _lock_state(writing)
+            lock = lock_state(writing)
             name = writing.name.rpartition(".")[0]
             is_group = entry != writing and _state(entry) == "whole"
             if is_group and _state(self.folder / name) == "damaged":
                 continue  # two copies, of which only a person can say which one is wanted
             is_lost = is_group and _state(self.folder / name) == "none"
             with suppress(FileNotFoundError):  # its writer has just finished
-                size, age = _size_and_age(entry)
+                size, age = size_and_age(entry)
                 # A disk that cannot lock shows nothing of writers, as a bucket does.
                 if lock != "held" and (lock == "free" or age >= UNLOCKABLE_AGE):
                     yield Leftover(path=str(entry), size=size, age=age, only_copy_of=name if is_lost else None)
@@ -137,12 +136,12 @@ class LocalPlace:
     def clean(self, leftover: Leftover) -> None:
         """Delete an attempt, or put a group back; then remove the folder of attempts if it is empty."""
         entry = Path(leftover.path)
-        with suppress(FileNotFoundError, BlockingIOError), _locked(entry, wait=False):
+        with suppress(FileNotFoundError, BlockingIOError), locked(entry, wait=False):
             if leftover.only_copy_of is None:
                 shutil.rmtree(entry)
             else:
                 self._put_back(entry, leftover.only_copy_of)
-        _remove_if_empty(self._partial())
+        remove_if_empty(self._partial())
 
     def _put_back(self, entry: Path, name: str) -> None:
         group = self.folder / name
@@ -151,7 +150,7 @@ class LocalPlace:
         if group.exists():  # half a copy: kept as a leftover of its own
             group.rename(entry.with_name(f"{name}.{secrets.token_hex(8)}"))
         entry.rename(group)
-        _sync_folder(self.folder)
+        sync_folder(self.folder)
 
     def _attempts(self) -> list[Path]:
         """What lies in the folder of attempts and was made by a writer."""
@@ -176,21 +175,14 @@ class LocalPlace:
                 with suppress(FileNotFoundError):
                     attempt.parent.mkdir(exist_ok=True)
                     attempt.mkdir()
-                    lock.enter_context(_locked(attempt, wait=True))
+                    lock.enter_context(locked(attempt, wait=True))
                     if attempt.exists():
                         break
             try:
                 yield attempt
             finally:
                 shutil.rmtree(attempt, ignore_errors=True)
-                _remove_if_empty(attempt.parent)
-
-
-def _write_synced(file: Path, data: bytes) -> None:
-    with file.open("xb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
+                remove_if_empty(attempt.parent)
 
 
 def _move_into_place(attempt: Path, group: Path, *, overwrite: bool) -> None:
@@ -210,11 +202,11 @@ def _move_into_place(attempt: Path, group: Path, *, overwrite: bool) -> None:
     except OSError as error:
         if old.exists() and not group.exists():
             old.rename(group)
-        if group.exists() and not overwrite:
+        if not overwrite and _state(group) == "whole":
             raise exists from error
         raise
     try:
-        _sync_folder(group.parent)
+        sync_folder(group.parent)
     except OSError as error:
         raise StoreWriteError(f"{group}: written, but the disk does not confirm it: {error.strerror}") from error
     if overwrite:
@@ -231,41 +223,6 @@ def _is_committed(group: Path) -> bool:
     return file.is_file() and COMMIT_ATTRIBUTE in parse_attributes(file.read_bytes(), str(file))
 
 
-@contextmanager
-def _locked(attempt: Path, *, wait: bool) -> Iterator[None]:
-    """Hold a lock on the attempt; it ends with this process, whatever ends that. BlockingIOError if not to wait."""
-    handle = os.open(attempt, os.O_RDONLY)
-    try:
-        _flock(handle, wait=wait)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _flock(handle: int, *, wait: bool) -> bool:
-    """Lock, and whether this disk can: some network disks cannot."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        raise
-    except OSError:
-        return False
-    return True
-
-
-def _lock_state(attempt: Path) -> Literal["held", "free", "unknown"]:
-    try:
-        handle = os.open(attempt, os.O_RDONLY)
-    except FileNotFoundError:
-        return "free"
-    try:
-        return "free" if _flock(handle, wait=False) else "unknown"
-    except BlockingIOError:
-        return "held"
-    finally:
-        os.close(handle)
-
-
 def _state(folder: Path) -> Literal["none", "whole", "damaged"]:
     """Whether a folder is a group, going by its record."""
     try:
@@ -279,27 +236,3 @@ def _may_be_folder(entry: "os.DirEntry[str]") -> bool:
         return entry.is_dir()
     except OSError:  # a link that leads nowhere: for whoever opens it to say
         return True
-
-
-def _size_and_age(entry: Path) -> tuple[int, float]:
-    """Bytes, and seconds since the newest change."""
-    size, newest = 0, entry.stat().st_mtime
-    for folder, _, files in os.walk(entry):
-        for path in (folder, *(os.path.join(folder, file) for file in files)):
-            with suppress(FileNotFoundError):
-                info = os.lstat(path)
-                size, newest = size + info.st_size * stat.S_ISREG(info.st_mode), max(newest, info.st_mtime)
-    return size, time.time() - newest
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _remove_if_empty(folder: Path) -> None:
-    with suppress(OSError):  # another writer is at work in it, or it is gone
-        folder.rmdir()

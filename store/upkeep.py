@@ -35,8 +35,7 @@ def verify(labels: str, deep: bool, patterns: tuple[str, ...], as_json: bool) ->
     store = LabelStore.open(labels)
     shards = expand_shards(patterns)
     names = store.names()
-    faults: list[Fault] = []
-    faults += _tell(lost_groups(store), quiet=as_json)
+    faults = _tell(lost_groups(store), quiet=as_json)
     for name in track(names, "groups"):
         faults += _tell(verify_group(store, name, deep=deep), quiet=as_json)
     for path in track(shards, "image shards"):
@@ -67,7 +66,7 @@ def _sum_up(store: LabelStore, names: Sequence[str], shards: Sequence[Path], *, 
     click.echo(f"{printable(str(store))}: {len(names):,} groups checked ({what})")
     if shards:
         click.echo(f"{len(shards):,} image shards compared with their labels")
-        if missing := missing_shards(store, shards):
+        if missing := missing_shards(names, shards):
             click.echo(f"{len(missing):,} groups whose image shards were not given: {printable(first_few(missing))}")
 
 

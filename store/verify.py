@@ -104,7 +104,7 @@ def _difference(group: LabelGroup, index: ShardIndex) -> tuple[str | None, str] 
     return None
 
 
-def missing_shards(store: LabelStore, shards: Sequence[Path]) -> list[str]:
-    """Groups of the store whose image shards were not given."""
+def missing_shards(names: Sequence[str], shards: Sequence[Path]) -> list[str]:
+    """Groups whose image shards were not given."""
     given = {shard_name(path) for path in shards}
-    return [name for name in store.names() if name not in given]
+    return [name for name in names if name not in given]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from store.disk import sync_folder
 from store.errors import RunFolderError
 
 
@@ -54,7 +55,7 @@ def write_atomically(file: Path, write: Callable[[BinaryIO], object]) -> None:
             handle.flush()
             os.fsync(handle.fileno())
         aside(file).replace(file)
-        _sync_folder(file.parent)
+        sync_folder(file.parent)
     # torch.save reports a full disk as a RuntimeError of its zip writer.
     except (OSError, RuntimeError) as error:
         raise RunFolderError(f"{file}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
@@ -64,11 +65,3 @@ def aside(file: Path) -> Path:
     """Where a file is written first; what stays there was cut off by a kill or a full disk."""
     # One name, so that the next write replaces what a killed one left. In the same folder, for the rename.
     return file.with_name(f".{file.name}.partial")
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -15,7 +15,7 @@ from store.cloud import CloudPlace
 
 WRITES: tuple[tuple[object, str], ...] = (
     (Path, "mkdir"), (Path, "rename"), (os, "link"), (shutil, "rmtree"),
-    (local, "_write_synced"), (local, "_sync_folder"), (local, "_remove_if_empty"),
+    (local, "write_synced"), (local, "sync_folder"), (local, "remove_if_empty"),
     (CloudPlace, "_put"), (CloudPlace, "_delete"),
 )  # fmt: skip
 

@@ -462,3 +462,22 @@ def test_hostile_keys_are_kept_as_they_are_and_printed_escaped(tmp_path: Path) -
         assert result.exit_code == 0
         assert not any(not char.isprintable() and char != "\n" for char in result.output)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["labels.zarr"]
+
+
+def test_disk_that_fails_while_half_a_copy_makes_way_is_not_taken_for_another_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "labels.zarr"
+    open_root(path, SCHEMA)
+    (path / "a" / "classes").mkdir(parents=True)
+    rename = Path.rename
+
+    def failing(source: Path, target: Path) -> Path:
+        if target.name == "a" and not source.name.endswith(".replaced"):
+            raise OSError(5, "Input/output error")
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(StoreWriteError, match="Input/output error"):
+        write(path, "a")
+    assert (path / "a" / "classes").exists()
