@@ -4,24 +4,21 @@ Nothing can be renamed there. A group's arrays go under a prefix of their own, o
 names the prefix, is put last and only where none is yet.
 """
 
-import errno
-import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
 
 import obstore
 import zarr
-from obstore import parse_scheme
-from obstore.exceptions import AlreadyExistsError, BaseError
-from obstore.store import HTTPStore, from_url
+from obstore.exceptions import AlreadyExistsError
+from obstore.store import HTTPStore
 from zarr.storage import ObjectStore
 
+from store.bucket import REQUESTS, check_url, one_line_errors, open_bucket, refuse_fork
 from store.errors import DamagedStoreError, GroupExistsError, StoreNotFoundError, StoreReadError, StoreWriteError
 from store.parse import parse_attributes
 from store.place import A, B, Leftover
@@ -30,11 +27,7 @@ from store.schema import COMMIT_ATTRIBUTE, GROUP_FILE, is_group_name
 if TYPE_CHECKING:
     from obstore import ObjectMeta
     from obstore.store import ObjectStore as Bucket
-    from obstore.store import RetryConfig
 
-REQUESTS = 16  # at the same time
-RETRIES: "RetryConfig" = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
-ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 ATTEMPT = "attempt-"
 PLAIN_GROUP = b'{"zarr_format": 3, "node_type": "group"}'  # so that xarray opens a prefix
 
@@ -46,7 +39,7 @@ class CloudPlace:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
-        _check_url(self.url)
+        check_url(self.url, StoreNotFoundError, "s3://bucket/labels.zarr")
 
     def __reduce__(self) -> tuple[type["CloudPlace"], tuple[str]]:
         return CloudPlace, (self.url,)  # a spawned worker opens its own connections
@@ -83,12 +76,8 @@ class CloudPlace:
     @contextmanager
     def errors(self, path: str) -> Iterator[None]:
         """Turn obstore's errors, many lines long, into an OSError of one."""
-        try:
+        with one_line_errors(self.at(path)):
             yield
-        except FileNotFoundError as error:
-            raise FileNotFoundError(errno.ENOENT, "there is no such object", self.at(path)) from error
-        except BaseError as error:
-            raise OSError(errno.EIO, _first_line(error), self.at(path)) from error
 
     def array(self, path: str) -> Any:  # noqa: ANN401  (zarr's arrays are generic over their metadata)
         """The Zarr array at a path."""
@@ -170,19 +159,11 @@ class CloudPlace:
 
     @cached_property
     def _opened(self) -> "Bucket":
-        plain = any(os.environ.get(name, "").startswith("http://") for name in ENDPOINTS)
-        try:
-            return from_url(
-                self.url,
-                client_options={"allow_http": plain or self.url.startswith("http://")},
-                retry_config=RETRIES,
-            )
-        except (BaseError, ValueError) as error:
-            raise OSError(errno.EINVAL, _first_line(error), self.url) from error
+        return open_bucket(self.url)
 
     @property
     def _objects(self) -> "Bucket":
-        _refuse_fork()
+        refuse_fork()
         return self._opened
 
     def _need_listing(self) -> None:
@@ -229,32 +210,3 @@ class CloudPlace:
         self._need_writing()
         with self.errors(""):
             obstore.delete(self._objects, paths)
-
-
-_user: list[int] = []  # the process that first used obstore
-
-
-def _refuse_fork() -> None:
-    """Obstore's threads do not live on in a forked process, which would wait for them for ever."""
-    if not _user:
-        _user.append(os.getpid())
-    if _user[0] != os.getpid():
-        raise StoreReadError(
-            "an object store was opened before this process was forked; start workers with forkserver or spawn"
-        )
-
-
-def _check_url(url: str) -> None:
-    try:
-        parts, scheme = urlsplit(url), parse_scheme(url)
-    except (BaseError, ValueError) as error:
-        raise StoreNotFoundError(f"{url}: not a URL of an object store, such as s3://bucket/labels.zarr") from error
-    if "@" in parts.netloc or parts.query:
-        # Not repeated in the message: it may hold a password.
-        raise StoreNotFoundError(f"{parts.scheme}:// URL with credentials: give them in the environment instead")
-    if scheme in ("local", "memory"):
-        raise StoreNotFoundError(f"{url}: give a path instead of a URL")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]

@@ -11,7 +11,7 @@ import click
 from store.errors import RelabelError
 from store.text import printable
 
-EXTRAS = {"obstore": "cloud"}  # which extra brings a module, where it is not one of the larger ones
+EXTRAS = {"obstore": "cloud", "ray": "ray"}  # which extra brings a module, where it is not one of the larger ones
 
 
 class Commands(click.Group):
@@ -46,8 +46,8 @@ class OneLineError(click.ClickException):
         click.echo(f"error: {printable(self.message)}", file=file or sys.stderr)
 
 
-def refuse_nan(_: object, __: object, value: float) -> float:
+def refuse_nan(_: object, __: object, value: float | None) -> float | None:
     """An option's callback: click takes NaN for a number in any range."""
-    if math.isnan(value):
+    if value is not None and math.isnan(value):
         raise click.BadParameter("expected a number")
     return value

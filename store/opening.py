@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from store.errors import StoreReadError
 from store.local import LocalPlace
 from store.place import Place
 
@@ -11,9 +12,14 @@ def open_place(location: Path | str) -> Place:
 
     Raises:
         StoreNotFoundError: a URL that cannot be one of an object store.
+        StoreReadError: obstore, which opens URLs, is not installed.
     """
     if isinstance(location, str) and "://" in location:
-        from store.cloud import CloudPlace  # obstore is an extra
-
+        try:
+            from store.cloud import CloudPlace  # obstore is an extra
+        except ModuleNotFoundError as error:
+            raise StoreReadError(
+                f"{error.name} is not installed, URLs need it; pip install 'relabel[cloud]'"
+            ) from error
         return CloudPlace(location)
     return LocalPlace(Path(location))

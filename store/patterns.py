@@ -1,21 +1,20 @@
-"""Shard patterns: braces and globs, as WebDataset's users write them, to a list of files."""
+"""Shard patterns: braces and globs, as WebDataset's users write them, to a list of files and of URLs."""
 
 import glob
-import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 
-from store.errors import ShardError
+from store.braces import expand_braces, shown
+from store.errors import RelabelError, ShardError
+from store.remote import RemoteShard, Shard, needing_obstore
 from store.shards import shard_name
 from store.text import first_few
 
-INNERMOST = re.compile(r"\{([^{}]*)\}")
-RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)(?:\.\.-?\d+)?")
-LETTERS = re.compile(r"[A-Za-z]\.\.[A-Za-z](?:\.\.-?\d+)?")
-MAX_LENGTH = 4_000
-MAX_SHARDS = 100_000  # more names than this in one pattern are a slip of the keyboard
+NAME_GLOB = re.compile(r"[A-Za-z0-9._*?!\[\]-]+")  # a shard's name and globs, none of what is in queries
 
 
 def expand_shards(patterns: Sequence[str]) -> list[Path]:
@@ -25,20 +24,43 @@ def expand_shards(patterns: Sequence[str]) -> list[Path]:
         ShardError: a pattern without a match, a shard that is missing, an impossible name, or one name twice.
     """
     paths = [path for pattern in patterns for path in _expand(pattern)]
-    if missing := [str(path) for path in paths if not path.is_file()]:
-        raise ShardError(
-            f"{len(missing)} of {len(paths)} shards are missing or not regular files: {first_few(missing)}"
-        )
-    counts = Counter(shard_name(path) for path in paths)
-    if twice := [name for name, count in counts.items() if count > 1]:
-        raise ShardError(f"shard names must be unique, they name the label groups; given twice: {first_few(twice)}")
+    _refuse_missing([path for path in paths if not path.is_file()], len(paths))
+    _refuse_twice(paths)
     return paths
+
+
+def expand_sources(patterns: Sequence[str], *, missing_ok: bool = False) -> list[Shard]:
+    """The same for shards that may also lie behind URLs, such as `s3://bucket/train-{0000..1023}.tar`.
+
+    In a bucket, `*` and `?` in the last part of a URL stand for the names that are there. With `missing_ok`, what is
+    not there (yet) is left out.
+
+    Raises:
+        ShardError: as of `expand_shards`, or a URL that cannot be asked for.
+    """
+    shards: list[Shard] = []
+    listed: set[Shard] = set()
+    for name in (name for pattern in patterns for name in expand_braces(pattern)):
+        if not _is_glob(name):
+            shards.append(_shard(name))
+            continue
+        found = _listed(name) if "://" in name else [Path(path) for path in sorted(glob.glob(name))]
+        if not found and not missing_ok:
+            raise ShardError(f"{name}: the pattern matches no file")
+        shards += found
+        listed.update(found)
+    missing = _missing([shard for shard in shards if isinstance(shard, Path) or shard not in listed])
+    if not missing_ok:
+        _refuse_missing([shard for shard in shards if shard in missing], len(shards))
+    there = [shard for shard in shards if shard not in missing]
+    _refuse_twice(there)
+    return there
 
 
 def _expand(pattern: str) -> Iterator[Path]:
     if "://" in pattern:
-        raise ShardError(f"{pattern}: shards are read from local paths; copy or mount this one")
-    for name in _expand_braces(pattern):
+        raise ShardError(f"{shown(pattern)}: shards are read from local paths; copy or mount this one")
+    for name in expand_braces(pattern):
         if not glob.has_magic(name):
             yield Path(name)
             continue
@@ -48,24 +70,73 @@ def _expand(pattern: str) -> Iterator[Path]:
         yield from map(Path, found)
 
 
-def _expand_braces(pattern: str) -> list[str]:
-    if "{" not in pattern:
-        return [pattern]
-    # Before braceexpand is asked: it lists whole ranges, and pairs many braces very slowly.
-    if len(pattern) > MAX_LENGTH or math.prod(map(_choices, INNERMOST.findall(pattern))) > MAX_SHARDS:
-        raise ShardError(f"{pattern[:80]}: too long, or more than {MAX_SHARDS:,} shards; check the braces")
-    from braceexpand import braceexpand  # comes with the extras that read images
+def _is_glob(name: str) -> bool:
+    """Whether a name stands for those that are there; a URL's `?` begins a query unless it can be nothing but a glob.
 
+    >>> [_is_glob(name) for name in ("a/*/b.tar", "s3://b/t-?.tar", "s3://b/t.tar?a=b", "https://h/t.tar?a")]
+    [True, True, False, False]
+    """
+    if "://" not in name:
+        return glob.has_magic(name)
+    last = name.rpartition("/")[2]
+    if "?" in name and (name.lower().startswith("http") or not NAME_GLOB.fullmatch(last)):
+        return False
+    return glob.has_magic(last)
+
+
+def _shard(name: str) -> Shard:
+    if "://" not in name:
+        return Path(name)
+    shard = RemoteShard(name)
+    if glob.has_magic(name.partition("://")[2].partition("/")[2]):
+        raise ShardError(f"{name}: * and ? are for the last part of a bucket's URL; use braces")
+    shard_name(shard)  # before a server is asked for what cannot be a shard
+    return shard
+
+
+def _listed(url: str) -> list[Shard]:
+    """The shards in a bucket that match a URL's last part."""
+    folder, _, pattern = url.rpartition("/")
+    _shard(f"{folder}/any.tar")
+    with needing_obstore():
+        from store.transfer import list_names
+    with _shard_errors():
+        names = list_names(folder)
+    # As in a shell, hidden names are not meant.
+    matching = (name for name in names if fnmatchcase(name, pattern) and not name.startswith("."))
+    return [RemoteShard(f"{folder}/{name}") for name in matching]
+
+
+def _missing(shards: Sequence[Shard]) -> set[Shard]:
+    """Those that are not there."""
+    missing: set[Shard] = {shard for shard in shards if isinstance(shard, Path) and not shard.is_file()}
+    if remote := [shard for shard in shards if isinstance(shard, RemoteShard)]:
+        with needing_obstore():
+            from store.transfer import find_absent
+        with _shard_errors():
+            absent = find_absent([shard.url for shard in remote])
+        missing.update(shard for shard in remote if shard.url in absent)
+    return missing
+
+
+@contextmanager
+def _shard_errors() -> Iterator[None]:
+    """Turn a server's refusal, or its silence, into a ShardError."""
     try:
-        return list(braceexpand(pattern))
-    except (ValueError, RecursionError) as error:
-        raise ShardError(f"{pattern[:80]}: not a valid brace pattern: {error}") from error
+        yield
+    except RelabelError:
+        raise
+    except OSError as error:
+        raise ShardError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
 
-def _choices(text: str) -> int:
-    """For how many texts a pair of braces without others inside stands, at most."""
-    if numbers := RANGE.fullmatch(text):
-        return abs(int(numbers[2]) - int(numbers[1])) + 1
-    if LETTERS.fullmatch(text):
-        return abs(ord(text[3]) - ord(text[0])) + 1
-    return text.count(",") + 1
+def _refuse_missing(missing: Sequence[Shard], count: int) -> None:
+    if missing:
+        names = first_few([str(shard) for shard in missing])
+        raise ShardError(f"{len(missing)} of {count} shards are missing or not regular files: {names}")
+
+
+def _refuse_twice(shards: Sequence[Shard]) -> None:
+    counts = Counter(shard_name(shard) for shard in shards)
+    if twice := [name for name, count in counts.items() if count > 1]:
+        raise ShardError(f"shard names must be unique, they name the label groups; given twice: {first_few(twice)}")

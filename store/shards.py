@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from store.errors import ShardError
+from store.remote import Shard
 from store.schema import GROUP_NAME, is_group_name
 from store.tars import DamagedTarError, Member, TarReader, members
 from store.text import first_few
@@ -38,7 +39,8 @@ class Sample:
 class ShardIndex:
     """A shard that was read to its end and found whole."""
 
-    path: Path
+    source: Shard  # as the user named it
+    path: Path  # of a local file with its bytes
     name: str
     size: int  # bytes
     mtime_ns: int
@@ -46,7 +48,7 @@ class ShardIndex:
     samples: tuple[Sample, ...]
 
 
-def shard_name(path: Path) -> str:
+def shard_name(path: Shard) -> str:
     """The name of the shard and of its label group.
 
     Raises:
@@ -60,19 +62,26 @@ def shard_name(path: Path) -> str:
     return name
 
 
-def index_shard(path: Path, *, hashed: bool = False) -> ShardIndex:
+def index_shard(path: Path, *, hashed: bool = False, source: Shard | None = None) -> ShardIndex:
     """Read all headers of a shard and, when `hashed`, every byte for its sha256.
+
+    Args:
+        path: a local file.
+        hashed: read every byte.
+        source: what the file is a copy of, for messages; None for the file itself.
 
     Raises:
         ShardError: missing, unreadable, compressed, damaged, truncated or ambiguous; the message says which.
     """
-    name = shard_name(path)
-    with _open_tar(path, hashlib.sha256() if hashed else None) as tar:
+    source = source or path
+    name = shard_name(source)
+    with _open_tar(path, source, hashlib.sha256() if hashed else None) as tar:
         before = os.fstat(tar.file.fileno())
         samples = tuple(_samples(members(tar, lambda member: _split_name(member)[1] == LABEL_EXTENSION)))
     if not samples:
-        raise ShardError(f"{path}: holds no samples")
+        raise ShardError(f"{source}: holds no samples")
     return ShardIndex(
+        source=source,
         path=path,
         name=name,
         size=before.st_size,
@@ -88,18 +97,20 @@ def tar_members(path: Path) -> Iterator[Member]:
     Raises:
         ShardError: as `index_shard`, at the member where the tar is damaged.
     """
-    with _open_tar(path, None) as tar:
+    with _open_tar(path, path, None) as tar:
         yield from members(tar, lambda _: False)
 
 
 def check_unchanged(index: ShardIndex) -> None:
-    """Raise ShardError if the file was replaced or touched since it was indexed."""
+    """Raise ShardError if the shard was replaced or touched since it was indexed."""
     try:
-        now = index.path.stat()
+        now = index.source.stat()
+    except FileNotFoundError as error:
+        raise ShardError(f"{index.source}: vanished while it was being read") from error
     except OSError as error:
-        raise ShardError(f"{index.path}: vanished while it was being read") from error
+        raise ShardError(f"{index.source}: cannot be read: {error.strerror or error}") from error
     if (now.st_size, now.st_mtime_ns) != (index.size, index.mtime_ns):
-        raise ShardError(f"{index.path}: changed while it was being read; run again once it is complete")
+        raise ShardError(f"{index.source}: changed while it was being read; run again once it is complete")
 
 
 def image_digest(data: bytes) -> int:
@@ -114,7 +125,7 @@ def hash_file(path: Path) -> str:
 
 
 @contextmanager
-def _open_tar(path: Path, digest: "hashlib._Hash | None") -> Iterator[TarReader]:
+def _open_tar(path: Path, source: Shard, digest: "hashlib._Hash | None") -> Iterator[TarReader]:
     """A tar at its start; what is wrong with it becomes a ShardError that names it."""
     try:
         with path.open("rb") as file:
@@ -124,9 +135,9 @@ def _open_tar(path: Path, digest: "hashlib._Hash | None") -> Iterator[TarReader]
                 raise DamagedTarError(f"compressed with {kind}; decompress it, since it is read by byte range")
             yield TarReader(file, digest)
     except DamagedTarError as error:
-        raise ShardError(f"{path}: {error}") from error
+        raise ShardError(f"{source}: {error}") from error
     except OSError as error:
-        raise ShardError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise ShardError(f"{source}: cannot be read: {error.strerror or error}") from error
 
 
 def _split_name(name: str) -> tuple[str, str]:

@@ -268,7 +268,7 @@ def test_web_server_is_read_by_group_and_never_written(tmp_path: Path) -> None:
     ],
 )
 def test_url_that_leads_nowhere_is_one_line(url: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("store.cloud.RETRIES", {"max_retries": 0})
+    monkeypatch.setattr("store.bucket.RETRIES", {"max_retries": 0})
     result = CliRunner().invoke(main, ["show", url])
     assert result.exit_code == 1
     assert message in result.output
