@@ -3,70 +3,90 @@
 The store is the only checkpoint: an interrupted run is continued by running it again.
 """
 
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from annotator.collect import Collector, OpenGroup
-from annotator.decode import decode_batches
+from annotator.collect import Collector
+from annotator.commit import Committer
+from annotator.decode import DecodedBatch, decode_batches
+from annotator.pending import Maps, PendingMaps
 from annotator.plan import Plan
-from annotator.report import Reporter, Summary
-from annotator.selftest import check_teacher
+from annotator.report import Summary
+from annotator.selftest import SelfTest, check_teacher
+from annotator.settings import RunSettings
+from annotator.spool import Spool
 from annotator.teacher import Teacher
-from store.errors import GroupExistsError, SettingsError, ShardError, TooManyBadImagesError
+from store.errors import TooManyBadImagesError
 from store.reader import LabelStore
-from store.schema import StoreSchema, TarIdentity
-from store.shards import check_unchanged, shard_name
-from store.writer import open_root, set_aside_other, write_group
+from store.remote import Shard
+from store.schema import StoreSchema
+from store.shards import shard_name
+from store.writer import open_root, set_aside_other
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RunSettings:
-    """How a run goes; none of it changes a label beyond rounding."""
+class ReadyTeacher:
+    """A teacher that has passed its self-test, and what a store of its maps holds."""
 
-    top_k: int = 5  # kept ranks per cell; the store grows with it
-    batch_size: int = 32  # images per forward
-    workers: int = 2  # decoding processes; 0 decodes in this one
-    max_bad: int = 100  # undecodable images in one run before it stops
-    overwrite: bool = False  # annotate shards again that have labels
+    teacher: Teacher
+    selftest: SelfTest
+    schema: StoreSchema
 
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        for name, low in (("top_k", 1), ("batch_size", 1), ("workers", 0), ("max_bad", 0)):
-            if getattr(self, name) < low:
-                raise SettingsError(f"{name.replace('_', '-')} must be at least {low}, not {getattr(self, name)}")
+    def provenance(self) -> dict[str, str]:
+        """What is recorded with every group."""
+        return {**self.teacher.provenance(), "head": self.selftest.describe()}
 
 
-def make_schema(teacher: Teacher, top_k: int, class_names: tuple[str, ...] | None) -> StoreSchema:
-    """Run the teacher's self-test and say what a store of its maps holds.
+def make_ready(teacher: Teacher, top_k: int, class_names: tuple[str, ...] | None) -> ReadyTeacher:
+    """Run the teacher's self-test.
 
     Raises:
         TeacherError: its cells mean nothing.
         LabelMapError: class names that do not match the class count.
     """
-    return StoreSchema(
+    selftest = check_teacher(teacher)
+    schema = StoreSchema(
         teacher=teacher.identity,
         view=teacher.view,
         num_classes=teacher.num_classes,
         top_k=min(top_k, teacher.num_classes),
-        map_size=check_teacher(teacher),
+        map_size=selftest.map_size,
         class_names=class_names,
     )
+    return ReadyTeacher(teacher=teacher, selftest=selftest, schema=schema)
+
+
+def open_labels(
+    shards: Sequence[Shard], labels: Path | str, schema: StoreSchema, summary: Summary, *, overwrite: bool
+) -> None:
+    """Make the store ready for these shards' labels, once before they are annotated, in however many parts.
+
+    Raises:
+        StoreMismatchError: the store was written with another teacher or view.
+        StoreWriteError: the disk refused.
+    """
+    if overwrite and (kept := set_aside_other(labels, schema, {shard_name(shard) for shard in shards})):
+        summary.set_aside(kept)
+    open_root(labels, schema)
 
 
 def annotate(
-    shards: Sequence[Path],
+    shards: Iterable[Shard],
     labels: Path | str,
-    teacher: Teacher,
-    schema: StoreSchema,
+    ready: ReadyTeacher,
     settings: RunSettings,
-    reporter: Reporter,
-) -> Summary:
+    summary: Summary,
+) -> None:
     """Annotate every shard that has no labels yet.
 
-    Returns:
-        What became of each shard; damaged ones are in its failures.
+    Args:
+        shards: names of their own, in the order in which they are worked on.
+        labels: the store, opened by `open_labels`.
+        ready: the teacher.
+        settings: `max_bad` counts from here on.
+        summary: hears what becomes of each shard; damaged ones are in its failures.
 
     Raises:
         StoreMismatchError: the store was written with another teacher or view.
@@ -74,94 +94,58 @@ def annotate(
         TooManyBadImagesError: more undecodable images than `max_bad`; finished groups are kept.
         TeacherError: logits that are not finite.
     """
-    summary = Summary(reporter)
-    if settings.overwrite and (kept := set_aside_other(labels, schema, {shard_name(path) for path in shards})):
-        summary.set_aside(kept)
-    schema = open_root(labels, schema)
-    plan = Plan(shards, LabelStore.open(labels), overwrite=settings.overwrite, reporter=summary)
-    collector = Collector(plan, schema, summary)
-    batches = decode_batches(
-        plan,
-        schema.view,
-        batch_size=settings.batch_size,
-        workers=settings.workers,
-        pin_memory=teacher.device.type == "cuda",
-    )
-    with Committer(labels, schema, teacher.provenance(), summary, overwrite=settings.overwrite) as committer:
-        for batch in batches:
-            maps = teacher.label_maps(batch.pixels_B3hw, schema.top_k)
-            last = batch.rows[-1]
-            summary.annotated(len(batch.rows), last.path, last.offset + last.length)
-            for group in collector.add(batch, maps):
-                committer.commit(group)
-            committer.report()
-            _check_bad_images(summary, settings.max_bad)
-    return summary
-
-
-class Committer:
-    """Writes finished groups in a thread of its own, one at a time, so that the teacher need not wait."""
-
-    def __init__(
-        self, labels: Path | str, schema: StoreSchema, provenance: dict[str, str], summary: Summary, *, overwrite: bool
-    ) -> None:
-        self.labels, self.schema, self.provenance = labels, schema, provenance
-        self.summary, self.overwrite = summary, overwrite
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
-        self._pending: tuple[OpenGroup, Future[None]] | None = None
-
-    def __enter__(self) -> "Committer":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        try:
-            self._settle()
-        finally:
-            self._thread.shutdown()
-
-    def report(self) -> None:
-        """Tell of a group that has reached the disk since."""
-        if self._pending is not None and self._pending[1].done():
-            self._settle()
-
-    def commit(self, group: OpenGroup) -> None:
-        """Start to write a group, after the one before it is on the disk."""
-        self._settle()
-        self._pending = group, self._thread.submit(self._write, group)
-
-    def _settle(self) -> None:
-        """Wait for the group being written and report what became of it."""
-        if self._pending is None:
-            return
-        (group, future), self._pending = self._pending, None
-        try:
-            future.result()
-            self.summary.committed(group.index.path, len(group.index.samples))
-        except GroupExistsError:  # another annotator was quicker
-            self.summary.skipped(group.index.path)
-        except ShardError as error:
-            self.summary.failed(group.index.path, str(error))
-
-    def _write(self, group: OpenGroup) -> None:
-        index = group.index
-        if group.lost is not None:
-            raise ShardError(f"{index.path}: cannot be read: {group.lost}")
-        check_unchanged(index)
-        write_group(
-            self.labels,
-            index.name,
-            group.labels(),
-            schema=self.schema,
-            tar=TarIdentity(size=index.size, mtime_ns=index.mtime_ns, sha256=index.sha256 or ""),
-            provenance=self.provenance,
-            overwrite=self.overwrite,
+    teacher, schema = ready.teacher, open_root(labels, ready.schema)
+    bad_before = len(summary.bad_images)
+    with Spool() as spool:
+        plan = Plan(shards, LabelStore.open(labels), spool, overwrite=settings.overwrite, reporter=summary)
+        collector = Collector(plan, schema, summary)
+        batches = decode_batches(
+            plan,
+            schema.view,
+            batch_size=settings.batch_size,
+            workers=settings.workers,
+            pin_memory=teacher.device.type == "cuda",
         )
+        with Committer(labels, schema, ready.provenance(), summary, spool, overwrite=settings.overwrite) as committer:
+            for batch, maps in _label_maps(batches, teacher, schema.top_k, summary):
+                for group in collector.add(batch, maps):
+                    committer.commit(group)
+                committer.report()
+                check_bad_images(summary, bad_before, settings.max_bad)
 
 
-def _check_bad_images(summary: Summary, max_bad: int) -> None:
-    if len(summary.bad_images) > max_bad:
-        path, key, reason = summary.bad_images[-1]
+def _label_maps(
+    batches: Iterator[DecodedBatch], teacher: Teacher, top_k: int, summary: Summary
+) -> Iterator[tuple[DecodedBatch, Maps]]:
+    """Each batch with its maps; the next batch is on the device before this one is waited for."""
+    started: deque[tuple[DecodedBatch, PendingMaps]] = deque()
+    for batch in _waited_for(batches, summary):
+        with summary.computing.running():
+            started.append((batch, teacher.start(batch.pixels_B3hw, top_k)))
+        if len(started) > 1:
+            yield _finished(*started.popleft(), summary)
+    for batch, pending in started:
+        yield _finished(batch, pending, summary)
+
+
+def _finished(batch: DecodedBatch, pending: PendingMaps, summary: Summary) -> tuple[DecodedBatch, Maps]:
+    with summary.computing.running():
+        return batch, pending.wait()
+
+
+def _waited_for(batches: Iterator[DecodedBatch], summary: Summary) -> Iterator[DecodedBatch]:
+    while True:
+        with summary.waiting.running():
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
+
+
+def check_bad_images(summary: Summary, before: int, max_bad: int) -> None:
+    """Raise TooManyBadImagesError if there are more than `max_bad` beyond the first `before` ones."""
+    if (count := len(summary.bad_images) - before) > max_bad:
+        shard, key, reason = summary.bad_images[-1]
         raise TooManyBadImagesError(
-            f"{path}: {len(summary.bad_images)} undecodable images in this run, --max-bad allows {max_bad}; "
-            f"the last: {key}: {reason}"
+            f"{shard}: {count} undecodable images in this run, --max-bad allows {max_bad}; the last: {key}: {reason}"
         )

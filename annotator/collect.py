@@ -7,17 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 from annotator.decode import DecodedBatch
+from annotator.pending import Maps
 from annotator.plan import Plan
 from annotator.report import Reporter
 from store.labels import GroupLabels
 from store.layout import NO_CLASS
 from store.schema import Quarantined, StoreSchema
 from store.shards import ShardIndex
-
-Maps = tuple[Tensor, Tensor, Tensor]  # classes (B, K, H, W) int64, scores (B, K, H, W) and tail (B, H, W) float16
 
 
 class OpenGroup:
@@ -67,13 +65,14 @@ class Collector:
             elif i in batch.bad:
                 key = group.index.samples[ref.row].key
                 group.quarantined.append(Quarantined(row=ref.row, key=key, reason=batch.bad[i]))
-                self.reporter.quarantined(ref.path, key, batch.bad[i])
+                self.reporter.quarantined(group.index.source, key, batch.bad[i])
             else:
                 group.classes[ref.row], group.scores[ref.row] = classes[i], scores[i]
                 group.tail[ref.row] = tail[i]
             group.missing -= 1
             if not group.missing:
                 yield self._open.pop(ref.path)
+        self.reporter.annotated(len(batch.rows), group.index.source, (ref.offset + ref.length) / group.index.size)
 
     def _group(self, path: Path) -> OpenGroup:
         if path not in self._open:

@@ -3,6 +3,7 @@
 Shape letters: B batch, h w pixels.
 """
 
+import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -52,6 +53,7 @@ def decode_batches(
         num_workers=workers,
         collate_fn=_one,
         pin_memory=pin_memory,
+        worker_init_fn=_leave_signals,
         prefetch_factor=BATCHES_AHEAD if workers else None,
     )
     try:
@@ -113,6 +115,12 @@ def _read_bytes(ref: RowRef) -> bytes:
     if len(data) != ref.length:
         raise OSError(f"ends within an image at byte {ref.offset + len(data)}")
     return data
+
+
+def _leave_signals(_: int) -> None:
+    """Whoever stops the run may signal every process of it; the workers end when the main process tells them to."""
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signal_number, signal.SIG_IGN)
 
 
 def _one(batches: list[DecodedBatch]) -> DecodedBatch:

@@ -1,14 +1,20 @@
 """Which rows there are to annotate: finished shards are skipped, damaged ones reported, the rest indexed."""
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
+from typing import TypeVar
 
 from annotator.report import Reporter
+from annotator.spool import Spool
 from store.errors import DamagedStoreError, LabelNotFoundError, RelabelError, ShardError, StoreReadError
 from store.reader import LabelStore
-from store.shards import ShardIndex, hash_file, index_shard, shard_name
+from store.remote import Shard
+from store.shards import ShardIndex, shard_name
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +31,13 @@ class Plan:
     """The shards of one run, indexed one ahead of whoever works on them.
 
     `unfinished` gives the shards in order, iterating their rows. `indexes` holds the shards whose rows were given out,
-    by path; whoever has finished a shard takes it out.
+    by the path of their local file; whoever has finished a shard takes it out and releases it from the spool.
     """
 
-    def __init__(self, shards: Sequence[Path], store: LabelStore, *, overwrite: bool, reporter: Reporter) -> None:
-        self.shards, self.store, self.overwrite, self.reporter = shards, store, overwrite, reporter
+    def __init__(
+        self, shards: Iterable[Shard], store: LabelStore, spool: Spool, *, overwrite: bool, reporter: Reporter
+    ) -> None:
+        self.shards, self.store, self.spool, self.overwrite, self.reporter = shards, store, spool, overwrite, reporter
         self.indexes: dict[Path, ShardIndex] = {}
 
     def __iter__(self) -> Iterator[RowRef]:
@@ -40,31 +48,25 @@ class Plan:
 
     def unfinished(self) -> Iterator[ShardIndex]:
         """The shards that have no labels yet; the others, and those that cannot be read, go to the reporter."""
-        # Hashing a shard takes the disk's time, not the consumer's: the next one is read meanwhile.
-        with ThreadPoolExecutor(1, thread_name_prefix="index") as ahead:
-            pending = ahead.submit(self._index, self.shards[0])
-            for path, following in zip(self.shards, [*self.shards[1:], None], strict=True):
-                outcome = pending.result()
-                if following is not None:
-                    pending = ahead.submit(self._index, following)
-                if isinstance(outcome, ShardIndex):
-                    yield outcome
-                elif outcome is None:
-                    self.reporter.skipped(path)
-                else:
-                    self.reporter.failed(path, str(outcome))
+        for shard, outcome in _ahead(self._index, self.shards):
+            if isinstance(outcome, ShardIndex):
+                yield outcome
+            elif outcome is None:
+                self.reporter.skipped(shard)
+            else:
+                self.reporter.failed(shard, str(outcome))
 
-    def _index(self, path: Path) -> ShardIndex | RelabelError | None:
+    def _index(self, shard: Shard) -> ShardIndex | RelabelError | None:
         """The shard's index, what is wrong with it, or None when its labels are there already."""
         try:
-            if not self.overwrite and is_done(self.store, path):
+            if not self.overwrite and is_done(self.store, shard, self.spool):
                 return None
-            return index_shard(path, hashed=True)
+            return self.spool.index(shard)
         except (ShardError, DamagedStoreError, StoreReadError) as error:
             return error
 
 
-def is_done(store: LabelStore, path: Path) -> bool:
+def is_done(store: LabelStore, shard: Shard, spool: Spool) -> bool:
     """Whether the store has a shard's labels, made from this very file: the same size and time, or the same bytes.
 
     Raises:
@@ -72,16 +74,45 @@ def is_done(store: LabelStore, path: Path) -> bool:
         DamagedStoreError, StoreReadError: the labels cannot be read.
     """
     try:
-        tar = store.group(shard_name(path)).commit.tar
+        tar = store.group(shard_name(shard)).commit.tar
     except LabelNotFoundError:
         return False
     try:
-        now = path.stat()
+        now = shard.stat()
         unchanged = (now.st_size, now.st_mtime_ns) == (tar.size, tar.mtime_ns)
-        if unchanged or (now.st_size == tar.size and hash_file(path) == tar.sha256):
+        if unchanged or (now.st_size == tar.size and spool.hash(shard) == tar.sha256):
             return True
     except OSError as error:
-        raise ShardError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ShardError(f"{shard}: cannot be read: {error.strerror or error}") from error
     raise ShardError(
-        f"{path}: not the shard its labels were made from; to annotate it again, --overwrite with only this shard"
+        f"{shard}: not the shard its labels were made from; to annotate it again, --overwrite with only this shard"
     )
+
+
+def _ahead(function: Callable[[Shard], T], shards: Iterable[Shard]) -> Iterator[tuple[Shard, T]]:
+    """Each shard with what the function makes of it, begun while the shard before it is at work.
+
+    Fetching and hashing a shard takes the time of the network or the disk, not the consumer's.
+    """
+    pending: tuple[Shard, Future[T]] | None = None
+    for shard in shards:
+        following = shard, _begin(function, shard)
+        if pending is not None:
+            yield pending[0], pending[1].result()
+        pending = following
+    if pending is not None:
+        yield pending[0], pending[1].result()
+
+
+def _begin(function: Callable[[Shard], T], shard: Shard) -> Future[T]:
+    """In a thread that nobody waits for when the run is stopped."""
+    future: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(function(shard))
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=work, name="index", daemon=True).start()
+    return future

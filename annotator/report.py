@@ -1,68 +1,90 @@
 """What the annotator tells of its progress, and the sum of it."""
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol
+
+from store.remote import Shard
 
 
-class Reporter(Protocol):
-    """Receives events while a run goes on; called from the main thread only."""
+class Reporter:
+    """Receives events while a run goes on, and does nothing about them; called from the main thread only."""
 
-    def annotated(self, images: int, path: Path, position: int) -> None:
-        """A batch came out of the teacher, the last of its images from this byte of this shard."""
+    def annotated(self, images: int, shard: Shard, part: float) -> None:
+        """A batch came out of the teacher; so much of this shard is behind it now, from 0 to 1."""
 
     def set_aside(self, kept: str) -> None:
         """The store of another teacher was renamed to make room."""
 
-    def committed(self, path: Path, rows: int) -> None:
+    def committed(self, shard: Shard, rows: int) -> None:
         """A shard's labels are in the store."""
 
-    def skipped(self, path: Path) -> None:
+    def skipped(self, shard: Shard) -> None:
         """A shard's labels were there already."""
 
-    def failed(self, path: Path, reason: str) -> None:
+    def failed(self, shard: Shard, reason: str) -> None:
         """A shard was left out; the run goes on without it."""
 
-    def quarantined(self, path: Path, key: str, reason: str) -> None:
+    def quarantined(self, shard: Shard, key: str, reason: str) -> None:
         """An image could not be decoded; its row holds fill values."""
 
 
 @dataclass(slots=True)
-class Summary:
+class Clock:
+    """Adds up how long something took."""
+
+    seconds: float = 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Count the time inside."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds += time.monotonic() - start
+
+
+@dataclass(slots=True)
+class Summary(Reporter):
     """What became of a run; itself a reporter that passes every event on."""
 
-    reporter: Reporter
+    reporter: Reporter = field(default_factory=Reporter)
     images: int = 0
     committed_shards: int = 0
     skipped_shards: int = 0
-    failures: list[tuple[Path, str]] = field(default_factory=list)
-    bad_images: list[tuple[Path, str, str]] = field(default_factory=list)  # shard, key, reason
+    failures: list[tuple[Shard, str]] = field(default_factory=list)
+    bad_images: list[tuple[Shard, str, str]] = field(default_factory=list)  # shard, key, reason
+    waiting: Clock = field(default_factory=Clock)  # while the teacher had no data
+    computing: Clock = field(default_factory=Clock)  # while it had
 
-    def annotated(self, images: int, path: Path, position: int) -> None:
+    def annotated(self, images: int, shard: Shard, part: float) -> None:
         """Count images."""
         self.images += images
-        self.reporter.annotated(images, path, position)
+        self.reporter.annotated(images, shard, part)
 
     def set_aside(self, kept: str) -> None:
         """Pass it on."""
         self.reporter.set_aside(kept)
 
-    def committed(self, path: Path, rows: int) -> None:
-        """Count a finished shard."""
+    def committed(self, shard: Shard, rows: int) -> None:
+        """Count a finished shard; an earlier failure of it is mended."""
         self.committed_shards += 1
-        self.reporter.committed(path, rows)
+        self.failures = [failure for failure in self.failures if failure[0] != shard]
+        self.reporter.committed(shard, rows)
 
-    def skipped(self, path: Path) -> None:
+    def skipped(self, shard: Shard) -> None:
         """Count a shard that was done before."""
         self.skipped_shards += 1
-        self.reporter.skipped(path)
+        self.reporter.skipped(shard)
 
-    def failed(self, path: Path, reason: str) -> None:
+    def failed(self, shard: Shard, reason: str) -> None:
         """Remember a shard that was left out."""
-        self.failures.append((path, reason))
-        self.reporter.failed(path, reason)
+        self.failures.append((shard, reason))
+        self.reporter.failed(shard, reason)
 
-    def quarantined(self, path: Path, key: str, reason: str) -> None:
+    def quarantined(self, shard: Shard, key: str, reason: str) -> None:
         """Remember an image that could not be decoded."""
-        self.bad_images.append((path, key, reason))
-        self.reporter.quarantined(path, key, reason)
+        self.bad_images.append((shard, key, reason))
+        self.reporter.quarantined(shard, key, reason)

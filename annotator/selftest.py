@@ -1,84 +1,189 @@
 """The self-test that a teacher passes before any image is read.
 
-Applying a head cell by cell is meaningful only if pooling the cells gives back the network's own prediction; half of
-today's architectures break that in one way or another, and none of them says so.
+Applying a head cell by cell is meaningful only if the network's own prediction is made from its cells alone, alike
+wherever they lie; and a map can be used only if its cells lie where the image's parts do. Half of today's
+architectures break that in one way or another under the usual conversions, and none of them says so.
 
-Shape letters: B batch, D features, C classes, H W cells (y, x).
+Shape letters: B batch, N cells of a batch, D features, C classes, H W cells (y, x).
 """
 
-import torch
-from torch import Tensor
+from dataclasses import dataclass
 
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from annotator.classifier import TimmClassifier, unsupported
 from annotator.teacher import Teacher
+from annotator.weights import first_line
 from store.errors import TeacherError
 
 TOLERANCE = 1e-3  # largest difference, relative to the largest logit
+ELSEWHERE = 1.5  # how much more another corner may change than the one where the image did
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SelfTest:
+    """What the test found."""
+
+    map_size: tuple[int, int]  # H, W cells
+    agreement: float | None  # of the cells' mean with the network's own logits; None where nothing can be compared
+    linear: bool  # whether they are equal, up to rounding
+
+    def describe(self) -> str:
+        """The head, in a few words."""
+        if self.linear:
+            return "linear head"
+        if self.agreement is None:
+            return "head compared with nothing, since the module has no forward"
+        return f"head not linear: its mean over the cells correlates {self.agreement:.3f} with the network's logits"
 
 
 @torch.inference_mode()
-def check_teacher(teacher: Teacher) -> tuple[int, int]:
-    """Check that cells are predictions: on one cell the head's own, on average the network's.
-
-    Returns:
-        The size H, W of the teacher's label maps.
+def check_teacher(teacher: Teacher) -> SelfTest:
+    """Check that cells are predictions of their part of the image.
 
     Raises:
         TeacherError: the architecture is not supported; the message says why.
     """
-    height, width = teacher.view.input_size
-    generator = torch.Generator().manual_seed(0)
-    image = torch.randn(1, 3, height, width, generator=generator).to(teacher.device)
-    features = _features(teacher, image)
-    own = teacher.network(image)
-    if not torch.isfinite(own).all():
-        raise TeacherError(
-            f"teacher {teacher.name!r} gives logits that are not finite on random pixels; check its weights"
+    images_B3hw = _images(*teacher.view.input_size).to(teacher.device)
+    features_BDHW = _features(teacher, images_B3hw)
+    map_size = features_BDHW.shape[2], features_BDHW.shape[3]
+    if map_size == (1, 1):
+        raise unsupported(
+            teacher.name, f"{teacher.view.input_size} pixels give it a single cell, which says nothing about where"
         )
-    # A corner, so that a map with its axes swapped does not pass; the means below cannot tell.
-    corner = _own_head(teacher, features[:, :, :1, -1:])
-    _compare(teacher.head(features)[:, 0, -1], corner, "a cell of the map", teacher.name)
+    _check_places(features_BDHW, teacher.name)
+    _check_precision(teacher, images_B3hw[:1])
     # Cells far apart from each other: on real features a head may look more linear than it is.
-    apart = 5 * torch.randn(features.shape, generator=generator).to(teacher.device)
-    _compare(
-        teacher.head(apart).mean(dim=(1, 2)), _own_head(teacher, apart), "the mean over random cells", teacher.name
-    )
-    # In float32 whatever the run's precision: the claim is about the architecture.
-    exact = _own_features(teacher, image)
-    _compare(teacher.head(exact).mean(dim=(1, 2)), own, "the mean over the map", teacher.name)
-    return features.shape[2], features.shape[3]
+    apart_BDHW = 5 * torch.randn(features_BDHW[:2].shape, generator=_generator()).to(teacher.device)
+    _check_single_cells(teacher, apart_BDHW)
+    own_BC = _own_logits(teacher, images_B3hw)
+    if own_BC is None:
+        return SelfTest(map_size=map_size, agreement=None, linear=False)
+    linear = _difference(teacher.head(features_BDHW).mean(dim=(1, 2)), own_BC) <= TOLERANCE
+    if isinstance(teacher.classifier, TimmClassifier):
+        _check_own_head(teacher, teacher.classifier, features_BDHW, apart_BDHW, own_BC)
+        pooled_BC = teacher.classifier.pooled(apart_BDHW)
+        linear = linear and _difference(teacher.head(apart_BDHW).mean(dim=(1, 2)), pooled_BC) <= TOLERANCE
+    return SelfTest(map_size=map_size, agreement=_correlation(teacher, features_BDHW, own_BC), linear=linear)
 
 
-def _features(teacher: Teacher, image: Tensor) -> Tensor:
+def _images(height: int, width: int) -> Tensor:
+    """(3, 3, h, w): an image of soft colours, and the same with another upper right, and another lower left corner."""
+    soft = torch.randn(2, 3, 6, 6, generator=_generator())
+    image, other = F.interpolate(soft, (height, width), mode="bilinear")
+    upper, lower = image.clone(), image.clone()
+    upper[:, : height // 3, -(width // 3) :] = other[:, : height // 3, -(width // 3) :]
+    lower[:, -(height // 3) :, : width // 3] = other[:, -(height // 3) :, : width // 3]
+    return torch.stack([image, upper, lower])
+
+
+def _features(teacher: Teacher, images_B3hw: Tensor) -> Tensor:
+    """In float32 whatever the run's precision: what is tested is the architecture."""
     try:
-        features = teacher.features(image)
-    except (RuntimeError, AssertionError, AttributeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        features = teacher.classifier.features(images_B3hw)
+    except TeacherError:
+        raise
+    except Exception as error:  # each architecture fails in its own way at sizes it was not made for
         raise TeacherError(
-            f"teacher {teacher.name!r} does not run at {teacher.view.input_size} pixels: {reason}"
+            f"teacher {teacher.name!r} does not run at {teacher.view.input_size} pixels: {first_line(error)}"
         ) from error
-    depth = getattr(teacher.network, "num_features", None)
-    if features.dim() != 4 or features.shape[1] != depth:
+    if not isinstance(features, Tensor) or features.dim() != 4 or len(features) != len(images_B3hw):
+        raise unsupported(teacher.name, "its features are not of the shape (B, D, H, W)")
+    if not torch.isfinite(features).all():
+        raise TeacherError(f"teacher {teacher.name!r} gives features that are not finite; check its weights")
+    return features
+
+
+def _check_places(features_BDHW: Tensor, name: str) -> None:
+    """A map whose rows and columns are swapped, mirrored or shuffled changes elsewhere than the image did."""
+    height, width = features_BDHW.shape[2:]
+    top, left = max(height // 2, 1), max(width // 2, 1)
+    image, upper, lower = features_BDHW
+    for other, is_top, where in ((upper, True, "upper right"), (lower, False, "lower left")):
+        change_HW = (other - image).norm(dim=0)
+        corners = {
+            (is_row_top, is_left): change_HW[
+                slice(0, top) if is_row_top else slice(height - top, height),
+                slice(0, left) if is_left else slice(width - left, width),
+            ].mean()
+            for is_row_top in (True, False)
+            for is_left in (True, False)
+        }
+        if not max(corners.values()) <= ELSEWHERE * corners[is_top, not is_top]:
+            raise unsupported(name, f"its cells do not lie as the image does: the {where} corner changes another cell")
+
+
+def _check_precision(teacher: Teacher, images_B3hw: Tensor) -> None:
+    with teacher.autocast():
+        features = teacher.classifier.features(images_B3hw)
+    if not torch.isfinite(features).all():
         raise TeacherError(
-            f"teacher {teacher.name!r} is not supported: its features have the shape {tuple(features.shape)}, "
-            f"expected (1, {depth}, H, W) as of a convolutional network"
+            f"teacher {teacher.name!r} gives features that are not finite in {teacher.precision}; "
+            "try --precision float32"
         )
-    return features
 
 
-def _own_features(teacher: Teacher, image: Tensor) -> Tensor:
-    features: Tensor = teacher.network.forward_features(image)  # type: ignore[operator]
-    return features
+def _check_single_cells(teacher: Teacher, apart_BDHW: Tensor) -> None:
+    """The head's logits for a cell must not depend on the cells beside it."""
+    try:
+        logits_BHWC = teacher.head(apart_BDHW)
+    except Exception as error:  # each architecture fails in its own way
+        raise unsupported(teacher.name, f"its head does not run on single cells: {first_line(error)}") from error
+    if not torch.isfinite(logits_BHWC).all():
+        raise TeacherError(f"teacher {teacher.name!r} gives logits that are not finite; check its weights")
+    if logits_BHWC.shape[-1] != teacher.num_classes:
+        raise unsupported(
+            teacher.name, f"its head gives {logits_BHWC.shape[-1]} logits for {teacher.num_classes} classes"
+        )
+    # A corner, so that a head that swaps the axes does not pass.
+    corner = teacher.head(apart_BDHW[:1, :, :1, -1:])[:, 0, 0]
+    _compare(logits_BHWC[:1, 0, -1], corner, "a cell of the map differs from the same cell alone", teacher.name)
 
 
-def _own_head(teacher: Teacher, features: Tensor) -> Tensor:
-    logits: Tensor = teacher.network.forward_head(features)  # type: ignore[operator]
-    return logits
+def _check_own_head(
+    teacher: Teacher, classifier: TimmClassifier, features_BDHW: Tensor, apart_BDHW: Tensor, own_BC: Tensor
+) -> None:
+    """The network's prediction is its head's on these cells, alike for all of them."""
+    _compare(
+        classifier.pooled(features_BDHW),
+        own_BC,
+        "its prediction is not made from its cells alone, but from a class token or the like: its own logits differ",
+        teacher.name,
+    )
+    alike_BDHW = apart_BDHW[:, :, :1, :1].expand_as(apart_BDHW)
+    _compare(
+        classifier.pooled(alike_BDHW),
+        teacher.head(apart_BDHW[:, :, :1, :1])[:, 0, 0],
+        "its head tells cells apart by where they lie: the logits of a map of equal cells differ from one cell's",
+        teacher.name,
+    )
 
 
-def _compare(found: Tensor, expected: Tensor, what: str, name: str) -> None:
-    difference = ((found - expected).abs().max() / expected.abs().max().clamp(min=1e-6)).item()
+def _own_logits(teacher: Teacher, images_B3hw: Tensor) -> Tensor | None:
+    """(B, C) logits of whole images, None if the module has no `forward`."""
+    if type(teacher.network).forward is nn.Module.forward:
+        return None
+    own: Tensor = teacher.network(images_B3hw)
+    return own.float()
+
+
+def _correlation(teacher: Teacher, features_BDHW: Tensor, own_BC: Tensor) -> float:
+    """Over the classes, averaged over the images."""
+    mean_BC = teacher.head(features_BDHW).mean(dim=(1, 2))
+    return F.cosine_similarity(mean_BC - mean_BC.mean(1, True), own_BC - own_BC.mean(1, True)).mean().item()
+
+
+def _difference(found: Tensor, expected: Tensor) -> float:
+    return ((found - expected).abs().max() / expected.abs().max().clamp(min=1e-6)).item()
+
+
+def _compare(found: Tensor, expected: Tensor, claim: str, name: str) -> None:
+    difference = _difference(found, expected)
     if not difference <= TOLERANCE:
-        raise TeacherError(
-            f"teacher {name!r} is not supported: {what} differs from the network's own logits by {difference:.2g} "
-            f"of the largest (allowed {TOLERANCE:g}), so its head is not linear after pooling"
-        )
+        raise unsupported(name, f"{claim} by {difference:.2g} of the largest (allowed {TOLERANCE:g})")
+
+
+def _generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)

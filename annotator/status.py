@@ -1,12 +1,13 @@
 """How far a run has come, shard by shard, from the store alone."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from annotator.plan import is_done
+from annotator.spool import Spool
 from store.errors import DamagedStoreError, ShardError, StoreReadError
 from store.reader import LabelStore
+from store.remote import Shard
 from store.shards import shard_name
 
 
@@ -14,21 +15,21 @@ from store.shards import shard_name
 class ShardStatus:
     """What a run would find of one shard."""
 
-    shard: str  # path
+    shard: str  # path or URL
     state: Literal["done", "missing", "changed", "damaged"]  # missing: not annotated; changed: the shard is another now
     rows: int = 0
     quarantined: int = 0
     problem: str = ""
 
 
-def shard_status(store: LabelStore, path: Path) -> ShardStatus:
+def shard_status(store: LabelStore, shard: Shard, spool: Spool) -> ShardStatus:
     """Look a shard up; it is hashed only if its time is another than when it was annotated."""
     try:
-        if not is_done(store, path):
-            return ShardStatus(shard=str(path), state="missing")
-        group = store.group(shard_name(path))
+        if not is_done(store, shard, spool):
+            return ShardStatus(shard=str(shard), state="missing")
+        group = store.group(shard_name(shard))
     except ShardError as error:
-        return ShardStatus(shard=str(path), state="changed", problem=str(error))
+        return ShardStatus(shard=str(shard), state="changed", problem=str(error))
     except (DamagedStoreError, StoreReadError) as error:
-        return ShardStatus(shard=str(path), state="damaged", problem=str(error))
-    return ShardStatus(shard=str(path), state="done", rows=len(group), quarantined=len(group.quarantined))
+        return ShardStatus(shard=str(shard), state="damaged", problem=str(error))
+    return ShardStatus(shard=str(shard), state="done", rows=len(group), quarantined=len(group.quarantined))

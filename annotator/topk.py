@@ -26,6 +26,6 @@ def keep_top_k(logits_BHWC: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor]
     return classes_BHWK.permute(0, 3, 1, 2), scores_BHWK.permute(0, 3, 1, 2), tail_BHW
 
 
-def fits_float16(scores: Tensor) -> bool:
-    """Whether every score is finite and stays so in float16, as the store keeps it."""
-    return bool((scores.abs() <= FLOAT16_MAX).all())
+def fits_float16(scores: Tensor) -> Tensor:
+    """() bool: whether every score is finite and stays so in float16, as the store keeps it."""
+    return (scores.abs() <= FLOAT16_MAX).all()

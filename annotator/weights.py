@@ -1,6 +1,5 @@
-"""Building a timm network and giving it weights, from the hub or from a file that may be hostile."""
+"""Weights out of a file that may be hostile, into a network that they fit."""
 
-import difflib
 import hashlib
 import json
 import pickle
@@ -8,7 +7,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -17,33 +15,7 @@ from torch import Tensor, nn
 from store.errors import TeacherError
 from store.text import first_few
 
-# Settings with options of their own, or which would load files behind the back of the safe loader.
-RESERVED_ARGS = frozenset({
-    "model_name", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir",
-    "num_classes", "in_chans", "features_only", "scriptable", "exportable", "no_jit",
-})  # fmt: skip
 STATE_KEYS = ("state_dict", "model", "model_state_dict")
-
-
-def build_network(name: str, args: dict[str, Any], num_classes: int | None, checkpoint: Path | None) -> nn.Module:
-    """Create a timm network in evaluation mode, with the file's weights or else timm's pretrained ones.
-
-    Raises:
-        TeacherError: unknown name or argument, weights that cannot be had or do not fit.
-    """
-    if reserved := sorted(RESERVED_ARGS & args.keys()):
-        raise TeacherError(f"teacher argument {reserved[0]!r} cannot be set with --teacher-arg")
-    if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models())
-        hint = f"did you mean {first_few(near)}?" if near else "timm.list_models() gives the names"
-        raise TeacherError(f"teacher {name!r}: timm knows no such model; {hint}")
-    if checkpoint is None:
-        network = _create_pretrained(name, args, num_classes)
-    else:
-        state = load_state(checkpoint)
-        network = _create(name, args, num_classes, pretrained=False)
-        fit_state(network, state, checkpoint)
-    return network.eval().requires_grad_(False)
 
 
 def load_state(path: Path) -> dict[str, Tensor]:
@@ -62,7 +34,7 @@ def load_state(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         raise TeacherError(f"{path}: holds more than tensors and is not loaded; save its state_dict alone") from error
     except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise TeacherError(f"{path}: not a readable checkpoint: {_first_line(error)}") from error
+        raise TeacherError(f"{path}: not a readable checkpoint: {first_line(error)}") from error
     return _tensors(content, path)
 
 
@@ -100,37 +72,6 @@ def digest_network(architecture: str, arguments: dict[str, Any], network: nn.Mod
     return digest.hexdigest()
 
 
-def _create_pretrained(name: str, args: dict[str, Any], num_classes: int | None) -> nn.Module:
-    config = timm.get_pretrained_cfg(name)
-    if config is None or not config.has_weights:
-        raise TeacherError(f"teacher {name!r}: timm has no pretrained weights for it; pass --checkpoint FILE")
-    if num_classes not in (None, config.num_classes):
-        raise TeacherError(
-            f"teacher {name!r}: its pretrained weights have {config.num_classes} classes, not {num_classes}; "
-            "pass --checkpoint FILE with a head of that size"
-        )
-    try:
-        return _create(name, args, None, pretrained=True)
-    except TeacherError:
-        raise
-    except Exception as error:  # the hub client raises errors of many libraries when there is no network
-        raise TeacherError(
-            f"teacher {name!r}: its pretrained weights could not be downloaded ({_first_line(error)}); "
-            "check the network, or pass --checkpoint FILE"
-        ) from error
-
-
-def _create(name: str, args: dict[str, Any], num_classes: int | None, *, pretrained: bool) -> nn.Module:
-    sizes = {} if num_classes is None else {"num_classes": num_classes}
-    try:
-        network: nn.Module = timm.create_model(name, pretrained=pretrained, **sizes, **args)
-    except (TypeError, ValueError, AssertionError, KeyError) as error:
-        raise TeacherError(
-            f"teacher {name!r} cannot be built with {args or 'no arguments'}: {_first_line(error)}"
-        ) from error
-    return network
-
-
 def _tensors(content: object, path: Path) -> dict[str, Tensor]:
     """The state dict in a checkpoint: the mapping itself, or under one of the usual keys."""
     if isinstance(content, dict):
@@ -141,6 +82,7 @@ def _tensors(content: object, path: Path) -> dict[str, Tensor]:
     raise TeacherError(f"{path}: expected a mapping of names to tensors, also under {' or '.join(STATE_KEYS)}")
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """An error of another library in one line of bounded length."""
     lines = str(error).strip().splitlines()
     return lines[0][:300] if lines else type(error).__name__

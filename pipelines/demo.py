@@ -78,14 +78,13 @@ def make_shards(out: Path) -> tuple[list[Path], list[Path]]:
 
 def annotate_scenes(out: Path) -> None:
     """Label maps of the training shards in `out/labels.zarr`; finished shards are skipped."""
-    from annotator.annotate import RunSettings
-    from annotator.teacher import Teacher, TeacherSettings, pick_device
-    from pipelines.annotate import annotate_shards
+    from annotator.settings import RunSettings, TeacherSettings
+    from pipelines.annotate_shards import annotate_shards
     from pipelines.digits import teacher as digits
     from pipelines.digits.pools import CLASS_NAMES
 
     training, _ = make_shards(out)
-    settings = TeacherSettings(
+    teacher = TeacherSettings(
         name=digits.TEACHER_NAME,
         args=dict(digits.TEACHER_ARGS),
         checkpoint=digits.TEACHER_WEIGHTS,
@@ -94,7 +93,6 @@ def annotate_scenes(out: Path) -> None:
         mean=digits.MEAN,
         std=digits.STD,
     )
-    teacher = Teacher(settings, device=pick_device("auto"), precision="float32")
     annotate_shards(training, out / "labels.zarr", teacher, RunSettings(batch_size=64), CLASS_NAMES)
 
 

@@ -75,6 +75,15 @@ shards_option = click.option(
     help="Image shards: a path with braces ({0000..1023}) or globs (*). May be repeated.",
 )
 
+sources_option = click.option(
+    "--shards",
+    "patterns",
+    multiple=True,
+    required=True,
+    metavar="PATTERN",
+    help="Image shards: a path or a URL (s3://, http://) with braces ({0000..1023}) or globs (*). May be repeated.",
+)
+
 teacher_arg_option = click.option(
     "--teacher-arg",
     "teacher_args",

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from pipelines.annotate_progress import IMPORT, run_shards
 from pipelines.options import (
     class_names_option,
     parse_channels,
@@ -17,6 +16,8 @@ from pipelines.options import (
     teacher_arg_option,
 )
 from pipelines.published_progress import ExportProgress, print_exported
+from pipelines.run_shards import run_shards
+from pipelines.shard_progress import IMPORT
 from store.errors import LabelMapError
 from store.patterns import expand_shards
 from store.text import printable
@@ -83,7 +84,8 @@ def import_command(
     from annotator.published.importing import first_shape, import_maps
     from annotator.published.origin import Origin
     from annotator.published.source import open_source
-    from annotator.teacher import Teacher, TeacherSettings, pick_device
+    from annotator.settings import TeacherSettings
+    from annotator.teacher import Teacher
 
     names = None if class_names is None else read_class_names(class_names)
     pixels: dict[str, Any] = {name: value for name, value in (("mean", mean), ("std", std)) if value is not None}
@@ -94,9 +96,10 @@ def import_command(
     def load_teacher() -> Teacher:
         click.echo(f"axes: asking the teacher {teacher}", err=True)
         settings = TeacherSettings(
-            name=str(teacher), args=teacher_args, checkpoint=checkpoint, num_classes=num_classes, mean=mean, std=std
-        )
-        return Teacher(settings, device=pick_device(device), precision="float32")
+            name=str(teacher), args=teacher_args, checkpoint=checkpoint, num_classes=num_classes, mean=mean, std=std,
+            device=device,
+        )  # fmt: skip
+        return Teacher(settings)
 
     click.echo(f"reading the names in {printable(str(root))}", err=True)
     source = open_source(root)
@@ -104,8 +107,8 @@ def import_command(
     known = _decide(axes, shards, source, origin, load_teacher if teacher else None)
     schema = origin.schema(shape, known)
     run_shards(
-        lambda progress: import_maps(shards, labels, source, schema, known, progress, overwrite=overwrite),
-        shards, labels, IMPORT,
+        lambda summary, _: import_maps(shards, labels, source, schema, known, summary, overwrite=overwrite),
+        len(shards), labels, IMPORT,
     )  # fmt: skip
 
 

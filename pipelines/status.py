@@ -7,9 +7,10 @@ from dataclasses import asdict
 
 import click
 
+from annotator.spool import Spool
 from annotator.status import ShardStatus, shard_status
-from pipelines.options import shards_option
-from store.patterns import expand_shards
+from pipelines.options import sources_option
+from store.patterns import expand_sources
 from store.reader import LabelStore
 from store.text import printable
 from store.view.progress import track
@@ -17,16 +18,17 @@ from store.view.progress import track
 
 @click.command("status")
 @click.argument("labels", metavar="LABELS")
-@shards_option
+@sources_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def status_command(labels: str, patterns: tuple[str, ...], as_json: bool) -> None:
     """Say which shards have their labels.
 
     A shard is done, missing (not annotated yet), changed since it was annotated, or its labels are damaged.
     """
-    shards = expand_shards(patterns)
+    shards = expand_sources(patterns)
     store = LabelStore.open(labels)
-    found = [shard_status(store, path) for path in track(shards, "shards")]
+    with Spool() as spool:
+        found = [shard_status(store, shard, spool) for shard in track(shards, "shards")]
     if as_json:
         click.echo(json.dumps([asdict(status) for status in found]))
         return

@@ -11,7 +11,8 @@ from annotator.published.axes import Axes
 from annotator.published.claims import Claims
 from annotator.published.matching import read_group
 from annotator.published.source import MapSource, read_map
-from annotator.report import Reporter, Summary
+from annotator.report import Summary
+from annotator.spool import Spool
 from store.errors import (
     DamagedStoreError,
     GroupExistsError,
@@ -69,36 +70,34 @@ def import_maps(
     source: MapSource,
     schema: StoreSchema,
     axes: Axes,
-    reporter: Reporter,
+    summary: Summary,
     *,
     overwrite: bool,
-) -> Summary:
+) -> None:
     """Import the maps of every shard that has no labels yet.
 
-    Returns:
-        What became of each shard; those with maps that are missing or refused are in its failures.
+    What becomes of each shard goes to the summary; those with maps that are missing or refused are in its failures.
 
     Raises:
         StoreMismatchError: the store holds other maps, or some that were imported with other axes.
         StoreWriteError: the disk refused; finished groups are kept.
     """
-    summary = Summary(reporter)
     replaced = {shard_name(path) for path in shards} if overwrite else set()
     if overwrite and (kept := set_aside_other(labels, schema, replaced)):
         summary.set_aside(kept)
     schema = open_root(labels, schema)
     store = LabelStore.open(labels)
     claims = _stored_claims(store, replaced, source, axes)
-    for index in Plan(shards, store, overwrite=overwrite, reporter=summary).unfinished():
-        try:
-            group = _import_shard(index, labels, claims, schema, axes, overwrite=overwrite)
-        except GroupExistsError:  # another importer was quicker
-            summary.skipped(index.path)
-        except (ShardError, LabelMapError) as error:
-            summary.failed(index.path, str(error))
-        else:
-            _report(summary, index, group)
-    return summary
+    with Spool() as spool:
+        for index in Plan(shards, store, spool, overwrite=overwrite, reporter=summary).unfinished():
+            try:
+                group = _import_shard(index, labels, claims, schema, axes, overwrite=overwrite)
+            except GroupExistsError:  # another importer was quicker
+                summary.skipped(index.source)
+            except (ShardError, LabelMapError) as error:
+                summary.failed(index.source, str(error))
+            else:
+                _report(summary, index, group)
 
 
 def _import_shard(
@@ -150,6 +149,6 @@ def _check_axes(group: LabelGroup, axes: Axes) -> None:
 
 def _report(summary: Summary, index: ShardIndex, group: GroupLabels) -> None:
     for bad in group.quarantined:
-        summary.quarantined(index.path, bad.key, bad.reason)
-    summary.annotated(len(group.keys) - len(group.quarantined), index.path, index.size)
-    summary.committed(index.path, len(group.keys))
+        summary.quarantined(index.source, bad.key, bad.reason)
+    summary.annotated(len(group.keys) - len(group.quarantined), index.source, 1.0)
+    summary.committed(index.source, len(group.keys))

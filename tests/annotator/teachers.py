@@ -1,5 +1,6 @@
 """Teachers with random weights: nothing is downloaded in tests."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,11 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from annotator.teacher import Teacher, TeacherSettings
-
-CPU = torch.device("cpu")
+from annotator.annotate import annotate, make_ready, open_labels
+from annotator.report import Summary
+from annotator.settings import RunSettings, TeacherSettings
+from annotator.teacher import Teacher
+from store.remote import Shard
 
 
 def save_weights(path: Path, name: str = "test_resnet", *, num_classes: int = 12, seed: int = 0, **args: Any) -> Path:
@@ -20,7 +23,7 @@ def save_weights(path: Path, name: str = "test_resnet", *, num_classes: int = 12
         key: value + 0.2 * torch.rand_like(value) if value.is_floating_point() and value.ndim == 1 else value
         for key, value in network.state_dict().items()
     }
-    save_file({key: value.contiguous() for key, value in state.items()}, path)
+    save_file({key: value.clone(memory_format=torch.contiguous_format) for key, value in state.items()}, path)
     return path
 
 
@@ -28,5 +31,20 @@ def make_teacher(
     folder: Path, name: str = "test_resnet", *, size: tuple[int, int] = (64, 96), seed: int = 0
 ) -> Teacher:
     weights = save_weights(folder / f"{name}-{seed}.safetensors", name, seed=seed)
-    settings = TeacherSettings(name=name, checkpoint=weights, num_classes=12, input_size=size, mean=(0.5,) * 3)
-    return Teacher(settings, device=CPU, precision="float32")
+    return Teacher(
+        TeacherSettings(name=name, checkpoint=weights, num_classes=12, input_size=size, mean=(0.5,) * 3, device="cpu")
+    )
+
+
+def run_annotator(
+    shards: Sequence[Shard],
+    labels: Path | str,
+    teacher: Teacher,
+    class_names: tuple[str, ...] | None = None,
+    **settings: Any,
+) -> Summary:
+    chosen = RunSettings(**({"batch_size": 4, "workers": 0} | settings))
+    ready, summary = make_ready(teacher, chosen.top_k, class_names), Summary()
+    open_labels(shards, labels, ready.schema, summary, overwrite=chosen.overwrite)
+    annotate(shards, labels, ready, chosen, summary)
+    return summary

@@ -1,6 +1,6 @@
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from annotator.annotate import RunSettings, annotate, make_schema
+from annotator.annotate import annotate, make_ready, open_labels
 from annotator.decode import decode_batches
 from annotator.plan import Plan, RowRef
 from annotator.report import Summary
+from annotator.settings import RunSettings
+from annotator.spool import Spool
 from annotator.teacher import Teacher
 from store.errors import (
     GroupExistsError,
@@ -24,19 +26,8 @@ from store.errors import (
 from store.images import decode_image
 from store.reader import LabelStore
 from store.writer import write_group
-from tests.annotator.teachers import make_teacher
+from tests.annotator.teachers import make_teacher, run_annotator
 from tests.build import make_members, write_tar
-
-
-class Silent:
-    """A reporter that says nothing."""
-
-    def annotated(self, images: int, path: Path, position: int) -> None: ...
-    def set_aside(self, kept: str) -> None: ...
-    def committed(self, path: Path, rows: int) -> None: ...
-    def skipped(self, path: Path) -> None: ...
-    def failed(self, path: Path, reason: str) -> None: ...
-    def quarantined(self, path: Path, key: str, reason: str) -> None: ...
 
 
 @pytest.fixture(scope="module")
@@ -51,17 +42,11 @@ def shards(tmp_path: Path) -> list[Path]:
     return [write_tar(tmp_path / f"{name}.tar", make_members(n, first=i)) for name, (n, i) in counts.items()]
 
 
-def run(shards: Sequence[Path], labels: Path, teacher: Teacher, **settings: int) -> Summary:
-    chosen = RunSettings(**({"batch_size": 4, "workers": 0} | settings))  # type: ignore[arg-type]
-    schema = make_schema(teacher, chosen.top_k, None)
-    return annotate(shards, labels, teacher, schema, chosen, Silent())
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_every_row_is_the_teachers_map_of_its_own_image(
     tmp_path: Path, shards: list[Path], teacher: Teacher, workers: int
 ) -> None:
-    summary = run(shards, tmp_path / "labels.zarr", teacher, workers=workers)
+    summary = run_annotator(shards, tmp_path / "labels.zarr", teacher, workers=workers)
     assert (summary.images, summary.committed_shards, summary.failures) == (12, 3, [])
     for group, path in zip(LabelStore.open(tmp_path / "labels.zarr"), shards, strict=True):
         tar, rows = path.read_bytes(), group.read()
@@ -84,9 +69,9 @@ def test_finished_shards_are_skipped_even_when_only_their_date_changed(
     tmp_path: Path, shards: list[Path], teacher: Teacher
 ) -> None:
     labels = tmp_path / "labels.zarr"
-    run(shards[:2], labels, teacher)
+    run_annotator(shards[:2], labels, teacher)
     os.utime(shards[1], (1, 1))
-    summary = run(shards, labels, teacher)
+    summary = run_annotator(shards, labels, teacher)
     assert (summary.images, summary.committed_shards, summary.skipped_shards) == (2, 1, 2)
 
 
@@ -94,37 +79,41 @@ def test_plan_gives_shards_that_are_not_done_and_their_rows(
     tmp_path: Path, shards: list[Path], teacher: Teacher
 ) -> None:
     labels = tmp_path / "labels.zarr"
-    run(shards[1:2], labels, teacher)
+    run_annotator(shards[1:2], labels, teacher)
     shards.append(write_tar(tmp_path / "empty.tar", []))
-    summary = Summary(Silent())
-    plan = Plan(shards, LabelStore.open(labels), overwrite=False, reporter=summary)
-    assert [(index.path, len(index.samples)) for index in plan.unfinished()] == [(shards[0], 3), (shards[2], 2)]
-    assert (summary.skipped_shards, [path for path, _ in summary.failures]) == (1, shards[3:])
-    assert plan.indexes == {}
-    rows = list(plan)
-    assert [(ref.path.name, ref.row) for ref in rows] == [("a.tar", i) for i in range(3)] + [("c.tar", 0), ("c.tar", 1)]
-    last = plan.indexes[shards[2]].samples[1]
-    assert rows[-1] == RowRef(shards[2], 1, last.offset, last.length)
+    summary = Summary()
+    with Spool() as spool:
+        plan = Plan(shards, LabelStore.open(labels), spool, overwrite=False, reporter=summary)
+        assert [(index.path, len(index.samples)) for index in plan.unfinished()] == [(shards[0], 3), (shards[2], 2)]
+        assert (summary.skipped_shards, [path for path, _ in summary.failures]) == (1, shards[3:])
+        assert plan.indexes == {}
+        rows = list(plan)
+        assert [(ref.path.name, ref.row) for ref in rows] == [("a.tar", i) for i in range(3)] + [
+            ("c.tar", 0),
+            ("c.tar", 1),
+        ]
+        last = plan.indexes[shards[2]].samples[1]
+        assert rows[-1] == RowRef(shards[2], 1, last.offset, last.length)
 
 
 def test_changed_shard_is_an_error_unless_overwritten(tmp_path: Path, shards: list[Path], teacher: Teacher) -> None:
     labels = tmp_path / "labels.zarr"
-    run(shards, labels, teacher)
+    run_annotator(shards, labels, teacher)
     write_tar(shards[0], make_members(4, first=50))
-    summary = run(shards, labels, teacher)
+    summary = run_annotator(shards, labels, teacher)
     assert summary.skipped_shards == 2
     assert (
         "a.tar: not the shard its labels were made from; to annotate it again, --overwrite with only this shard"
         in summary.failures[0][1]
     )
     assert len(LabelStore.open(labels).group("a")) == 3
-    assert run(shards, labels, teacher, overwrite=True).committed_shards == 3
+    assert run_annotator(shards, labels, teacher, overwrite=True).committed_shards == 3
     assert len(LabelStore.open(labels).group("a")) == 4
 
 
 def test_damaged_shard_is_left_out_and_the_others_finish(tmp_path: Path, shards: list[Path], teacher: Teacher) -> None:
     shards[1].write_bytes(shards[1].read_bytes()[:2048])
-    summary = run(shards, tmp_path / "labels.zarr", teacher)
+    summary = run_annotator(shards, tmp_path / "labels.zarr", teacher)
     assert summary.committed_shards == 2
     assert [path.name for path, _ in summary.failures] == ["b.tar"]
     assert LabelStore.open(tmp_path / "labels.zarr").names() == ["a", "c"]
@@ -135,7 +124,7 @@ def test_undecodable_images_are_quarantined_and_counted(tmp_path: Path, teacher:
     members[2] = (members[2][0], members[2][1][:-100])
     members[6] = (members[6][0], b"")
     path = write_tar(tmp_path / "a.tar", members)
-    summary = run([path], tmp_path / "labels.zarr", teacher)
+    summary = run_annotator([path], tmp_path / "labels.zarr", teacher)
     assert [key for _, key, _ in summary.bad_images] == ["img0001", "img0003"]
     group = LabelStore.open(tmp_path / "labels.zarr").group("a")
     assert set(group.quarantined) == {1, 3}
@@ -143,19 +132,19 @@ def test_undecodable_images_are_quarantined_and_counted(tmp_path: Path, teacher:
     assert np.isnan(group.row(1).scores).all()
     assert np.isfinite(group.row(2).scores).all()
     with pytest.raises(TooManyBadImagesError, match=r"2 undecodable images in this run, --max-bad allows 1; the last"):
-        run([path], tmp_path / "other.zarr", teacher, max_bad=1)
+        run_annotator([path], tmp_path / "other.zarr", teacher, max_bad=1)
 
 
 def test_store_of_another_teacher_is_refused_and_kept(tmp_path: Path, shards: list[Path], teacher: Teacher) -> None:
     labels = tmp_path / "labels.zarr"
-    run(shards, labels, teacher)
+    run_annotator(shards, labels, teacher)
     other = make_teacher(tmp_path, seed=1)
     with pytest.raises(StoreMismatchError, match="another teacher"):
-        run(shards, labels, other)
+        run_annotator(shards, labels, other)
     with pytest.raises(StoreMismatchError, match="--overwrite with all of its shards"):
-        run(shards[:1], labels, other, overwrite=True)
+        run_annotator(shards[:1], labels, other, overwrite=True)
     assert LabelStore.open(labels).schema.teacher == teacher.identity
-    assert run(shards, labels, other, overwrite=True).committed_shards == 3
+    assert run_annotator(shards, labels, other, overwrite=True).committed_shards == 3
     assert LabelStore.open(labels).schema.teacher == other.identity
     kept = next(tmp_path.glob("labels.zarr.replaced-*"))
     assert LabelStore.open(kept).schema.teacher == teacher.identity
@@ -171,7 +160,7 @@ def test_shard_that_changes_while_it_is_read_is_never_committed(
             yield batch
 
     monkeypatch.setattr("annotator.annotate.decode_batches", replaced_meanwhile)
-    summary = run(shards, tmp_path / "labels.zarr", teacher)
+    summary = run_annotator(shards, tmp_path / "labels.zarr", teacher)
     assert "a.tar: changed while it was being read" in summary.failures[0][1]
     assert LabelStore.open(tmp_path / "labels.zarr").names() == ["b", "c"]
 
@@ -185,7 +174,7 @@ def test_shard_cut_while_it_is_read_is_never_committed(
         return decode_batches(rows, *arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr("annotator.annotate.decode_batches", cut_meanwhile)
-    summary = run(shards, tmp_path / "labels.zarr", teacher)
+    summary = run_annotator(shards, tmp_path / "labels.zarr", teacher)
     assert "b.tar: cannot be read: ends within an image" in summary.failures[0][1]
     assert LabelStore.open(tmp_path / "labels.zarr").names() == ["a", "c"]
 
@@ -198,17 +187,18 @@ def test_annotator_that_comes_second_goes_on(
             raise GroupExistsError("b is there")
         return write_group(path, name, *arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("annotator.annotate.write_group", lost_race)
-    summary = run(shards, tmp_path / "labels.zarr", teacher)
+    monkeypatch.setattr("annotator.commit.write_group", lost_race)
+    summary = run_annotator(shards, tmp_path / "labels.zarr", teacher)
     assert (summary.committed_shards, summary.skipped_shards, summary.failures) == (2, 1, [])
 
 
 def test_teacher_that_gives_nan_writes_nothing(tmp_path: Path, shards: list[Path]) -> None:
     teacher = make_teacher(tmp_path)
-    schema = make_schema(teacher, 5, None)
+    ready = make_ready(teacher, 5, None)
     teacher.network.get_parameter("fc.weight")[2] = torch.nan
+    open_labels(shards, tmp_path / "labels.zarr", ready.schema, Summary(), overwrite=False)
     with pytest.raises(TeacherError, match="NaN"):
-        annotate(shards, tmp_path / "labels.zarr", teacher, schema, RunSettings(workers=0), Silent())
+        annotate(shards, tmp_path / "labels.zarr", ready, RunSettings(workers=0), Summary())
     assert LabelStore.open(tmp_path / "labels.zarr").names() == []
 
 
@@ -216,27 +206,26 @@ def test_groups_damaged_in_the_store_are_reported_and_the_others_finish(
     tmp_path: Path, shards: list[Path], teacher: Teacher
 ) -> None:
     labels = tmp_path / "labels.zarr"
-    run(shards[1:], labels, teacher)
+    run_annotator(shards[1:], labels, teacher)
     record = labels / "c" / "zarr.json"
     record.write_text(record.read_text().replace("float32", "float64"))
     os.truncate(next(file for file in (labels / "b" / "scores" / "c").rglob("*") if file.is_file()), 0)
-    summary = run(shards, labels, teacher)
+    summary = run_annotator(shards, labels, teacher)
     assert summary.committed_shards == 1
     assert [path.name for path, _ in summary.failures] == ["b.tar", "c.tar"]
     assert "b/scores/c/" in summary.failures[0][1]
     assert "were changed; annotate it again (--overwrite" in summary.failures[1][1]
-    assert run(shards[1:], labels, teacher, overwrite=True).committed_shards == 2
+    assert run_annotator(shards[1:], labels, teacher, overwrite=True).committed_shards == 2
 
 
 def test_given_class_names_must_be_the_stores(tmp_path: Path, shards: list[Path], teacher: Teacher) -> None:
     labels = tmp_path / "labels.zarr"
     names = tuple(f"class {i}" for i in range(12))
     for given in (names, None):
-        annotate(shards, labels, teacher, make_schema(teacher, 5, given), RunSettings(workers=0), Silent())
+        run_annotator(shards, labels, teacher, given)
     assert LabelStore.open(labels).schema.class_names == names
-    other = make_schema(teacher, 5, names[::-1])
     with pytest.raises(StoreMismatchError, match="class_names"):
-        annotate(shards, labels, teacher, other, RunSettings(workers=0), Silent())
+        run_annotator(shards, labels, teacher, names[::-1])
 
 
 @pytest.mark.parametrize(("name", "value"), [("top_k", 0), ("batch_size", 0), ("workers", -1), ("max_bad", -1)])
@@ -247,20 +236,20 @@ def test_impossible_settings_are_named(name: str, value: int) -> None:
 
 def test_class_names_must_be_as_many_as_classes(teacher: Teacher) -> None:
     with pytest.raises(LabelMapError, match="2 class names given for 12 classes"):
-        make_schema(teacher, 5, ("cat", "dog"))
+        make_ready(teacher, 5, ("cat", "dog"))
 
 
 def test_top_k_is_at_most_the_class_count(teacher: Teacher) -> None:
-    assert make_schema(teacher, 50, None).top_k == 12
+    assert make_ready(teacher, 50, None).schema.top_k == 12
 
 
 def test_group_that_cannot_be_read_leaves_out_its_shard_alone(
     tmp_path: Path, shards: list[Path], teacher: Teacher
 ) -> None:
     labels = tmp_path / "labels.zarr"
-    run(shards[:1], labels, teacher)
+    run_annotator(shards[:1], labels, teacher)
     (labels / "a" / "zarr.json").unlink()
     (labels / "a" / "zarr.json").mkdir()
-    summary = run(shards, labels, teacher)
+    summary = run_annotator(shards, labels, teacher)
     assert [path for path, _ in summary.failures] == shards[:1]
     assert summary.committed_shards == 2

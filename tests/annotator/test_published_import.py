@@ -27,7 +27,6 @@ from store.reader import LabelStore
 from store.schema import StoreSchema
 from store.writer import open_root, write_group
 from tests.annotator.published import label_shard, make_tensor, pt_bytes, write_map
-from tests.annotator.test_annotate import Silent
 from tests.build import TAR, Members, make_jpeg, make_labels, make_schema, write_tar
 
 ORIGIN = Origin(num_classes=12, input_size=(64, 64))
@@ -50,7 +49,9 @@ def run(
 ) -> Summary:
     source = open_source(root)
     schema = origin.schema(first_shape(shards, source, num_classes=origin.num_classes), axes)
-    return import_maps(shards, labels, source, schema, axes, Silent(), overwrite=overwrite)
+    summary = Summary()
+    import_maps(shards, labels, source, schema, axes, summary, overwrite=overwrite)
+    return summary
 
 
 def members(keys: list[str]) -> Members:

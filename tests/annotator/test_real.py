@@ -10,11 +10,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from annotator.annotate import RunSettings, annotate, make_schema
-from annotator.teacher import Teacher, TeacherSettings
+from annotator.settings import TeacherSettings
+from annotator.teacher import Teacher
 from store.reader import LabelStore
-from tests.annotator.teachers import CPU
-from tests.annotator.test_annotate import Silent
+from tests.annotator.teachers import run_annotator
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "real"
 WEIGHTS = REAL / "mobilenetv2_100_same.fp16.safetensors"
@@ -32,12 +31,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> LabelStore:
         input_size=(SIZE, SIZE),
         mean=(0.5,) * 3,
         std=(0.5,) * 3,
+        device="cpu",
     )
-    teacher = Teacher(settings, device=CPU, precision="float32")
-    schema = make_schema(teacher, 5, None)
     path = tmp_path_factory.mktemp("real") / "labels.zarr"
     shards = sorted(REAL.glob("*.tar"))
-    summary = annotate(shards, path, teacher, schema, RunSettings(batch_size=16, workers=1), Silent())
+    summary = run_annotator(shards, path, Teacher(settings), batch_size=16, workers=1)
     assert (summary.images, summary.failures, summary.bad_images) == (128, [], [])
     return LabelStore.open(path)
 

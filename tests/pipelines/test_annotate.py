@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from annotator.report import Reporter, Summary
+from annotator.report import Summary
 from pipelines.annotate import main
-from pipelines.annotate_progress import ANNOTATE, IMPORT, Wording, run_shards
+from pipelines.run_shards import run_shards
+from pipelines.shard_progress import ANNOTATE, IMPORT, Wording
 from store.cli import main as store_main
 from store.errors import FailedShardsError
 from store.reader import LabelStore
@@ -130,7 +131,7 @@ def test_mistakes_in_arguments_are_one_line(tmp_path: Path, labels: Path, weight
         (run(labels, weights, tmp_path / "none.tar"), "1 of 1 shards are missing or not regular files: "),
         (run(labels, weights, tmp_path / "x-{0..4}.tar"), "5 of 5 shards are missing or not regular files: "),
         (run(labels, weights, tmp_path / "none-*.tar"), "none-*.tar: the pattern matches no file"),
-        (run(labels, weights, "s3://bucket/a.tar"), "s3://bucket/a.tar: shards are read from local paths"),
+        (run(labels, weights, "ftp://host/a.tar"), "ftp://host/a.tar: not a URL of an object store"),
         (run(labels, weights, shard, copy), "shard names must be unique"),
         (run(labels, weights, tmp_path / "a.tgz"), "missing"),
         (run(labels, weights, shard, more=("--teacher", "resnet19")), "timm knows no such model; did you mean"),
@@ -157,16 +158,14 @@ def test_runs_over_shards_end_alike(
 ) -> None:
     shard = write_tar(tmp_path / "a.tar", make_members(1))
 
-    def work(reporter: Reporter) -> Summary:
-        summary = Summary(reporter)
+    def work(summary: Summary, _: object) -> None:
         summary.annotated(1_200, shard, 1)
         summary.failed(shard, "a.tar: cut\nshort")
         for i in range(22):
             summary.quarantined(shard, f"key{i}", "no image")
-        return summary
 
     with pytest.raises(FailedShardsError, match="1 of 1 shards failed; mend them and run again"):
-        run_shards(work, [shard], labels, wording)
+        run_shards(work, 1, labels, wording)
     said, more = capsys.readouterr().out.splitlines(), f"1 failed; 1,200 {wording.unit} in "
     assert said[0].startswith(f"{labels}: 0 shards {wording.done}, 0 were there already, {more}")
     assert said[1:3] == ["  failed: a.tar: cut\\nshort", "  quarantined: a.tar: key0: no image"]
@@ -175,13 +174,13 @@ def test_runs_over_shards_end_alike(
 
 @pytest.mark.parametrize("wording", [ANNOTATE, IMPORT])
 def test_interrupted_run_says_where_finished_shards_are(
-    tmp_path: Path, labels: Path, capsys: pytest.CaptureFixture[str], wording: Wording
+    labels: Path, capsys: pytest.CaptureFixture[str], wording: Wording
 ) -> None:
-    def work(_: Reporter) -> Summary:
+    def work(*_: object) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_shards(work, [write_tar(tmp_path / "a.tar", make_members(1))], labels, wording)
+        run_shards(work, 1, labels, wording)
     assert f"interrupted; finished shards are in {labels}, run again to go on" in capsys.readouterr().err
 
 

@@ -9,16 +9,15 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from annotator.annotate import RunSettings, annotate, make_schema
-from annotator.teacher import Teacher, TeacherSettings
+from annotator.settings import TeacherSettings
+from annotator.teacher import Teacher
 from pipelines.annotate import main
 from pipelines.digits import teacher as digits
 from pipelines.digits.pools import CLASS_NAMES
 from pipelines.digits.shards import write_shards
 from store.reader import LabelStore
 from tests.annotator.published import make_tensor, pt_bytes, write_map
-from tests.annotator.teachers import save_weights
-from tests.annotator.test_annotate import Silent
+from tests.annotator.teachers import run_annotator, save_weights
 from tests.build import make_members, write_tar
 from tests.pipelines.test_annotate import small_disk
 
@@ -47,11 +46,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shards = write_shards(folder / "shards", "train", SCENES, 2, seed=3)
     settings = TeacherSettings(
         name=digits.TEACHER_NAME, args=dict(digits.TEACHER_ARGS), checkpoint=digits.TEACHER_WEIGHTS,
-        num_classes=10, input_size=(120, 120), mean=digits.MEAN, std=digits.STD,
+        num_classes=10, input_size=(120, 120), mean=digits.MEAN, std=digits.STD, device="cpu",
     )  # fmt: skip
-    teacher = Teacher(settings, device=torch.device("cpu"), precision="float32")
-    schema = make_schema(teacher, 5, CLASS_NAMES)
-    annotate(shards, folder / "labels.zarr", teacher, schema, RunSettings(workers=0), Silent())
+    run_annotator(shards, folder / "labels.zarr", Teacher(settings), CLASS_NAMES, batch_size=32)
     for axes in ("yx", "xy"):
         result = invoke("export", folder / "labels.zarr", folder / axes, "--axes", axes)
         assert f"{SCENES} maps written" in result.stdout, result.output

@@ -1,0 +1,213 @@
+"""Annotating on a Ray cluster: actors with a teacher each are handed a few shards at a time.
+
+The store is the only checkpoint. An actor whose node is lost is started again wherever there is room, now or once a
+node joins, and what it was handed is done again, but for the groups that it had committed.
+"""
+
+import os
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from threading import current_thread, main_thread
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from annotator.actor import Actor, Job, Outcome
+from annotator.annotate import check_bad_images, open_labels
+from annotator.report import Summary
+from annotator.settings import ClusterSettings
+from store.errors import RelabelError, SettingsError, WorkerError
+from store.reader import LabelStore
+from store.remote import Shard
+from store.shards import shard_name
+
+HANDED = 4  # shards at a time at most, so that batches span their borders
+ROUNDS = 8  # hand-outs an actor gets at least, so that all end at about the same time
+RETRIES = 5  # of what an actor was handed, when it dies
+PULSE = 2.0  # seconds between two looks at the actors
+SILENCE = 10.0  # seconds without a pulse after which an actor is taken for lost
+
+
+def annotate_on_ray(
+    shards: Sequence[Shard], job: Job, cluster: ClusterSettings, summary: Summary, tell: Callable[[str], None]
+) -> None:
+    """Annotate every shard that has no labels yet.
+
+    Args:
+        shards: reached from every node by these names.
+        job: what to do.
+        cluster: where.
+        summary: hears what becomes of each shard.
+        tell: receives a line when the number of living actors changes.
+
+    Raises:
+        SettingsError: no such cluster.
+        WorkerError: an actor that could not be kept alive until its teacher was ready.
+        RelabelError: as of `annotator.annotate.annotate`.
+    """
+    with _connected(cluster.address):
+        crew = Crew(job, cluster, tell)
+        schema, selftest = crew.prepare()
+        tell(f"self-test passed: {schema.map_size[0]} x {schema.map_size[1]} cells, {selftest.describe()}")
+        open_labels(shards, job.labels, schema, summary, overwrite=job.settings.overwrite)
+        run = _Run(shards, job, crew, summary)
+        while run.todo or run.busy:
+            run.hand_out()
+            run.collect()
+
+
+class Crew:
+    """The actors, and which of them live."""
+
+    def __init__(self, job: Job, cluster: ClusterSettings, tell: Callable[[str], None]) -> None:
+        gpus_there = ray.cluster_resources().get("GPU", 0.0)
+        gpus = cluster.gpus_per_actor if cluster.gpus_per_actor is not None else min(1.0, gpus_there)
+        count = cluster.actors or max(1, int(gpus_there / gpus) if gpus else 1)
+        cpus = 1 + job.settings.workers
+        self.needs = f"{cpus} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
+        kind = ray.remote(
+            num_cpus=cpus,
+            num_gpus=gpus,
+            max_restarts=-1,
+            max_task_retries=RETRIES,
+            concurrency_groups={"pulse": 1},
+        )(Actor)
+        self.actors = [kind.remote(job) for _ in range(count)]
+        self.tell, self._told = tell, ""
+        self._pulses = [_pulse(actor) for actor in self.actors]
+        self._heard = [float("-inf")] * count
+
+    def prepare(self) -> Any:  # noqa: ANN401  (ray's references are not typed)
+        """What the first actor that lives says of its teacher."""
+        while not (living := self.living()):
+            time.sleep(PULSE)
+        with _errors():
+            return ray.get(self.actors[living[0]].prepare.remote())
+
+    def living(self) -> list[int]:
+        """Which actors have given a sign of life lately; tells when their number changes."""
+        now = time.monotonic()
+        ready, _ = ray.wait(self._pulses, num_returns=len(self._pulses), timeout=0)
+        for i in [i for i, pulse in enumerate(self._pulses) if pulse in ready]:
+            with suppress(RayError):  # an actor that was lost again and again while it was asked
+                ray.get(self._pulses[i])
+                self._heard[i] = now
+            self._pulses[i] = _pulse(self.actors[i])
+        living = [i for i, heard in enumerate(self._heard) if now - heard < SILENCE]
+        waiting = len(self.actors) - len(living)
+        line = f"{len(living)} of {len(self.actors)} actors live"
+        line += f"; {waiting} wait for a node with {self.needs} to spare" if waiting else ""
+        if line != self._told:
+            self.tell(line)
+            self._told = line
+        return living
+
+
+class _Run:
+    """What is still to be handed out, and what is with whom."""
+
+    def __init__(self, shards: Sequence[Shard], job: Job, crew: Crew, summary: Summary) -> None:
+        size = max(1, min(HANDED, len(shards) // (len(crew.actors) * ROUNDS)))
+        self.todo = deque(tuple(shards[i : i + size]) for i in range(0, len(shards), size))
+        self.busy: dict[Any, tuple[int, tuple[Shard, ...]]] = {}
+        self.job, self.crew, self.summary = job, crew, summary
+        self.before = set(LabelStore.open(job.labels).names())
+
+    def hand_out(self) -> None:
+        """Give every living actor that has nothing to do its next shards."""
+        at_work = {actor for actor, _ in self.busy.values()}
+        for actor in self.crew.living():
+            if self.todo and actor not in at_work:
+                shards = self.todo.popleft()
+                self.busy[self.crew.actors[actor].annotate.remote(shards)] = actor, shards
+
+    def collect(self) -> None:
+        """Wait a while for something to be done, and tell of it."""
+        if not self.busy:
+            time.sleep(PULSE)
+            return
+        done, _ = ray.wait(list(self.busy), timeout=PULSE)
+        for reference in done:
+            _, shards = self.busy.pop(reference)
+            try:
+                with _errors():
+                    outcome = ray.get(reference)
+            except WorkerError as error:
+                self._died(shards, str(error))
+            else:
+                self._tell(outcome, shards)
+            check_bad_images(self.summary, 0, self.job.settings.max_bad)
+
+    def _tell(self, outcome: Outcome, shards: tuple[Shard, ...]) -> None:
+        self.summary.waiting.seconds += outcome.waiting.seconds
+        self.summary.computing.seconds += outcome.computing.seconds
+        self.summary.annotated(outcome.images, shards[0], 0.0)
+        for method, shard, arguments in outcome.events:
+            if method == "skipped" and shard_name(shard) not in self.before:
+                self._committed_before(shard)
+            else:
+                getattr(self.summary, method)(shard, *arguments)
+
+    def _committed_before(self, shard: Shard) -> None:
+        """By an actor that died before it could tell."""
+        group = LabelStore.open(self.job.labels).unchecked_group(shard_name(shard))
+        self.summary.annotated(len(group), shard, 0.0)
+        for row in group.commit.quarantined:
+            self.summary.quarantined(shard, row.key, row.reason)
+        self.summary.committed(shard, len(group))
+
+    def _died(self, shards: tuple[Shard, ...], reason: str) -> None:
+        """One of these kills its actor each time: they are handed out one by one to find out which."""
+        if len(shards) > 1:
+            self.todo.extend((shard,) for shard in shards)
+        else:
+            self.summary.failed(shards[0], f"{shards[0]}: {reason}")
+
+
+@contextmanager
+def _connected(address: str | None) -> Iterator[None]:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        if address is not None and address != "auto":
+            _reach(address)
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except (OSError, ValueError, RuntimeError) as error:
+        where = "a Ray cluster" if address is None else f"the Ray cluster {address}"
+        raise SettingsError(f"{where} cannot be reached: {str(error).splitlines()[0]}") from error
+    try:
+        if current_thread() is main_thread():
+            signal.signal(signal.SIGTERM, handler)  # ray has put its own in its place
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Ray itself would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal() or "/" in host:
+        raise ValueError("expected HOST:PORT, as `ray start` prints it")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """What goes wrong in an actor, as what it is; a WorkerError where the actor itself is gone."""
+    try:
+        yield
+    except RayTaskError as error:
+        raise (error.cause if isinstance(error.cause, RelabelError) else error) from None
+    except RayError as error:
+        raise WorkerError(
+            f"its actor died {RETRIES + 1} times ({type(error).__name__}); look into Ray's logs"
+        ) from error
+
+
+def _pulse(actor: Any) -> Any:  # noqa: ANN401  (ray's actors are not typed)
+    return actor.pulse.options(concurrency_group="pulse").remote()

@@ -1,0 +1,67 @@
+"""What a run of the annotator is told, checked once; torch is not needed for it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from store.errors import SettingsError
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TeacherSettings:
+    """Which teacher to build, and how it runs; None takes what timm, or the module itself, says of it."""
+
+    name: str  # a timm model, or package.module:function that builds a module with `features` and `head`
+    args: dict[str, Any] = field(default_factory=dict)  # for timm.create_model, or the function
+    checkpoint: Path | None = None  # safetensors or PyTorch file; None downloads timm's weights
+    num_classes: int | None = None
+    input_size: tuple[int, int] | None = None  # height, width in pixels; cost grows with its area
+    mean: tuple[float, float, float] | None = None  # of pixels in [0, 1]
+    std: tuple[float, float, float] | None = None
+    device: str = "auto"  # a GPU if there is one, else the CPU; or a device by torch's name
+    local_rank: int = 0  # which of the machine's GPUs `auto` takes, counted round
+    precision: Precision = "float32"  # of the features; head and top-k are always float32
+    compiled: bool = False  # by torch.compile: the first batch takes minutes, the others less time
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunSettings:
+    """How a run goes; none of it changes a label beyond rounding.
+
+    Raises:
+        SettingsError: a number that is too small.
+    """
+
+    top_k: int = 5  # kept ranks per cell; the store grows with it
+    batch_size: int = 32  # images per forward
+    workers: int = 2  # decoding processes; 0 decodes in this one
+    max_bad: int = 100  # undecodable images in one run before it stops
+    overwrite: bool = False  # annotate shards again that have labels
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name, low in (("top_k", 1), ("batch_size", 1), ("workers", 0), ("max_bad", 0)):
+            if getattr(self, name) < low:
+                raise SettingsError(f"{name.replace('_', '-')} must be at least {low}, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClusterSettings:
+    """Which cluster, and how much of it.
+
+    Raises:
+        SettingsError: fewer than one actor, or less than no GPU.
+    """
+
+    address: str | None = None  # None: the cluster of RAY_ADDRESS or of this machine, started if there is none
+    actors: int | None = None  # None: as many as the cluster's GPUs hold now, or one
+    gpus_per_actor: float | None = None  # may be a fraction; None: 1 where the cluster has GPUs now, else 0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.actors is not None and self.actors < 1:
+            raise SettingsError(f"actors must be at least 1, not {self.actors}")
+        if self.gpus_per_actor is not None and not 0 <= self.gpus_per_actor <= 64:
+            raise SettingsError(f"gpus-per-actor must be 0 to 64, not {self.gpus_per_actor}")

@@ -1,0 +1,69 @@
+"""Local files of the shards being worked on: a local shard itself, or the copy of one that lies behind a URL.
+
+Copies lie in the system's temporary folder (TMPDIR), about four at a time: of the shard being committed, of those whose
+rows are under way, and of the one being indexed.
+"""
+
+import tempfile
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from store.errors import ShardError
+from store.remote import RemoteShard, Shard
+from store.shards import ShardIndex, hash_file, index_shard
+
+
+class Spool:
+    """To be used as a context; what it has copied is gone afterwards."""
+
+    def __init__(self) -> None:
+        # A thread may still be copying when a run is stopped.
+        self._folder = tempfile.TemporaryDirectory(prefix="relabel-", ignore_cleanup_errors=True)
+
+    def __enter__(self) -> "Spool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.cleanup()
+
+    def index(self, shard: Shard) -> ShardIndex:
+        """A shard's index, over every byte of a file that lies here.
+
+        Raises:
+            ShardError: missing, unreadable or damaged; the message says which.
+        """
+        if isinstance(shard, Path):
+            return index_shard(shard, hashed=True)
+        copy = self._path(shard)
+        try:
+            found = shard.download(copy)
+            return replace(index_shard(copy, hashed=True, source=shard), mtime_ns=found.st_mtime_ns)
+        except OSError as error:
+            self._remove(shard)
+            raise ShardError(f"{shard}: cannot be read: {error.strerror or error}") from error
+        except ShardError:
+            self._remove(shard)
+            raise
+
+    def hash(self, shard: Shard) -> str:
+        """Hex sha256 of a shard's bytes; raises OSError where they cannot be read."""
+        if isinstance(shard, Path):
+            return hash_file(shard)
+        try:
+            shard.download(self._path(shard))
+            return hash_file(self._path(shard))
+        finally:
+            self._remove(shard)
+
+    def release(self, index: ShardIndex) -> None:
+        """The shard's rows are no longer needed."""
+        if isinstance(index.source, RemoteShard):
+            self._remove(index.source)
+
+    def _path(self, shard: RemoteShard) -> Path:
+        return Path(self._folder.name, shard.name)
+
+    def _remove(self, shard: RemoteShard) -> None:
+        with suppress(OSError):
+            self._path(shard).unlink()

@@ -1,0 +1,49 @@
+"""How a teacher's images are prepared: its own mean, standard deviation, size and interpolation."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from timm.data import resolve_model_data_config
+from torch import nn
+
+from store.errors import SettingsError, TeacherError
+from store.schema import View
+
+OPTIONS = {"input_size": "--input-size", "mean": "--mean", "std": "--std"}
+
+
+def timm_config(network: nn.Module) -> dict[str, Any]:
+    """What timm knows of a network's images."""
+    return dict(resolve_model_data_config(network))
+
+
+def own_config(network: nn.Module) -> dict[str, Any]:
+    """What a module says of its images in `pretrained_cfg`, with timm's names."""
+    config = getattr(network, "pretrained_cfg", {})
+    return {"interpolation": "bicubic", **(config if isinstance(config, Mapping) else {})}
+
+
+def make_view(name: str, config: Mapping[str, Any], chosen: Mapping[str, Any]) -> View:
+    """The view `squash`: the whole image at the teacher's input size.
+
+    Args:
+        name: of the teacher, for messages.
+        config: `input_size` (channels, height, width), `mean`, `std` and `interpolation` by timm's names.
+        chosen: `input_size` (height, width), `mean` and `std` that replace those, or None.
+
+    Raises:
+        TeacherError: it takes other than 3 channels, or does not say how its images are prepared.
+        SettingsError: an impossible mean or standard deviation.
+    """
+    missing = [OPTIONS[key] for key in OPTIONS if chosen[key] is None and key not in config]
+    if missing:
+        raise TeacherError(f"teacher {name!r} does not say how its images are prepared; pass {', '.join(missing)}")
+    if "input_size" in config and config["input_size"][0] != 3:
+        raise TeacherError(f"teacher {name!r} takes {config['input_size'][0]} channels; images have 3")
+    mean, std = (tuple(map(float, chosen[key] or config[key])) for key in ("mean", "std"))
+    if not all(0 <= value <= 1 for value in mean) or not all(0 < value <= 1 for value in std):
+        raise SettingsError(
+            f"mean and std are of pixels in [0, 1] and std must be positive, not mean {mean}, std {std}"
+        )
+    height, width = chosen["input_size"] or config["input_size"][1:]
+    return View(input_size=(height, width), interpolation=str(config["interpolation"]), mean=mean, std=std)

@@ -1,0 +1,119 @@
+"""Annotating from the teacher's settings to the last summary: once through given shards, or for ever."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from annotator.report import Summary
+from annotator.settings import ClusterSettings, RunSettings, TeacherSettings
+from annotator.watch import Watch, annotate_forever
+from pipelines.run_shards import run_shards
+from pipelines.shard_progress import ANNOTATE, ShardProgress
+from store.patterns import expand_sources
+from store.remote import Shard
+
+if TYPE_CHECKING:
+    from annotator.annotate import ReadyTeacher
+
+
+def annotate_shards(
+    shards: Sequence[Shard],
+    labels: Path | str,
+    teacher: TeacherSettings,
+    settings: RunSettings,
+    class_names: tuple[str, ...] | None,
+) -> None:
+    """Build and test the teacher, annotate with progress on the terminal, and print what became of the shards.
+
+    Raises:
+        RelabelError: of `annotator.annotate`, or FailedShardsError when some shards were left out.
+    """
+    from annotator.annotate import annotate, open_labels
+
+    ready = load_teacher(teacher, settings.top_k, class_names)
+
+    def work(summary: Summary, _: ShardProgress) -> None:
+        open_labels(shards, labels, ready.schema, summary, overwrite=settings.overwrite)
+        annotate(shards, labels, ready, settings, summary)
+
+    run_shards(work, len(shards), labels, ANNOTATE)
+
+
+def watch_shards(
+    patterns: Sequence[str],
+    labels: Path | str,
+    teacher: TeacherSettings,
+    settings: RunSettings,
+    class_names: tuple[str, ...] | None,
+) -> None:
+    """The same for whatever appears under the patterns, until a signal ends it.
+
+    Raises:
+        RelabelError: as of `annotate_shards`.
+    """
+    from annotator.annotate import annotate, open_labels
+
+    def find() -> list[Shard]:
+        return expand_sources(patterns, missing_ok=True)
+
+    find()  # a pattern that cannot be right is told before the teacher is loaded
+    ready = load_teacher(teacher, settings.top_k, class_names)
+
+    def work(summary: Summary, progress: ShardProgress) -> None:
+        def annotate_ready(shards: Sequence[Shard]) -> list[Shard]:
+            annotate(shards, labels, ready, settings, summary)
+            return [shard for shard, _ in summary.failures if shard in shards]
+
+        open_labels([], labels, ready.schema, summary, overwrite=False)
+        annotate_forever(
+            Watch(find, progress.line), annotate_ready, lambda: progress.line(f"waiting; {progress.describe()}")
+        )
+
+    run_shards(work, None, labels, ANNOTATE)
+
+
+def annotate_on_cluster(
+    shards: Sequence[Shard],
+    labels: Path | str,
+    teacher: TeacherSettings,
+    settings: RunSettings,
+    class_names: tuple[str, ...] | None,
+    cluster: ClusterSettings,
+) -> None:
+    """The same by the actors of a Ray cluster.
+
+    Raises:
+        RelabelError: as of `annotate_shards`, or where the cluster cannot be reached.
+    """
+    from annotator.actor import Job
+    from annotator.cluster import annotate_on_ray
+
+    job = Job(labels=labels, teacher=teacher, settings=settings, class_names=class_names)
+
+    def work(summary: Summary, progress: ShardProgress) -> None:
+        annotate_on_ray(shards, job, cluster, summary, progress.line)
+
+    run_shards(work, len(shards), labels, ANNOTATE)
+
+
+def load_teacher(settings: TeacherSettings, top_k: int, class_names: tuple[str, ...] | None) -> "ReadyTeacher":
+    """Build a teacher, run its self-test and say what it found.
+
+    Raises:
+        TeacherError, SettingsError, LabelMapError: as of `Teacher` and `make_ready`.
+    """
+    # Imported here, so that --help and a mistyped pattern do not wait for torch.
+    from annotator.annotate import make_ready
+    from annotator.teacher import Teacher
+
+    click.echo(f"loading the teacher {settings.name}", err=True)
+    ready = make_ready(Teacher(settings), top_k, class_names)
+    height, width = ready.schema.map_size
+    click.echo(
+        f"self-test passed: {height} x {width} cells, {ready.schema.num_classes:,} classes, "
+        f"{ready.selftest.describe()}; {ready.teacher.device}",
+        err=True,
+    )
+    return ready

@@ -1,0 +1,100 @@
+"""What the self-test must find of timm's families; `python -m tests.annotator.families` prints it for the docs."""
+
+from dataclasses import dataclass
+
+LINEAR, NOT_LINEAR = "linear", "not linear"
+CLASS_TOKEN = "not made from its cells alone"  # how a message of refusal starts
+SEVERAL = "its features are several tensors"
+POSITIONS = "its head tells cells apart"
+NO_GRID = "tokens do not lie in a grid"
+ONE_CELL = "give it a single cell"
+NO_SUCH_HEAD = "its head does not run on single cells"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    name: str
+    model: str  # a small one
+    head: str = LINEAR
+    refused: str = ""  # what the message says, as a pattern
+    quick: bool = True  # part of `make test`; the others run with `make test-all`
+
+
+def _families(head: str, **models: str) -> list[Family]:
+    """Display name, with `_` for a space and `__` for a hyphen, to model; a `~` marks what is slow."""
+    return [
+        Family(
+            name=name.replace("__", "-").replace("_", " "), model=model.lstrip("~"), head=head, quick=model[0] != "~"
+        )
+        for name, model in models.items()
+    ]
+
+
+FAMILIES = [
+    *_families(
+        LINEAR,
+        ResNet="test_resnet", ResNet_V2="~resnetv2_18", ResNeSt="~resnest14d", Res2Net="~res2next50",
+        SE__ResNet="legacy_seresnet18", SK__ResNet="~skresnet18", TResNet="~tresnet_m", RegNet="regnetx_002",
+        RegNet_Z="~regnetz_005", NFNet="test_nfnet", EfficientNet="test_efficientnet", MobileNetV2="mobilenetv2_050",
+        EfficientNetV2="~tf_efficientnetv2_b0", ReXNet="rexnet_100", DenseNet="densenet121", DPN="~dpn48b",
+        DLA="dla46x_c", CSPNet="cs3darknet_focus_s", VoVNet="ese_vovnet19b_slim_dw", HRNet="~hrnet_w18_small",
+        SelecSLS="~selecsls42", Inception_v3="~inception_v3", Xception="~legacy_xception", RepVGG="repvgg_a0",
+        ByobNet="test_byobnet", HaloNet="~halonet_h1", ConvMixer="~convmixer_768_32", FastViT="fastvit_t8",
+        RepViT="repvit_m1", StarNet="starnet_s050", SwiftFormer="swiftformer_xs", NextViT="~nextvit_small",
+        PVT_v2="pvt_v2_b0", EfficientFormer="efficientformer_l1", EfficientFormer_V2="efficientformerv2_s0",
+        EfficientViT_MSRA="efficientvit_m0", LeViT="levit_128s", MobileViT="mobilevit_xxs", MViT_v2="~mvitv2_tiny",
+        CoAtNet="test_coatnet", FocalNet="~focalnet_tiny_srf", GC_ViT="gcvit_xxtiny", NesT="~nest_tiny",
+        Swin="swin_tiny_patch4_window7_224", Swin_V2="~swinv2_tiny_window8_256", Swin_V2_CR="~swinv2_cr_tiny_224",
+        Twins="~twins_svt_small", Hiera="~hiera_tiny_224", Sequencer="~sequencer2d_s", Visformer="visformer_tiny",
+        MLP__Mixer="~mixer_s32_224", gMLP="gmlp_ti16_224", ResMLP="~resmlp_12_224",
+        DINOv3_with_registers="vit_tiny_patch16_dinov3_qkvb",
+    ),
+    *_families(
+        NOT_LINEAR,
+        MobileNetV3="mobilenetv3_small_050", MobileNetV4="mobilenetv4_conv_small", GhostNet="ghostnet_050",
+        HardCoRe__NAS="~hardcorenas_b", HGNet_V2="~hgnetv2_b0", LCNet_V2="~lcnetv2_small", VGG="~vgg11",
+        ConvNeXt="test_convnext", InceptionNeXt="inception_next_atto", EdgeNeXt="edgenext_xx_small",
+        FasterNet="fasternet_t0", RDNet="~rdnet_tiny", MambaOut="test_mambaout", MaxViT="~maxvit_tiny_tf_224",
+        PoolFormer="poolformerv2_s12", CAFormer="caformer_s18", DaViT="~davit_tiny", TinyViT="tiny_vit_5m_224",
+        EfficientViT_MIT="efficientvit_b0", ViTamin="~vitamin_small_224", ViT_with_average_pooling="test_vit2",
+        ViT_with_relative_positions="test_vit_relpos", ViT_with_rotary_positions_and_a_register=
+        "~vit_base_patch16_rope_reg1_gap_256", EVA02="eva02_tiny_patch14_336", BEiT="~beit_base_patch16_224",
+        SigLIP_with_attention_pooling="~vit_base_patch16_siglip_224",
+    ),
+    Family(name="ViT with a class token", model="test_vit", refused=CLASS_TOKEN),
+    Family(name="ViT with attention pooling over a class token", model="test_vit3", refused=CLASS_TOKEN, quick=False),
+    Family(name="DeiT", model="deit_tiny_patch16_224", refused=CLASS_TOKEN),
+    Family(name="DeiT, distilled", model="deit_tiny_distilled_patch16_224", refused=CLASS_TOKEN, quick=False),
+    Family(name="DINOv2", model="vit_small_patch14_reg4_dinov2", refused=CLASS_TOKEN, quick=False),
+    Family(name="CaiT", model="cait_xxs24_224", refused=CLASS_TOKEN, quick=False),
+    Family(name="XCiT", model="xcit_nano_12_p8_224", refused=CLASS_TOKEN, quick=False),
+    Family(name="TNT", model="tnt_s_legacy_patch16_224", refused=CLASS_TOKEN, quick=False),
+    Family(name="VOLO", model="volo_d1_224", refused=NO_GRID, quick=False),
+    Family(name="PiT", model="pit_ti_224", refused=ONE_CELL),
+    Family(name="PiT, distilled", model="pit_ti_distilled_224", refused=NO_SUCH_HEAD, quick=False),
+    Family(name="CoaT", model="coat_tiny", refused=SEVERAL, quick=False),
+    Family(name="CrossViT", model="crossvit_tiny_240", refused=SEVERAL),
+    Family(name="CLIP ResNet with attention pooling", model="resnet50_clip", refused=POSITIONS, quick=False),
+]  # fmt: skip
+
+REASONS = {
+    CLASS_TOKEN: "predicts from a class token, not from its cells",
+    NO_GRID: "predicts from a class token, not from its cells",
+    ONE_CELL: "its features are the class token alone",
+    NO_SUCH_HEAD: "its features are the class tokens alone",
+    SEVERAL: "its features have several scales, each with a class token",
+    POSITIONS: "its head gives every position a weight of its own",
+}
+
+
+def table() -> str:
+    """The docs' table, one row a family."""
+    rows = ["| family | tested with | cells |", "|---|---|---|"]
+    for family in sorted(FAMILIES, key=lambda family: (bool(family.refused), family.name.lower())):
+        cells = f"refused: {REASONS[family.refused]}" if family.refused else f"head {family.head}"
+        rows.append(f"| {family.name} | `{family.model}` | {cells} |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    print(table())

@@ -1,0 +1,142 @@
+"""Teachers that timm does not know."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from annotator.own_models import is_own
+from annotator.selftest import check_teacher
+from annotator.settings import TeacherSettings
+from annotator.teacher import Teacher
+from store.errors import TeacherError
+from store.reader import LabelStore
+from tests.annotator.teachers import run_annotator
+from tests.build import make_members, write_tar
+
+MODULE = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, classes=7, depth=8):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Conv2d(3, depth, 16, 16)
+        self.top = nn.Linear(depth, classes)
+
+    def features(self, images):
+        return self.body(images).relu()
+
+    def head(self, cells):
+        return self.top(cells)
+
+class Whole(Net):
+    pretrained_cfg = {
+        "input_size": (3, 64, 96), "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "interpolation": "bilinear"
+    }
+
+    def forward(self, images):
+        return self.head(self.features(images).mean((2, 3)))
+
+class Squared(Whole):
+    def head(self, cells):
+        return self.top(cells) ** 2
+
+class Turned(Whole):
+    def features(self, images):
+        return super().features(images).transpose(2, 3)
+
+class Neighbours(Whole):
+    def head(self, cells):
+        return self.top(cells - cells.mean(0))
+
+class Flat(Whole):
+    def features(self, images):
+        return super().features(images).flatten(2)
+
+def broken():
+    raise RuntimeError("no weights\\nhere")
+
+def number():
+    return 3
+"""
+
+
+@pytest.fixture(autouse=True)
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module in the current folder, of a name that no other test has imported."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", ["elsewhere"])
+    name = f"mine_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(MODULE)
+    return name
+
+
+def build(name: str, **settings: object) -> Teacher:
+    return Teacher(TeacherSettings(name=name, device="cpu", **settings))  # type: ignore[arg-type]
+
+
+def test_module_with_two_methods_annotates(tmp_path: Path, module: str) -> None:
+    shard = write_tar(tmp_path / "a.tar", make_members(3))
+    teacher = build(f"{module}:Net", args={"classes": 9}, input_size=(64, 64), mean=(0.5,) * 3, std=(0.5,) * 3)
+    assert run_annotator([shard], tmp_path / "labels.zarr", teacher).images == 3
+    store = LabelStore.open(tmp_path / "labels.zarr")
+    assert (store.schema.num_classes, store.schema.map_size) == (9, (4, 4))
+    assert store.schema.teacher.architecture == f"{module}:Net"
+    assert store.group("a").commit.provenance["head"].startswith("head compared with nothing")
+
+
+def test_module_is_compared_with_its_own_forward_where_it_has_one(module: str) -> None:
+    teacher = build(f"{module}:Whole")
+    assert (teacher.view.input_size, teacher.view.interpolation) == ((64, 96), "bilinear")
+    found = check_teacher(teacher)
+    assert (found.map_size, found.linear) == ((4, 6), True)
+    squared = check_teacher(build(f"{module}:Squared"))
+    assert not squared.linear
+    assert squared.agreement is not None
+
+
+def test_checkpoint_replaces_the_weights(tmp_path: Path, module: str) -> None:
+    before = build(f"{module}:Whole")
+    state = {name: tensor + 1 for name, tensor in before.network.state_dict().items()}
+    save_file(state, tmp_path / "w.safetensors")
+    after = build(f"{module}:Whole", checkpoint=tmp_path / "w.safetensors")
+    torch.testing.assert_close(after.network.get_parameter("top.bias"), state["top.bias"])
+    assert after.identity.digest != before.identity.digest
+    save_file({"top.bias": torch.zeros(7)}, tmp_path / "w.safetensors")
+    with pytest.raises(TeacherError, match=r"w\.safetensors: does not fit the teacher: it misses 'body\.bias'"):
+        build(f"{module}:Whole", checkpoint=tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("function", "settings", "message"),
+    [
+        ("Net", {}, "does not say how its images are prepared; pass --input-size, --mean, --std"),
+        ("nothing", {}, "has no function nothing"),
+        ("MODULE:x", {}, "timm knows no such model"),
+        ("broken", {}, "cannot be built with no arguments: RuntimeError: no weights$"),
+        ("number", {}, "gives int, expected a torch.nn.Module with the methods features"),
+        ("Whole", {"args": {"size": 3}}, "cannot be built with {'size': 3}: TypeError"),
+        ("Whole", {"num_classes": 8}, "has 7 classes, not the 8 of --num-classes"),
+        ("Turned", {"input_size": (64, 64)}, "its cells do not lie as the image does"),
+        ("Neighbours", {}, "a cell of the map differs from the same cell alone"),
+        ("Flat", {}, "does not run at|not of the shape"),
+    ],
+)
+def test_modules_that_cannot_be_teachers_are_named(
+    module: str, function: str, settings: dict[str, object], message: str
+) -> None:
+    with pytest.raises(TeacherError, match=message):
+        check_teacher(build(f"{module}:{function}", **settings))
+
+
+def test_missing_module_is_named() -> None:
+    with pytest.raises(TeacherError, match="no_such_module cannot be imported: ModuleNotFoundError"):
+        build("no_such_module:make")
+
+
+@pytest.mark.parametrize("name", ["resnet50.a1_in1k", "hf-hub:a/b", "a:b:c", "os:system('x')", "../a:b", ":f", "m:"])
+def test_only_plain_names_are_imported(name: str) -> None:
+    assert not is_own(name)
