@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
+from multiprocessing import forkserver, set_forkserver_preload
 
 import numpy as np
 import torch
@@ -39,6 +40,16 @@ class DecodedBatch:
         return replace(self, pixels_B3hw=self.pixels_B3hw.pin_memory())
 
 
+def start_server() -> None:
+    """Start the process that workers are forked from, which takes seconds; beside other work if called early.
+
+    Forked from this one they would share its memory: after each fork, the teacher would copy every page of its own that
+    it writes to.
+    """
+    set_forkserver_preload([__name__])
+    forkserver.ensure_running()
+
+
 def decode_batches(
     rows: Iterable[RowRef], view: View, *, batch_size: int, workers: int, pin_memory: bool
 ) -> Iterator[DecodedBatch]:
@@ -47,12 +58,15 @@ def decode_batches(
     Raises:
         WorkerError: a worker process was killed.
     """
+    if workers:
+        start_server()
     loader = DataLoader(
         _Images(view),
         batch_sampler=_Batches(rows, batch_size),
         num_workers=workers,
         collate_fn=_one,
         pin_memory=pin_memory,
+        multiprocessing_context="forkserver" if workers else None,
         worker_init_fn=_leave_signals,
         prefetch_factor=BATCHES_AHEAD if workers else None,
     )

@@ -13,6 +13,7 @@ from timm.models import split_model_name_tag
 from torch import Tensor
 
 from annotator.classifier import Classifier, TimmClassifier
+from annotator.memory import keep_freed_memory
 from annotator.own_models import build_own, is_own
 from annotator.pending import Maps, PendingMaps, copy_to_device, send_to_host
 from annotator.settings import TeacherSettings
@@ -50,12 +51,13 @@ class Teacher:
         self.identity = self._identity(self.name if own else split_model_name_tag(self.name)[0], settings.args)
         if settings.input_size is not None and not own:
             set_input_size(network, self.name, settings.input_size)
-        network.to(self.device)
-        if self.device.type == "cuda":  # the layout that its convolutions are fastest in
-            network.to(memory_format=torch.channels_last)
+        # Convolutions are fastest in this layout, and images are decoded in it.
+        network.to(self.device).to(memory_format=torch.channels_last)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self._features = torch.compile(self.classifier.features) if self.compiled else self.classifier.features
-        self._mean = torch.tensor(self.view.mean, device=self.device).view(3, 1, 1)
-        self._std = torch.tensor(self.view.std, device=self.device).view(3, 1, 1)
+        mean, std = torch.tensor((self.view.mean, self.view.std), device=self.device).view(2, 3, 1, 1)
+        self._scale, self._shift = 1 / (255 * std), -mean / std
 
     def provenance(self) -> dict[str, str]:
         """What the labels owe to this machine: versions, precision, device; kept with every group."""
@@ -75,7 +77,9 @@ class Teacher:
 
     def normalise(self, pixels_B3hw: Tensor) -> Tensor:
         """(B, 3, h, w) uint8 pixels to normalised float32 on the teacher's device."""
-        return (copy_to_device(pixels_B3hw, self.device).float() / 255 - self._mean) / self._std
+        # (pixels / 255 - mean) / std, passing over the images twice instead of four times.
+        images_B3hw: Tensor = copy_to_device(pixels_B3hw, self.device) * self._scale
+        return images_B3hw.add_(self._shift)
 
     def features(self, images_B3hw: Tensor) -> Tensor:
         """(B, 3, h, w) normalised images to (B, D, H, W) float32 features."""

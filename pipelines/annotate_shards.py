@@ -32,7 +32,7 @@ def annotate_shards(
     """
     from annotator.annotate import annotate, open_labels
 
-    ready = load_teacher(teacher, settings.top_k, class_names)
+    ready = load_teacher(teacher, settings, class_names)
 
     def work(summary: Summary, _: ShardProgress) -> None:
         open_labels(shards, labels, ready.schema, summary, overwrite=settings.overwrite)
@@ -59,7 +59,7 @@ def watch_shards(
         return expand_sources(patterns, missing_ok=True)
 
     find()  # a pattern that cannot be right is told before the teacher is loaded
-    ready = load_teacher(teacher, settings.top_k, class_names)
+    ready = load_teacher(teacher, settings, class_names)
 
     def work(summary: Summary, progress: ShardProgress) -> None:
         def annotate_ready(shards: Sequence[Shard]) -> list[Shard]:
@@ -98,18 +98,23 @@ def annotate_on_cluster(
     run_shards(work, len(shards), labels, ANNOTATE)
 
 
-def load_teacher(settings: TeacherSettings, top_k: int, class_names: tuple[str, ...] | None) -> "ReadyTeacher":
-    """Build a teacher, run its self-test and say what it found.
+def load_teacher(
+    teacher: TeacherSettings, settings: RunSettings, class_names: tuple[str, ...] | None
+) -> "ReadyTeacher":
+    """Build a teacher, run its self-test and say what it found; meanwhile the decoding workers get ready.
 
     Raises:
         TeacherError, SettingsError, LabelMapError: as of `Teacher` and `make_ready`.
     """
     # Imported here, so that --help and a mistyped pattern do not wait for torch.
     from annotator.annotate import make_ready
+    from annotator.decode import start_server
     from annotator.teacher import Teacher
 
-    click.echo(f"loading the teacher {settings.name}", err=True)
-    ready = make_ready(Teacher(settings), top_k, class_names)
+    click.echo(f"loading the teacher {teacher.name}", err=True)
+    if settings.workers:
+        start_server()
+    ready = make_ready(Teacher(teacher), settings.top_k, class_names)
     height, width = ready.schema.map_size
     click.echo(
         f"self-test passed: {height} x {width} cells, {ready.schema.num_classes:,} classes, "

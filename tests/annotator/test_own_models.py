@@ -100,7 +100,7 @@ def test_module_is_compared_with_its_own_forward_where_it_has_one(module: str) -
 
 def test_checkpoint_replaces_the_weights(tmp_path: Path, module: str) -> None:
     before = build(f"{module}:Whole")
-    state = {name: tensor + 1 for name, tensor in before.network.state_dict().items()}
+    state = {name: (tensor + 1).contiguous() for name, tensor in before.network.state_dict().items()}
     save_file(state, tmp_path / "w.safetensors")
     after = build(f"{module}:Whole", checkpoint=tmp_path / "w.safetensors")
     torch.testing.assert_close(after.network.get_parameter("top.bias"), state["top.bias"])

@@ -244,10 +244,10 @@ def test_killed_decoding_worker_is_one_line(tmp_path: Path, labels: Path, weight
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     worker = ""
     while not worker and process.poll() is None:
-        # By torch's name for it: at its start the command has other children for a moment.
-        found = ["pgrep", "-P", str(process.pid), "pt_data_worker"]
-        children = subprocess.run(found, capture_output=True, text=True, check=False)
-        worker = children.stdout.strip()
+        # By torch's name for it, among the children of the server that workers are forked from.
+        servers = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False)
+        found = ["pgrep", "-P", ",".join(servers.stdout.split()) or "0", "pt_data_worker"]
+        worker = subprocess.run(found, capture_output=True, text=True, check=False).stdout.strip()
     os.kill(int(worker.split()[0]), signal.SIGKILL)
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 1
