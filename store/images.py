@@ -24,7 +24,7 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
         (H, W, 3) uint8, RGB. Greyscale, palette, CMYK and 16-bit images are converted; alpha is dropped.
 
     Raises:
-        ImageError: damaged, truncated, of another format, or larger than `MAX_PIXELS`.
+        ImageError: damaged, truncated, animated, of another format, or larger than `MAX_PIXELS`.
     """
     if not data.startswith(JPEG_MAGIC):
         return _decode_pillow(data, PILLOW_FORMATS)
@@ -56,6 +56,8 @@ def _decode_pillow(data: bytes, formats: tuple[str, ...]) -> NDArray[np.uint8]:
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=formats) as image:
             _check_size(*image.size)
+            if (frames := getattr(image, "n_frames", 1)) > 1:
+                raise ImageError(f"an animation of {frames} frames, expected one image")
             if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion would clip
                 grey = (np.asarray(image) >> 8).astype(np.uint8)
                 return np.repeat(grey[:, :, None], 3, axis=2)

@@ -12,7 +12,7 @@ from annotator.annotate import annotate, make_ready, open_labels
 from annotator.decode import decode_batches
 from annotator.plan import Plan, RowRef
 from annotator.report import Summary
-from annotator.settings import RunSettings
+from annotator.settings import RunSettings, TeacherSettings
 from annotator.spool import Spool
 from annotator.teacher import Teacher
 from store.errors import (
@@ -26,7 +26,7 @@ from store.errors import (
 from store.images import decode_image
 from store.reader import LabelStore
 from store.writer import write_group
-from tests.annotator.teachers import make_teacher, run_annotator
+from tests.annotator.teachers import make_teacher, run_annotator, save_weights
 from tests.build import make_members, write_tar
 
 
@@ -253,3 +253,21 @@ def test_group_that_cannot_be_read_leaves_out_its_shard_alone(
     summary = run_annotator(shards, labels, teacher)
     assert [path for path, _ in summary.failures] == shards[:1]
     assert summary.committed_shards == 2
+
+
+@pytest.mark.parametrize(("num_classes", "top_k", "kept"), [(10, 50, 10), (21_841, 5, 5), (2, 1, 1)])
+def test_any_class_count_and_top_k_is_stored(
+    tmp_path: Path, shards: list[Path], num_classes: int, top_k: int, kept: int
+) -> None:
+    weights = save_weights(tmp_path / "w.safetensors", num_classes=num_classes)
+    settings = TeacherSettings(
+        name="test_resnet", checkpoint=weights, num_classes=num_classes, input_size=(64, 96), device="cpu"
+    )
+    run_annotator(shards[:1], tmp_path / "labels.zarr", Teacher(settings), top_k=top_k)
+    store = LabelStore.open(tmp_path / "labels.zarr")
+    rows = store.group("a").read()
+    assert (store.schema.num_classes, rows.classes.shape) == (num_classes, (3, kept, 2, 3))
+    assert rows.tail is not None
+    assert np.isneginf(rows.tail).all() == (kept == num_classes)
+    everything = np.logaddexp(np.logaddexp.reduce(rows.scores.astype(float), axis=1), rows.tail.astype(float))
+    assert np.isfinite(everything).all()

@@ -15,6 +15,7 @@ from store.reader import LabelStore
 from tests.annotator.teachers import run_annotator
 from tests.build import make_members, write_tar
 
+DOCS = Path(__file__).parents[2] / "docs" / "teachers.md"
 MODULE = """
 import torch
 from torch import nn
@@ -130,6 +131,15 @@ def test_modules_that_cannot_be_teachers_are_named(
 ) -> None:
     with pytest.raises(TeacherError, match=message):
         check_teacher(build(f"{module}:{function}", **settings))
+
+
+def test_example_of_the_docs_is_a_teacher_with_a_linear_head(tmp_path: Path) -> None:
+    name = f"example_{tmp_path.name}"
+    example = DOCS.read_text().split("```python\n")[1].split("```")[0]
+    (tmp_path / f"{name}.py").write_text(example)
+    teacher = build(f"{name}:make", args={"seed": 3})
+    found = check_teacher(teacher)
+    assert (found.map_size, found.linear, teacher.num_classes) == ((7, 7), True, 1000)
 
 
 def test_missing_module_is_named() -> None:

@@ -18,7 +18,7 @@ from tests.annotator.teachers import make_teacher, save_weights
 
 def build(name: str, weights: Path, **settings: object) -> Teacher:
     return Teacher(
-        TeacherSettings(name=name, checkpoint=weights, num_classes=12, device="cpu", **settings)  # type: ignore[arg-type]
+        TeacherSettings(name=name, checkpoint=weights, num_classes=12, **({"device": "cpu"} | settings))  # type: ignore[arg-type]
     )
 
 
@@ -154,6 +154,37 @@ def test_weights_that_cannot_be_downloaded_are_one_clear_error(monkeypatch: pyte
     monkeypatch.setattr("annotator.timm_models.timm.create_model", offline)
     with pytest.raises(TeacherError, match=r"could not be downloaded \(no route to host\); check the network, or pass"):
         build_timm("resnet18.a1_in1k", {}, None, None)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_compiled_teacher_gives_the_same_maps(tmp_path: Path) -> None:
+    weights = save_weights(tmp_path / "w.safetensors")
+    plain, compiled = (build("test_resnet", weights, input_size=(64, 96), compiled=value) for value in (False, True))
+    assert (plain.identity, compiled.provenance()["compiled"]) == (compiled.identity, "true")
+    pixels = torch.randint(0, 256, (3, 3, 64, 96), dtype=torch.uint8)
+    for part, other in zip(plain.label_maps(pixels, 5)[1:], compiled.label_maps(pixels, 5)[1:], strict=True):
+        torch.testing.assert_close(part, other, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_maps_of_a_gpu_are_those_of_the_cpu(tmp_path: Path, precision: str) -> None:
+    weights = save_weights(tmp_path / "w.safetensors")
+    teachers = [
+        build("test_resnet", weights, input_size=(64, 96), device="cpu"),
+        build("test_resnet", weights, input_size=(64, 96), device="cuda", precision=precision),
+    ]
+    pixels = torch.randint(0, 256, (9, 3, 64, 96), dtype=torch.uint8)
+    tolerance = 3e-2 if precision == "bfloat16" else 3e-3
+    expected = teachers[0].label_maps(pixels, 5)[1:]
+    # Several batches at once, as a run has them: each must come back as its own.
+    started = [teachers[1].start(part.pin_memory(), 5) for part in torch.split(pixels, 3)]
+    for number, found in enumerate(
+        torch.cat(parts) for parts in zip(*(one.wait()[1:] for one in started), strict=True)
+    ):
+        torch.testing.assert_close(found, expected[number], rtol=tolerance, atol=tolerance)
 
 
 def test_unknown_device_is_named() -> None:

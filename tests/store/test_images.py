@@ -93,3 +93,23 @@ def test_damaged_and_foreign_images_are_refused(data: bytes) -> None:
 def test_truncated_png_is_refused() -> None:
     with pytest.raises(ImageError, match="damaged"):
         decode_image(encode(PIXELS, "PNG")[:-60])
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_animations_are_refused(kind: str) -> None:
+    frames = [Image.fromarray(np.full((9, 7, 3), value, np.uint8)) for value in (10, 200, 90)]
+    file = io.BytesIO()
+    frames[0].save(file, kind, save_all=True, append_images=frames[1:])
+    with pytest.raises(ImageError, match="an animation of 3 frames, expected one image"):
+        decode_image(file.getvalue())
+
+
+def test_images_without_pixels_are_refused() -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(file, "PNG")
+    data = bytearray(file.getvalue())
+    data[16:20] = bytes(4)  # the width in the header
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    for image in (bytes(data), b""):
+        with pytest.raises(ImageError):
+            decode_image(image)

@@ -1,0 +1,72 @@
+"""Two one-thread actors on a Ray cluster of two cores, against twice one.
+
+python -m benchmarks.bench_ray --shards 'photos/*.tar' --scratch FOLDER --teacher NAME ...
+"""
+
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from ray.cluster_utils import Cluster
+
+from annotator.actor import Job
+from annotator.cluster import annotate_on_ray
+from annotator.report import Summary
+from annotator.settings import ClusterSettings, RunSettings, TeacherSettings
+from benchmarks.bench_annotator import copies, tell
+from pipelines.options import shards_option
+from pipelines.teacher_options import teacher_options
+from store.patterns import expand_shards
+
+
+def run_cluster(job: Job, shards: Sequence[Path], address: str, actors: int) -> float:
+    """Images a second, from the moment when the first teacher is ready."""
+    summary, start = Summary(), 0.0
+
+    def listen(line: str) -> None:
+        nonlocal start
+        if line.startswith("self-test passed"):
+            start = time.perf_counter()
+
+    annotate_on_ray(shards, job, ClusterSettings(address=address, actors=actors), summary, listen)
+    seconds = time.perf_counter() - start
+    shutil.rmtree(job.labels)
+    return summary.images / seconds
+
+
+@click.command()
+@shards_option
+@click.option("--scratch", type=click.Path(path_type=Path), required=True, help="A folder to make and remove.")
+@teacher_options
+@click.option("--batch-size", default=16, show_default=True)
+@click.option("--copies", "count", default=16, show_default=True, help="Shards to annotate, the given ones again.")
+@click.option("--runs", default=3, show_default=True)
+def main(
+    patterns: tuple[str, ...], scratch: Path, teacher: TeacherSettings, batch_size: int, count: int, runs: int
+) -> None:
+    """Time one and two actors, which decode in their own thread."""
+    scratch.mkdir()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    try:
+        shards = copies(expand_shards(patterns), scratch / "copies", count)
+        job = Job(
+            labels=scratch.absolute() / "labels.zarr",
+            teacher=teacher,
+            settings=RunSettings(batch_size=batch_size, workers=0),
+            class_names=None,
+        )
+        shards = [shard.absolute() for shard in shards]
+        rates = [[run_cluster(job, shards, cluster.address, actors) for actors in (1, 2)] for _ in range(runs)]
+    finally:
+        cluster.shutdown()
+        shutil.rmtree(scratch)
+    print("\n| | median | range | runs |\n|---|---|---|---|")
+    tell("one actor", [one for one, _ in rates])
+    tell("two actors", [two for _, two in rates])
+    tell("two actors / twice one", [two / (2 * one) for one, two in rates], "")
+
+
+if __name__ == "__main__":
+    main()
