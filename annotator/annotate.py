@@ -18,7 +18,8 @@ from annotator.selftest import SelfTest, check_teacher
 from annotator.settings import RunSettings
 from annotator.spool import Spool
 from annotator.teacher import Teacher
-from store.errors import TooManyBadImagesError
+from annotator.weights import first_line
+from store.errors import RelabelError, TeacherError, TooManyBadImagesError
 from store.reader import LabelStore
 from store.remote import Shard
 from store.schema import StoreSchema
@@ -46,7 +47,14 @@ def make_ready(teacher: Teacher, top_k: int, class_names: tuple[str, ...] | None
         TeacherError: its cells mean nothing.
         LabelMapError: class names that do not match the class count.
     """
-    selftest = check_teacher(teacher)
+    try:
+        selftest = check_teacher(teacher)
+    except RelabelError:
+        raise
+    except Exception as error:  # each network fails in its own way, and some are the user's code
+        raise TeacherError(
+            f"teacher {teacher.name!r} fails in its self-test: {type(error).__name__}: {first_line(error)}"
+        ) from error
     schema = StoreSchema(
         teacher=teacher.identity,
         view=teacher.view,
@@ -89,15 +97,17 @@ def annotate(
         summary: hears what becomes of each shard; damaged ones are in its failures.
 
     Raises:
+        StoreNotFoundError: the store has vanished.
         StoreMismatchError: the store was written with another teacher or view.
         StoreWriteError: the disk refused; finished groups are kept.
         TooManyBadImagesError: more undecodable images than `max_bad`; finished groups are kept.
         TeacherError: logits that are not finite.
     """
+    store = LabelStore.open(labels)  # a store that has vanished since must not be made anew in silence
     teacher, schema = ready.teacher, open_root(labels, ready.schema)
     bad_before = len(summary.bad_images)
     with Spool() as spool:
-        plan = Plan(shards, LabelStore.open(labels), spool, overwrite=settings.overwrite, reporter=summary)
+        plan = Plan(shards, store, spool, overwrite=settings.overwrite, reporter=summary)
         collector = Collector(plan, schema, summary)
         batches = decode_batches(
             plan,

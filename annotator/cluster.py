@@ -174,8 +174,9 @@ def _connected(address: str | None) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        if address is not None and address != "auto":
-            _reach(address)
+        asked = os.environ.get("RAY_ADDRESS") if address in (None, "auto") else address
+        if asked and asked != "auto":
+            _reach(asked)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (OSError, ValueError, RuntimeError) as error:
         where = "a Ray cluster" if address is None else f"the Ray cluster {address}"

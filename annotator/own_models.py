@@ -35,7 +35,7 @@ def build_own(name: str, args: dict[str, Any], checkpoint: Path | None) -> nn.Mo
     function = _find(name)
     try:
         network = function(**args)
-    except Exception as error:  # it is the user's code
+    except (Exception, SystemExit) as error:  # it is the user's code
         raise TeacherError(f"teacher {name!r} cannot be built with {args or 'no arguments'}: {_what(error)}") from error
     missing = [method for method in METHODS if not callable(getattr(network, method, None))]
     if not isinstance(network, nn.Module) or missing:
@@ -54,12 +54,12 @@ def _find(name: str) -> Callable[..., object]:
         sys.path.append(str(Path.cwd()))  # last, so that nothing here hides an installed package
     try:
         found = getattr(importlib.import_module(module), function, None)
-    except Exception as error:  # it is the user's code
+    except (Exception, SystemExit) as error:  # it is the user's code
         raise TeacherError(f"teacher {name!r}: {module} cannot be imported: {_what(error)}") from error
     if not callable(found):
         raise TeacherError(f"teacher {name!r}: {module} has no function {function}")
     return found  # type: ignore[no-any-return]
 
 
-def _what(error: Exception) -> str:
+def _what(error: BaseException) -> str:
     return f"{type(error).__name__}: {first_line(error)}"

@@ -19,6 +19,7 @@ from annotator.weights import first_line
 from store.errors import TeacherError
 
 TOLERANCE = 1e-3  # largest difference, relative to the largest logit
+AGAIN = 0.05  # the same for features; sums of another order add up in deep networks of random weights
 ELSEWHERE = 1.5  # how much more another corner may change than the one where the image did
 
 
@@ -54,7 +55,7 @@ def check_teacher(teacher: Teacher) -> SelfTest:
             teacher.name, f"{teacher.view.input_size} pixels give it a single cell, which says nothing about where"
         )
     _check_places(features_BDHW, teacher.name)
-    _check_precision(teacher, images_B3hw[:1])
+    _check_again(teacher, images_B3hw[:1], features_BDHW[:1])
     # Cells far apart from each other: on real features a head may look more linear than it is.
     apart_BDHW = 5 * torch.randn(features_BDHW[:2].shape, generator=_generator()).to(teacher.device)
     _check_single_cells(teacher, apart_BDHW)
@@ -91,6 +92,8 @@ def _features(teacher: Teacher, images_B3hw: Tensor) -> Tensor:
         ) from error
     if not isinstance(features, Tensor) or features.dim() != 4 or len(features) != len(images_B3hw):
         raise unsupported(teacher.name, "its features are not of the shape (B, D, H, W)")
+    if not features.is_floating_point():
+        raise unsupported(teacher.name, f"its features are {features.dtype}, expected floating point numbers")
     if not torch.isfinite(features).all():
         raise TeacherError(f"teacher {teacher.name!r} gives features that are not finite; check its weights")
     return features
@@ -115,7 +118,8 @@ def _check_places(features_BDHW: Tensor, name: str) -> None:
             raise unsupported(name, f"its cells do not lie as the image does: the {where} corner changes another cell")
 
 
-def _check_precision(teacher: Teacher, images_B3hw: Tensor) -> None:
+def _check_again(teacher: Teacher, images_B3hw: Tensor, before_BDHW: Tensor) -> None:
+    """The same image alone gives the same features, and finite ones in the run's precision."""
     with teacher.autocast():
         features = teacher.classifier.features(images_B3hw)
     if not torch.isfinite(features).all():
@@ -123,6 +127,8 @@ def _check_precision(teacher: Teacher, images_B3hw: Tensor) -> None:
             f"teacher {teacher.name!r} gives features that are not finite in {teacher.precision}; "
             "try --precision float32"
         )
+    if teacher.precision == "float32" and not _difference(features, before_BDHW) <= AGAIN:
+        raise unsupported(teacher.name, "its features of the same image differ from one time to the next")
 
 
 def _check_single_cells(teacher: Teacher, apart_BDHW: Tensor) -> None:
@@ -165,7 +171,11 @@ def _own_logits(teacher: Teacher, images_B3hw: Tensor) -> Tensor | None:
     """(B, C) logits of whole images, None if the module has no `forward`."""
     if type(teacher.network).forward is nn.Module.forward:
         return None
-    own: Tensor = teacher.network(images_B3hw)
+    own = teacher.network(images_B3hw)
+    if not isinstance(own, Tensor) or own.shape != (len(images_B3hw), teacher.num_classes):
+        raise unsupported(teacher.name, f"its forward gives no tensor of (B, {teacher.num_classes}) logits")
+    if not torch.isfinite(own).all():
+        raise TeacherError(f"teacher {teacher.name!r} gives logits that are not finite; check its weights")
     return own.float()
 
 

@@ -41,7 +41,8 @@ class Spool:
             return replace(index_shard(copy, hashed=True, source=shard), mtime_ns=found.st_mtime_ns)
         except OSError as error:
             self._remove(shard)
-            raise ShardError(f"{shard}: cannot be read: {error.strerror or error}") from error
+            where = "" if error.filename in (None, str(shard)) else f" ({error.filename})"  # a full TMPDIR
+            raise ShardError(f"{shard}: cannot be read: {error.strerror or error}{where}") from error
         except ShardError:
             self._remove(shard)
             raise

@@ -111,6 +111,12 @@ class Teacher:
             ]
         except torch.OutOfMemoryError as error:
             raise TeacherError("the teacher's device ran out of memory; lower --batch-size") from error
+        except Exception as error:  # of the user's code, or of a compiler
+            hint = "; leave out --compile" if self.compiled else ""
+            raise TeacherError(
+                f"teacher {self.name!r} fails on a batch of {len(pixels_B3hw)} images: {type(error).__name__}: "
+                f"{first_line(error)}{hint}"
+            ) from error
         classes, scores, tail = (torch.cat(part) for part in zip(*parts, strict=True))
         return send_to_host(classes.int(), scores.half(), tail.half(), fits_float16(scores))
 
@@ -154,7 +160,7 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
         name = f"cuda:{local_rank % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        torch.empty(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         raise SettingsError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
     return device

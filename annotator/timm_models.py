@@ -15,7 +15,7 @@ from store.text import first_few
 # Settings with options of their own, or which would load files behind the back of the safe loader.
 RESERVED_ARGS = frozenset({
     "model_name", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir",
-    "num_classes", "in_chans", "features_only", "scriptable", "exportable", "no_jit",
+    "num_classes", "in_chans", "device", "dtype", "features_only", "scriptable", "exportable", "no_jit",
 })  # fmt: skip
 
 
@@ -61,7 +61,11 @@ def set_input_size(network: nn.Module, name: str, size: tuple[int, int]) -> None
 
 
 def _create_pretrained(name: str, args: dict[str, Any], num_classes: int | None) -> nn.Module:
-    config = timm.get_pretrained_cfg(name)
+    try:
+        config = timm.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        tags = first_few(timm.list_pretrained(f"{name.partition('.')[0]}.*"))
+        raise TeacherError(f"teacher {name!r}: {first_line(error)}; timm knows {tags}") from error
     if config is None or not config.has_weights:
         raise TeacherError(f"teacher {name!r}: timm has no pretrained weights for it; pass --checkpoint FILE")
     if num_classes not in (None, config.num_classes):
@@ -84,7 +88,9 @@ def _create(name: str, args: dict[str, Any], num_classes: int | None, *, pretrai
     sizes = {} if num_classes is None else {"num_classes": num_classes}
     try:
         network: nn.Module = timm.create_model(name, pretrained=pretrained, **sizes, **args)
-    except (TypeError, ValueError, AssertionError, KeyError) as error:
+    except Exception as error:  # each architecture fails in its own way
+        if pretrained:
+            raise
         raise TeacherError(
             f"teacher {name!r} cannot be built with {args or 'no arguments'}: {first_line(error)}"
         ) from error

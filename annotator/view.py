@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from PIL import Image
 from timm.data import resolve_model_data_config
 from torch import nn
 
@@ -38,8 +39,12 @@ def make_view(name: str, config: Mapping[str, Any], chosen: Mapping[str, Any]) -
     missing = [OPTIONS[key] for key in OPTIONS if chosen[key] is None and key not in config]
     if missing:
         raise TeacherError(f"teacher {name!r} does not say how its images are prepared; pass {', '.join(missing)}")
+    if problem := _malformed(config):
+        raise TeacherError(f"teacher {name!r}: its pretrained_cfg has {problem}")
     if "input_size" in config and config["input_size"][0] != 3:
         raise TeacherError(f"teacher {name!r} takes {config['input_size'][0]} channels; images have 3")
+    if str(config["interpolation"]).upper() not in Image.Resampling.__members__:
+        raise TeacherError(f"teacher {name!r}: interpolation {config['interpolation']!r} is not one of Pillow's")
     mean, std = (tuple(map(float, chosen[key] or config[key])) for key in ("mean", "std"))
     if not all(0 <= value <= 1 for value in mean) or not all(0 < value <= 1 for value in std):
         raise SettingsError(
@@ -47,3 +52,12 @@ def make_view(name: str, config: Mapping[str, Any], chosen: Mapping[str, Any]) -
         )
     height, width = chosen["input_size"] or config["input_size"][1:]
     return View(input_size=(height, width), interpolation=str(config["interpolation"]), mean=mean, std=std)
+
+
+def _malformed(config: Mapping[str, Any]) -> str | None:
+    """What is not three numbers although it should be."""
+    for key, kind in (("input_size", int), ("mean", (int, float)), ("std", (int, float))):
+        value = config.get(key, (1, 1, 1))
+        if not isinstance(value, tuple | list) or len(value) != 3 or not all(isinstance(x, kind) for x in value):
+            return f"{key}={value!r:.60}, expected three numbers"
+    return None

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from store.errors import ShardError
+from store.errors import RelabelError, ShardError
 from store.remote import Shard
 from store.shards import index_shard
 
@@ -30,6 +30,7 @@ class Watch:
         self.find, self.tell = find, tell
         self._seen: dict[Shard, Stamp] = {}
         self._taken: dict[Shard, Stamp] = {}  # handed out, or found incomplete, as they were then
+        self._problem = ""  # why nothing could be listed
         self._again: dict[Shard, float] = {}  # failed: when to hand them out again although nothing changed
 
     def look(self) -> list[Shard]:
@@ -37,7 +38,7 @@ class Watch:
         now = time.monotonic()
         for shard in [shard for shard, due in self._again.items() if due <= now]:
             del self._again[shard], self._taken[shard]
-        found = {shard: stamp for shard in self.find() if (stamp := _stamp(shard)) is not None}
+        found = {shard: stamp for shard in self._find() if (stamp := _stamp(shard)) is not None}
         settled = [shard for shard, stamp in found.items() if self._seen.get(shard) == stamp]
         self._seen = found
         new = [shard for shard in settled if self._taken.get(shard) != found[shard]]
@@ -47,6 +48,18 @@ class Watch:
     def failed(self, shards: Iterable[Shard]) -> None:
         """Try these again later: the reason may have been the network's or the disk's."""
         self._again |= dict.fromkeys(shards, time.monotonic() + RETRY)
+
+    def _find(self) -> Sequence[Shard]:
+        """A stray file or a server that is away must not end a service; it is told once."""
+        try:
+            shards = self.find()
+        except RelabelError as error:
+            if str(error) != self._problem:
+                self.tell(f"waiting until this is mended: {error}")
+            self._problem = str(error)
+            return []
+        self._problem = ""
+        return shards
 
     def _is_complete(self, shard: Shard) -> bool:
         if isinstance(shard, Path):

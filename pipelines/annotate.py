@@ -38,9 +38,11 @@ main.add_command(status_command)
 )
 @teacher_options
 @class_names_option
-@click.option("--top-k", type=click.IntRange(1), default=5, show_default=True, help="Classes kept per cell.")
-@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Images per forward pass.")
-@click.option("--workers", type=click.IntRange(0), default=2, show_default=True, help="Decoding processes.")
+@click.option("--top-k", type=click.IntRange(1, 65_535), default=5, show_default=True, help="Classes kept per cell.")
+@click.option(
+    "--batch-size", type=click.IntRange(1, 65_536), default=32, show_default=True, help="Images per forward pass."
+)
+@click.option("--workers", type=click.IntRange(0, 1_024), default=2, show_default=True, help="Decoding processes.")
 @click.option("--overwrite", is_flag=True, help="Annotate these shards again even if they have labels.")
 @click.option("--max-bad", type=click.IntRange(0), default=100, show_default=True,
               help="Undecodable images to put up with before the run stops.")  # fmt: skip

@@ -13,6 +13,7 @@ from pipelines.run_shards import run_shards
 from pipelines.shard_progress import ANNOTATE, ShardProgress
 from store.patterns import expand_sources
 from store.remote import Shard
+from store.text import printable
 
 if TYPE_CHECKING:
     from annotator.annotate import ReadyTeacher
@@ -111,7 +112,7 @@ def load_teacher(
     from annotator.decode import start_server
     from annotator.teacher import Teacher
 
-    click.echo(f"loading the teacher {teacher.name}", err=True)
+    click.echo(printable(f"loading the teacher {teacher.name}"), err=True)
     if settings.workers:
         start_server()
     ready = make_ready(Teacher(teacher), settings.top_k, class_names)

@@ -43,7 +43,7 @@ def parse_arguments(_: object, __: object, pairs: tuple[str, ...]) -> dict[str, 
             raise click.BadParameter(f"{pair!r}: expected KEY=VALUE, such as pad_type=same")
         try:
             arguments[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
             arguments[key] = value
         if not isinstance(arguments[key], (str, int, float, bool, type(None))):
             raise click.BadParameter(f"{pair!r}: the value must be text, a number, True, False or None")

@@ -62,6 +62,28 @@ def broken():
 
 def number():
     return 3
+
+def leaves():
+    raise SystemExit(0)
+
+class Moody(Whole):
+    def features(self, images):
+        return nn.functional.dropout(super().features(images), training=True)
+
+class Picky(Whole):
+    def features(self, images):
+        assert len(images) < 4, "too many"
+        return super().features(images)
+
+class Tuples(Whole):
+    def forward(self, images):
+        return super().forward(images), None
+
+class Lengths(Whole):
+    pretrained_cfg = Whole.pretrained_cfg | {"mean": (0.5, 0.5)}
+
+class Resampling(Whole):
+    pretrained_cfg = Whole.pretrained_cfg | {"interpolation": "random"}
 """
 
 
@@ -119,6 +141,11 @@ def test_checkpoint_replaces_the_weights(tmp_path: Path, module: str) -> None:
         ("MODULE:x", {}, "timm knows no such model"),
         ("broken", {}, "cannot be built with no arguments: RuntimeError: no weights$"),
         ("number", {}, "gives int, expected a torch.nn.Module with the methods features"),
+        ("leaves", {}, "cannot be built with no arguments: SystemExit"),
+        ("Moody", {}, "its features of the same image differ from one time to the next"),
+        ("Tuples", {}, r"its forward gives no tensor of \(B, 7\) logits"),
+        ("Lengths", {}, r"its pretrained_cfg has mean=\(0.5, 0.5\), expected three numbers"),
+        ("Resampling", {}, "interpolation 'random' is not one of Pillow's"),
         ("Whole", {"args": {"size": 3}}, "cannot be built with {'size': 3}: TypeError"),
         ("Whole", {"num_classes": 8}, "has 7 classes, not the 8 of --num-classes"),
         ("Turned", {"input_size": (64, 64)}, "its cells do not lie as the image does"),
@@ -140,6 +167,13 @@ def test_example_of_the_docs_is_a_teacher_with_a_linear_head(tmp_path: Path) -> 
     teacher = build(f"{name}:make", args={"seed": 3})
     found = check_teacher(teacher)
     assert (found.map_size, found.linear, teacher.num_classes) == ((7, 7), True, 1000)
+
+
+def test_module_that_fails_on_a_larger_batch_is_named(tmp_path: Path, module: str) -> None:
+    shard = write_tar(tmp_path / "a.tar", make_members(5))
+    with pytest.raises(TeacherError, match="fails on a batch of 5 images: AssertionError: too many"):
+        run_annotator([shard], tmp_path / "labels.zarr", build(f"{module}:Picky"), batch_size=5)
+    assert LabelStore.open(tmp_path / "labels.zarr").names() == []
 
 
 def test_missing_module_is_named() -> None:

@@ -75,6 +75,13 @@ def test_digest_depends_on_weights_and_arguments_not_on_the_file(tmp_path: Path)
         ({"name": "hf-hub:evil/model"}, "timm knows no such model"),
         ({"name": "test_resnet", "args": {"checkpoint_path": "x"}}, "'checkpoint_path' cannot be set"),
         ({"name": "test_resnet", "args": {"nonsense": 1}}, "cannot be built with {'nonsense': 1}"),
+        ({"name": "test_resnet.nope"}, "cannot be built with no arguments: Invalid pretrained tag"),
+        (
+            {"name": "test_resnet.nope", "checkpoint": None},
+            "Invalid pretrained tag .*; timm knows 'test_resnet.r160_in1k'",
+        ),
+        ({"name": "test_resnet", "args": {"global_pool": 3}}, "cannot be built with {'global_pool': 3}"),
+        ({"name": "test_resnet", "args": {"device": "cuda"}}, "'device' cannot be set"),
         ({"name": "test_resnet", "args": {"output_stride": 7}}, "cannot be built with {'output_stride': 7}"),
         ({"name": "resnet18", "num_classes": 10, "checkpoint": None}, "have 1000 classes, not 10; pass --checkpoint"),
         ({"name": "resnet14t", "checkpoint": Path("none.pth")}, "none.pth: no such checkpoint"),
@@ -188,6 +195,6 @@ def test_maps_of_a_gpu_are_those_of_the_cpu(tmp_path: Path, precision: str) -> N
 
 
 def test_unknown_device_is_named() -> None:
-    for name in ("quantum", "cuda:99"):
+    for name in ("quantum", "cuda:99", "meta", "hpu"):
         with pytest.raises(SettingsError, match=f"device '{name}' cannot be used"):
             pick_device(name)

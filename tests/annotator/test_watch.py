@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from annotator.watch import RETRY, Watch, annotate_forever
+from store.patterns import expand_sources
 from store.remote import Shard
 from tests.build import make_members, write_tar
 
@@ -52,6 +53,19 @@ def test_shard_that_vanishes_is_forgotten(tmp_path: Path) -> None:
     shard.unlink()
     assert [seen.look(), seen.look()] == [[], []]
     write_tar(shard, make_members(1))
+    assert [seen.look(), seen.look()] == [[], [shard]]
+
+
+def test_name_that_cannot_be_a_shards_is_told_once_and_waited_for(tmp_path: Path) -> None:
+    told: list[str] = []
+    seen = Watch(lambda: expand_sources([str(tmp_path / "*.tar")], missing_ok=True), told.append)
+    stray = write_tar(tmp_path / "bad name.tar", make_members(1))
+    shard = write_tar(tmp_path / "a.tar", make_members(1))
+    assert [seen.look(), seen.look()] == [[], []]
+    assert len(told) == 1
+    assert "waiting until this is mended: " in told[0]
+    assert "bad name.tar" in told[0]
+    stray.unlink()
     assert [seen.look(), seen.look()] == [[], [shard]]
 
 
