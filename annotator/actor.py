@@ -3,25 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 from annotator.annotate import ReadyTeacher, annotate, make_ready
 from annotator.report import Clock, Reporter, Summary
 from annotator.selftest import SelfTest
-from annotator.settings import RunSettings, TeacherSettings
+from annotator.settings import Job
 from annotator.teacher import Teacher
 from store.remote import Shard
 from store.schema import StoreSchema
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
-    """What all actors of a run are told."""
-
-    labels: Path | str  # reached from every node by this name
-    teacher: TeacherSettings
-    settings: RunSettings
-    class_names: tuple[str, ...] | None
 
 
 @dataclass(slots=True)

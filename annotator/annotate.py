@@ -18,12 +18,12 @@ from annotator.selftest import SelfTest, check_teacher
 from annotator.settings import RunSettings
 from annotator.spool import Spool
 from annotator.teacher import Teacher
-from annotator.weights import first_line
 from store.errors import RelabelError, TeacherError, TooManyBadImagesError
 from store.reader import LabelStore
 from store.remote import Shard
 from store.schema import StoreSchema
 from store.shards import shard_name
+from store.text import typed_line
 from store.writer import open_root, set_aside_other
 
 
@@ -52,9 +52,7 @@ def make_ready(teacher: Teacher, top_k: int, class_names: tuple[str, ...] | None
     except RelabelError:
         raise
     except Exception as error:  # each network fails in its own way, and some are the user's code
-        raise TeacherError(
-            f"teacher {teacher.name!r} fails in its self-test: {type(error).__name__}: {first_line(error)}"
-        ) from error
+        raise TeacherError(f"teacher {teacher.name!r} fails in its self-test: {typed_line(error)}") from error
     schema = StoreSchema(
         teacher=teacher.identity,
         view=teacher.view,

@@ -17,10 +17,10 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from annotator.actor import Actor, Job, Outcome
+from annotator.actor import Actor, Outcome
 from annotator.annotate import check_bad_images, open_labels
 from annotator.report import Summary
-from annotator.settings import ClusterSettings
+from annotator.settings import ClusterSettings, Job
 from store.errors import RelabelError, SettingsError, WorkerError
 from store.reader import LabelStore
 from store.remote import Shard

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from annotator.plan import RowRef
-from store.errors import ImageError, SettingsError, WorkerError
+from store.errors import ImageError, WorkerError
 from store.images import decode_image
 from store.schema import View
 from store.shards import image_digest
@@ -96,8 +96,6 @@ class _Images(Dataset[DecodedBatch]):
     """Runs in the workers: rows in, a decoded batch out."""
 
     def __init__(self, view: View) -> None:
-        if view.interpolation.upper() not in Image.Resampling.__members__:
-            raise SettingsError(f"interpolation {view.interpolation!r} is not one of Pillow's")
         self.size, self.resample = view.input_size, Image.Resampling[view.interpolation.upper()]
 
     def __getitems__(self, rows: list[RowRef]) -> list[DecodedBatch]:

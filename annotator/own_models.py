@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from annotator.weights import first_line, fit_state, load_state
+from annotator.weights import fit_state, load_state
 from store.errors import TeacherError
+from store.text import typed_line
 
 SPEC = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
 METHODS = ("features", "head")
@@ -36,7 +37,9 @@ def build_own(name: str, args: dict[str, Any], checkpoint: Path | None) -> nn.Mo
     try:
         network = function(**args)
     except (Exception, SystemExit) as error:  # it is the user's code
-        raise TeacherError(f"teacher {name!r} cannot be built with {args or 'no arguments'}: {_what(error)}") from error
+        raise TeacherError(
+            f"teacher {name!r} cannot be built with {args or 'no arguments'}: {typed_line(error)}"
+        ) from error
     missing = [method for method in METHODS if not callable(getattr(network, method, None))]
     if not isinstance(network, nn.Module) or missing:
         raise TeacherError(
@@ -55,11 +58,7 @@ def _find(name: str) -> Callable[..., object]:
     try:
         found = getattr(importlib.import_module(module), function, None)
     except (Exception, SystemExit) as error:  # it is the user's code
-        raise TeacherError(f"teacher {name!r}: {module} cannot be imported: {_what(error)}") from error
+        raise TeacherError(f"teacher {name!r}: {module} cannot be imported: {typed_line(error)}") from error
     if not callable(found):
         raise TeacherError(f"teacher {name!r}: {module} has no function {function}")
     return found  # type: ignore[no-any-return]
-
-
-def _what(error: BaseException) -> str:
-    return f"{type(error).__name__}: {first_line(error)}"

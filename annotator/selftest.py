@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from annotator.classifier import TimmClassifier, unsupported
 from annotator.teacher import Teacher
-from annotator.weights import first_line
 from store.errors import TeacherError
+from store.text import first_line
 
 TOLERANCE = 1e-3  # largest difference, relative to the largest logit
 AGAIN = 0.05  # the same for features; sums of another order add up in deep networks of random weights

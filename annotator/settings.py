@@ -48,6 +48,16 @@ class RunSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """What a run is told, whoever does it."""
+
+    labels: Path | str  # the store
+    teacher: TeacherSettings
+    settings: RunSettings
+    class_names: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterSettings:
     """Which cluster, and how much of it.
 

@@ -20,9 +20,10 @@ from annotator.settings import TeacherSettings
 from annotator.timm_models import build_timm, set_input_size
 from annotator.topk import fits_float16, keep_top_k
 from annotator.view import make_view, own_config, timm_config
-from annotator.weights import digest_network, first_line
+from annotator.weights import digest_network
 from store.errors import SettingsError, TeacherError
 from store.schema import TeacherIdentity
+from store.text import typed_line
 
 LOGITS_AT_ONCE = 1 << 26  # bounds the head's memory for large class counts: 256 MB of float32
 
@@ -114,8 +115,7 @@ class Teacher:
         except Exception as error:  # of the user's code, or of a compiler
             hint = "; leave out --compile" if self.compiled else ""
             raise TeacherError(
-                f"teacher {self.name!r} fails on a batch of {len(pixels_B3hw)} images: {type(error).__name__}: "
-                f"{first_line(error)}{hint}"
+                f"teacher {self.name!r} fails on a batch of {len(pixels_B3hw)} images: {typed_line(error)}{hint}"
             ) from error
         classes, scores, tail = (torch.cat(part) for part in zip(*parts, strict=True))
         return send_to_host(classes.int(), scores.half(), tail.half(), fits_float16(scores))
@@ -138,8 +138,7 @@ class Teacher:
             found = int(logits_NC.shape[1])
         except Exception as error:  # it is the user's code
             raise TeacherError(
-                f"teacher {self.name!r} does not run at {self.view.input_size} pixels: "
-                f"{type(error).__name__}: {first_line(error)}"
+                f"teacher {self.name!r} does not run at {self.view.input_size} pixels: {typed_line(error)}"
             ) from error
         if expected not in (None, found):
             raise TeacherError(f"teacher {self.name!r} has {found} classes, not the {expected} of --num-classes")

@@ -8,9 +8,9 @@ from typing import Any
 import timm
 from torch import nn
 
-from annotator.weights import first_line, fit_state, load_state
+from annotator.weights import fit_state, load_state
 from store.errors import TeacherError
-from store.text import first_few
+from store.text import first_few, first_line
 
 # Settings with options of their own, or which would load files behind the back of the safe loader.
 RESERVED_ARGS = frozenset({

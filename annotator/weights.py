@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from store.errors import TeacherError
-from store.text import first_few
+from store.text import first_few, first_line
 
 STATE_KEYS = ("state_dict", "model", "model_state_dict")
 
@@ -80,9 +80,3 @@ def _tensors(content: object, path: Path) -> dict[str, Tensor]:
         if state and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
             return dict(state)
     raise TeacherError(f"{path}: expected a mapping of names to tensors, also under {' or '.join(STATE_KEYS)}")
-
-
-def first_line(error: BaseException) -> str:
-    """An error of another library in one line of bounded length."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__

@@ -11,10 +11,9 @@ from pathlib import Path
 import click
 from ray.cluster_utils import Cluster
 
-from annotator.actor import Job
 from annotator.cluster import annotate_on_ray
 from annotator.report import Summary
-from annotator.settings import ClusterSettings, RunSettings, TeacherSettings
+from annotator.settings import ClusterSettings, Job, RunSettings, TeacherSettings
 from benchmarks.bench_annotator import copies, tell
 from pipelines.options import shards_option
 from pipelines.teacher_options import teacher_options

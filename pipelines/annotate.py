@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from annotator.settings import ClusterSettings, RunSettings, TeacherSettings
+from annotator.settings import ClusterSettings, Job, RunSettings, TeacherSettings
 from annotator.split import find_rank
 from pipelines.annotate_shards import annotate_on_cluster, annotate_shards, watch_shards
 from pipelines.options import class_names_option, read_class_names, sources_option
@@ -91,16 +91,16 @@ def run(
     settings = RunSettings(
         top_k=top_k, batch_size=batch_size, workers=workers, max_bad=max_bad, overwrite=overwrite
     )  # fmt: skip
+    job = Job(labels=labels, teacher=teacher, settings=settings, class_names=names)
     if watch:
-        watch_shards(patterns, labels, teacher, settings, names)
+        watch_shards(patterns, job)
         return
     shards = expand_sources(patterns)
     if ray_address is not None:
         cluster = ClusterSettings(address=ray_address or None, actors=actors, gpus_per_actor=gpus_per_actor)
-        annotate_on_cluster(shards, labels, teacher, settings, names, cluster)
+        annotate_on_cluster(shards, job, cluster)
         return
-    share, teacher = own_share(shards, teacher, os.environ)
-    annotate_shards(share, labels, teacher, settings, names)
+    annotate_shards(*own_share(shards, job, os.environ))
 
 
 if __name__ == "__main__":

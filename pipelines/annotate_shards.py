@@ -1,13 +1,12 @@
 """Annotating from the teacher's settings to the last summary: once through given shards, or for ever."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from annotator.report import Summary
-from annotator.settings import ClusterSettings, RunSettings, TeacherSettings
+from annotator.settings import ClusterSettings, Job
 from annotator.watch import Watch, annotate_forever
 from pipelines.run_shards import run_shards
 from pipelines.shard_progress import ANNOTATE, ShardProgress
@@ -19,13 +18,7 @@ if TYPE_CHECKING:
     from annotator.annotate import ReadyTeacher
 
 
-def annotate_shards(
-    shards: Sequence[Shard],
-    labels: Path | str,
-    teacher: TeacherSettings,
-    settings: RunSettings,
-    class_names: tuple[str, ...] | None,
-) -> None:
+def annotate_shards(shards: Sequence[Shard], job: Job) -> None:
     """Build and test the teacher, annotate with progress on the terminal, and print what became of the shards.
 
     Raises:
@@ -33,22 +26,16 @@ def annotate_shards(
     """
     from annotator.annotate import annotate, open_labels
 
-    ready = load_teacher(teacher, settings, class_names)
+    ready = load_teacher(job)
 
     def work(summary: Summary, _: ShardProgress) -> None:
-        open_labels(shards, labels, ready.schema, summary, overwrite=settings.overwrite)
-        annotate(shards, labels, ready, settings, summary)
+        open_labels(shards, job.labels, ready.schema, summary, overwrite=job.settings.overwrite)
+        annotate(shards, job.labels, ready, job.settings, summary)
 
-    run_shards(work, len(shards), labels, ANNOTATE)
+    run_shards(work, len(shards), job.labels, ANNOTATE)
 
 
-def watch_shards(
-    patterns: Sequence[str],
-    labels: Path | str,
-    teacher: TeacherSettings,
-    settings: RunSettings,
-    class_names: tuple[str, ...] | None,
-) -> None:
+def watch_shards(patterns: Sequence[str], job: Job) -> None:
     """The same for whatever appears under the patterns, until a signal ends it.
 
     Raises:
@@ -60,48 +47,36 @@ def watch_shards(
         return expand_sources(patterns, missing_ok=True)
 
     find()  # a pattern that cannot be right is told before the teacher is loaded
-    ready = load_teacher(teacher, settings, class_names)
+    ready = load_teacher(job)
 
     def work(summary: Summary, progress: ShardProgress) -> None:
         def annotate_ready(shards: Sequence[Shard]) -> list[Shard]:
-            annotate(shards, labels, ready, settings, summary)
+            annotate(shards, job.labels, ready, job.settings, summary)
             return [shard for shard, _ in summary.failures if shard in shards]
 
-        open_labels([], labels, ready.schema, summary, overwrite=False)
+        open_labels([], job.labels, ready.schema, summary, overwrite=False)
         annotate_forever(
             Watch(find, progress.line), annotate_ready, lambda: progress.line(f"waiting; {progress.describe()}")
         )
 
-    run_shards(work, None, labels, ANNOTATE)
+    run_shards(work, None, job.labels, ANNOTATE)
 
 
-def annotate_on_cluster(
-    shards: Sequence[Shard],
-    labels: Path | str,
-    teacher: TeacherSettings,
-    settings: RunSettings,
-    class_names: tuple[str, ...] | None,
-    cluster: ClusterSettings,
-) -> None:
+def annotate_on_cluster(shards: Sequence[Shard], job: Job, cluster: ClusterSettings) -> None:
     """The same by the actors of a Ray cluster.
 
     Raises:
         RelabelError: as of `annotate_shards`, or where the cluster cannot be reached.
     """
-    from annotator.actor import Job
     from annotator.cluster import annotate_on_ray
-
-    job = Job(labels=labels, teacher=teacher, settings=settings, class_names=class_names)
 
     def work(summary: Summary, progress: ShardProgress) -> None:
         annotate_on_ray(shards, job, cluster, summary, progress.line)
 
-    run_shards(work, len(shards), labels, ANNOTATE)
+    run_shards(work, len(shards), job.labels, ANNOTATE)
 
 
-def load_teacher(
-    teacher: TeacherSettings, settings: RunSettings, class_names: tuple[str, ...] | None
-) -> "ReadyTeacher":
+def load_teacher(job: Job) -> "ReadyTeacher":
     """Build a teacher, run its self-test and say what it found; meanwhile the decoding workers get ready.
 
     Raises:
@@ -112,10 +87,10 @@ def load_teacher(
     from annotator.decode import start_server
     from annotator.teacher import Teacher
 
-    click.echo(printable(f"loading the teacher {teacher.name}"), err=True)
-    if settings.workers:
+    click.echo(printable(f"loading the teacher {job.teacher.name}"), err=True)
+    if job.settings.workers:
         start_server()
-    ready = make_ready(Teacher(teacher), settings.top_k, class_names)
+    ready = make_ready(Teacher(job.teacher), job.settings.top_k, job.class_names)
     height, width = ready.schema.map_size
     click.echo(
         f"self-test passed: {height} x {width} cells, {ready.schema.num_classes:,} classes, "

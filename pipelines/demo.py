@@ -78,7 +78,7 @@ def make_shards(out: Path) -> tuple[list[Path], list[Path]]:
 
 def annotate_scenes(out: Path) -> None:
     """Label maps of the training shards in `out/labels.zarr`; finished shards are skipped."""
-    from annotator.settings import RunSettings, TeacherSettings
+    from annotator.settings import Job, RunSettings, TeacherSettings
     from pipelines.annotate_shards import annotate_shards
     from pipelines.digits import teacher as digits
     from pipelines.digits.pools import CLASS_NAMES
@@ -93,7 +93,8 @@ def annotate_scenes(out: Path) -> None:
         mean=digits.MEAN,
         std=digits.STD,
     )
-    annotate_shards(training, out / "labels.zarr", teacher, RunSettings(batch_size=64), CLASS_NAMES)
+    job = Job(labels=out / "labels.zarr", teacher=teacher, settings=RunSettings(batch_size=64), class_names=CLASS_NAMES)
+    annotate_shards(training, job)
 
 
 def train_student(out: Path, target: str) -> None:

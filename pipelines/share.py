@@ -5,22 +5,20 @@ from dataclasses import replace
 
 import click
 
-from annotator.settings import TeacherSettings
+from annotator.settings import Job
 from annotator.split import find_rank
 from store.remote import Shard
 
 
-def own_share(
-    shards: Sequence[Shard], teacher: TeacherSettings, environment: Mapping[str, str]
-) -> tuple[Sequence[Shard], TeacherSettings]:
-    """The shards and the teacher of this process: all of them where it runs alone.
+def own_share(shards: Sequence[Shard], job: Job, environment: Mapping[str, str]) -> tuple[Sequence[Shard], Job]:
+    """The shards and the job of this process: all of them where it runs alone.
 
     Raises:
         SettingsError: the environment's ranks do not fit together.
     """
     rank = find_rank(environment)
     if rank is None:
-        return shards, teacher
+        return shards, job
     share = rank.share(shards)
     click.echo(f"{rank.by}: rank {rank.rank} of {rank.world} takes {len(share):,} of {len(shards):,} shards", err=True)
-    return share, replace(teacher, local_rank=rank.local)
+    return share, replace(job, teacher=replace(job.teacher, local_rank=rank.local))

@@ -13,6 +13,7 @@ from obstore.exceptions import BaseError
 from obstore.store import from_url
 
 from store.errors import RelabelError, StoreReadError
+from store.text import first_line
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
@@ -66,11 +67,6 @@ def one_line_errors(url: str) -> Iterator[None]:
         raise FileNotFoundError(errno.ENOENT, "there is no such object", url) from error
     except BaseError as error:
         raise OSError(errno.EIO, first_line(error), url) from error
-
-
-def first_line(error: Exception) -> str:
-    """What obstore says of an error before it dumps its own state."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
 _user: list[int] = []  # the process that first used obstore

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, BinaryIO
 import obstore
 from obstore.exceptions import BaseError
 
-from store.bucket import first_line, open_bucket, refuse_fork
+from store.bucket import open_bucket, refuse_fork
 from store.remote import RemoteStat
+from store.text import first_line
 from store.transfer import differ, stat, stat_of
 
 if TYPE_CHECKING:

@@ -21,6 +21,7 @@ from store.layout import BIG_ARRAYS, array_specs
 from store.objects import GroupObjects
 from store.place import Place
 from store.schema import GROUP_FILE, CommitRecord, StoreSchema
+from store.text import first_line
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -176,7 +177,7 @@ class LabelGroup(GroupObjects):
         except OSError as error:
             raise self.unread(name, error) from error
         except Exception as error:  # whatever hostile bytes make of the codecs
-            raise self.damaged(name, _first_line(error)) from error
+            raise self.damaged(name, first_line(error)) from error
 
     def _array(self, name: str) -> Any:  # noqa: ANN401  (zarr's arrays are generic over their metadata)
         # By process: what was opened before a fork must not be used after it.
@@ -199,7 +200,7 @@ class LabelGroup(GroupObjects):
         except OSError as error:
             raise self.unread(name, error) from error
         except Exception as error:  # whatever hostile metadata makes of zarr
-            raise self.damaged(name, f"cannot be opened: {_first_line(error)}") from error
+            raise self.damaged(name, f"cannot be opened: {first_line(error)}") from error
         # numpy has a type for texts since version 2; before, they came as objects.
         dtype = "string" if array.dtype.kind in "TO" else str(array.dtype)
         found = tuple(array.shape), dtype
@@ -212,7 +213,3 @@ async def _gather(arrays: Sequence[Any], rows: slice) -> list[Any]:
     """Values, or what reading them raised, array by array."""
     reads = [array.async_array.getitem(rows) for array in arrays]
     return await asyncio.gather(*reads, return_exceptions=True)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

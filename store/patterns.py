@@ -23,10 +23,10 @@ def expand_shards(patterns: Sequence[str]) -> list[Path]:
     Raises:
         ShardError: a pattern without a match, a shard that is missing, an impossible name, or one name twice.
     """
-    paths = [path for pattern in patterns for path in _expand(pattern)]
-    _refuse_missing([path for path in paths if not path.is_file()], len(paths))
-    _refuse_twice(paths)
-    return paths
+    for pattern in patterns:
+        if "://" in pattern:
+            raise ShardError(f"{shown(pattern)}: shards are read from local paths; copy or mount this one")
+    return [shard for shard in expand_sources(patterns) if isinstance(shard, Path)]
 
 
 def expand_sources(patterns: Sequence[str], *, missing_ok: bool = False) -> list[Shard]:
@@ -55,19 +55,6 @@ def expand_sources(patterns: Sequence[str], *, missing_ok: bool = False) -> list
     there = [shard for shard in shards if shard not in missing]
     _refuse_twice(there)
     return there
-
-
-def _expand(pattern: str) -> Iterator[Path]:
-    if "://" in pattern:
-        raise ShardError(f"{shown(pattern)}: shards are read from local paths; copy or mount this one")
-    for name in expand_braces(pattern):
-        if not glob.has_magic(name):
-            yield Path(name)
-            continue
-        found = sorted(glob.glob(name))
-        if not found:
-            raise ShardError(f"{name}: the pattern matches no file")
-        yield from map(Path, found)
 
 
 def _is_glob(name: str) -> bool:

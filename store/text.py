@@ -1,4 +1,4 @@
-"""Keys, names and messages made safe to print: they come out of hostile files."""
+"""Keys, names and messages made fit to print: they come out of hostile files and of other libraries."""
 
 
 def printable(text: str) -> str:
@@ -18,3 +18,22 @@ def first_few(names: list[str], limit: int = 3) -> str:
     """
     shown = ", ".join(repr(name) for name in names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+
+
+def first_line(error: BaseException) -> str:
+    r"""What an error of another library says first, in bounded length, or its type where it says nothing.
+
+    >>> first_line(ValueError("no\nlong dump")), first_line(AssertionError())
+    ('no', 'AssertionError')
+    """
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
+
+
+def typed_line(error: BaseException) -> str:
+    """The same with the error's type before it, for what somebody else's code raised.
+
+    >>> typed_line(KeyError("a"))
+    "KeyError: 'a'"
+    """
+    return f"{type(error).__name__}: {first_line(error)}"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from annotator.report import Reporter, Summary
-from annotator.settings import ClusterSettings, RunSettings, TeacherSettings
+from annotator.settings import ClusterSettings, Job, RunSettings, TeacherSettings
 from annotator.teacher import Teacher
 from store.errors import SettingsError, StoreMismatchError, TeacherError, TooManyBadImagesError
 from store.reader import LabelStore
@@ -25,7 +25,6 @@ pytest.importorskip("ray")
 
 from ray.cluster_utils import Cluster
 
-from annotator.actor import Job
 from annotator.cluster import annotate_on_ray
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ray leaves sockets and processes to the collector
