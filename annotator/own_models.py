@@ -46,6 +46,11 @@ def build_own(name: str, args: dict[str, Any], checkpoint: Path | None) -> nn.Mo
             f"teacher {name!r} gives {type(network).__name__}, expected a torch.nn.Module with the methods "
             "features(images) -> (B, D, H, W) and head(cells) -> logits"
         )
+    if not network.state_dict():
+        raise TeacherError(
+            f"teacher {name!r} has no registered parameters or buffers, so nothing tells its labels from another's; "
+            "assign its weights as submodules, nn.Parameter or register_buffer"
+        )
     if checkpoint is not None:
         fit_state(network, load_state(checkpoint), checkpoint)
     return network

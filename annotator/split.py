@@ -50,7 +50,9 @@ def find_rank(environment: Mapping[str, str]) -> Rank | None:
         rank, world, local, by = 0, 1, number("SLURM_LOCALID", 0), "SLURM"
         if "SLURM_ARRAY_TASK_ID" in environment:  # ids may start anywhere and skip
             ids_from, ids_step = number("SLURM_ARRAY_TASK_MIN", 0), number("SLURM_ARRAY_TASK_STEP", 1)
-            rank = (number("SLURM_ARRAY_TASK_ID") - ids_from) // max(ids_step, 1)
+            rank, between = divmod(number("SLURM_ARRAY_TASK_ID") - ids_from, max(ids_step, 1))
+            if between:
+                raise SettingsError(f"SLURM's array task does not lie {ids_step} by {ids_step} from {ids_from} on")
             world = number("SLURM_ARRAY_TASK_COUNT")
         # A batch script has a SLURM_PROCID among many tasks too, but runs alone: only a step tells how many run.
         if "SLURM_STEP_NUM_TASKS" in environment:

@@ -4,20 +4,28 @@ Copies lie in the system's temporary folder (TMPDIR), about four at a time: of t
 rows are under way, and of the one being indexed.
 """
 
+import os
 import tempfile
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from store.errors import ShardError
+from store.errors import SettingsError, ShardError
 from store.remote import RemoteShard, Shard
 from store.shards import ShardIndex, hash_file, index_shard
 
 
 class Spool:
-    """To be used as a context; what it has copied is gone afterwards."""
+    """To be used as a context; what it has copied is gone afterwards.
+
+    Raises:
+        SettingsError: TMPDIR names no folder; Python would silently take another, perhaps a small one.
+    """
 
     def __init__(self) -> None:
+        asked = os.environ.get("TMPDIR")
+        if asked and not Path(asked).is_dir():
+            raise SettingsError(f"TMPDIR={asked}: there is no such folder; make it, or unset TMPDIR")
         # A thread may still be copying when a run is stopped.
         self._folder = tempfile.TemporaryDirectory(prefix="relabel-", ignore_cleanup_errors=True)
 

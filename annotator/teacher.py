@@ -135,11 +135,13 @@ class Teacher:
         try:
             features_BDHW = self.classifier.features(torch.zeros(1, 3, *self.view.input_size))
             logits_NC = self.classifier.head(features_BDHW.flatten(2).transpose(1, 2)[0])
-            found = int(logits_NC.shape[1])
+            found, floating = int(logits_NC.shape[1]), logits_NC.is_floating_point()
         except Exception as error:  # it is the user's code
             raise TeacherError(
                 f"teacher {self.name!r} does not run at {self.view.input_size} pixels: {typed_line(error)}"
             ) from error
+        if not floating:
+            raise TeacherError(f"teacher {self.name!r} gives logits of {logits_NC.dtype}, expected floating point")
         if expected not in (None, found):
             raise TeacherError(f"teacher {self.name!r} has {found} classes, not the {expected} of --num-classes")
         return found

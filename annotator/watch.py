@@ -22,15 +22,15 @@ class Watch:
     """What is known of the shards that have appeared.
 
     Args:
-        find: lists the shards that are there.
-        tell: receives a line about a shard that is not complete.
+        find: lists the shards that are there, and what is in the way of others.
+        tell: receives a line about a shard that has to wait.
     """
 
-    def __init__(self, find: Callable[[], Sequence[Shard]], tell: Callable[[str], None]) -> None:
+    def __init__(self, find: Callable[[], tuple[Sequence[Shard], Sequence[str]]], tell: Callable[[str], None]) -> None:
         self.find, self.tell = find, tell
         self._seen: dict[Shard, Stamp] = {}
         self._taken: dict[Shard, Stamp] = {}  # handed out, or found incomplete, as they were then
-        self._problem = ""  # why nothing could be listed
+        self._problems: set[str] = set()  # what was in the way at the last look
         self._again: dict[Shard, float] = {}  # failed: when to hand them out again although nothing changed
 
     def look(self) -> list[Shard]:
@@ -50,15 +50,15 @@ class Watch:
         self._again |= dict.fromkeys(shards, time.monotonic() + RETRY)
 
     def _find(self) -> Sequence[Shard]:
-        """A stray file or a server that is away must not end a service; it is told once."""
+        """A stray file or a server that is away must not end a service, nor keep other shards waiting."""
         try:
-            shards = self.find()
+            shards, problems = self.find()
         except RelabelError as error:
-            if str(error) != self._problem:
-                self.tell(f"waiting until this is mended: {error}")
-            self._problem = str(error)
-            return []
-        self._problem = ""
+            shards, problems = [], [str(error)]
+        for problem in dict.fromkeys(problems):
+            if problem not in self._problems:
+                self.tell(f"waiting until this is mended: {problem}")
+        self._problems = set(problems)
         return shards
 
     def _is_complete(self, shard: Shard) -> bool:

@@ -1,6 +1,7 @@
 """Annotating from the teacher's settings to the last summary: once through given shards, or for ever."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -10,7 +11,7 @@ from annotator.settings import ClusterSettings, Job
 from annotator.watch import Watch, annotate_forever
 from pipelines.run_shards import run_shards
 from pipelines.shard_progress import ANNOTATE, ShardProgress
-from store.patterns import expand_sources
+from store.patterns import find_sources
 from store.remote import Shard
 from store.text import printable
 
@@ -43,10 +44,7 @@ def watch_shards(patterns: Sequence[str], job: Job) -> None:
     """
     from annotator.annotate import annotate, open_labels
 
-    def find() -> list[Shard]:
-        return expand_sources(patterns, missing_ok=True)
-
-    find()  # a pattern that cannot be right is told before the teacher is loaded
+    find_sources(patterns)  # a pattern that cannot be right is told before the teacher is loaded
     ready = load_teacher(job)
 
     def work(summary: Summary, progress: ShardProgress) -> None:
@@ -55,9 +53,8 @@ def watch_shards(patterns: Sequence[str], job: Job) -> None:
             return [shard for shard, _ in summary.failures if shard in shards]
 
         open_labels([], job.labels, ready.schema, summary, overwrite=False)
-        annotate_forever(
-            Watch(find, progress.line), annotate_ready, lambda: progress.line(f"waiting; {progress.describe()}")
-        )
+        watch = Watch(partial(find_sources, patterns), progress.line)
+        annotate_forever(watch, annotate_ready, lambda: progress.line(f"waiting; {progress.describe()}"))
 
     run_shards(work, None, job.labels, ANNOTATE)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 REQUESTS = 16  # at the same time
 RETRIES: "RetryConfig" = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
+METADATA = "http://169.254.169.254/"  # where clouds give their own machines credentials; asked last
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
 
@@ -64,9 +65,12 @@ def one_line_errors(url: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
+        if "405 Method Not Allowed" in str(error):  # which obstore takes for an object that is not there
+            raise OSError(errno.EIO, "the web server refuses HEAD requests; copy it from there first", url) from error
         raise FileNotFoundError(errno.ENOENT, "there is no such object", url) from error
     except BaseError as error:
-        raise OSError(errno.EIO, first_line(error), url) from error
+        hint = "no credentials in the environment, nor from this machine: " if METADATA in str(error) else ""
+        raise OSError(errno.EIO, hint + first_line(error), url) from error
 
 
 _user: list[int] = []  # the process that first used obstore

@@ -14,6 +14,7 @@ from store.remote import RemoteShard, Shard, needing_obstore
 from store.shards import shard_name
 from store.text import first_few
 
+TWINS = "shard names must be unique, they name the label groups"
 NAME_GLOB = re.compile(r"[A-Za-z0-9._*?!\[\]-]+")  # a shard's name and globs, none of what is in queries
 
 
@@ -29,32 +30,73 @@ def expand_shards(patterns: Sequence[str]) -> list[Path]:
     return [shard for shard in expand_sources(patterns) if isinstance(shard, Path)]
 
 
-def expand_sources(patterns: Sequence[str], *, missing_ok: bool = False) -> list[Shard]:
+def expand_sources(patterns: Sequence[str]) -> list[Shard]:
     """The same for shards that may also lie behind URLs, such as `s3://bucket/train-{0000..1023}.tar`.
 
-    In a bucket, `*` and `?` in the last part of a URL stand for the names that are there. With `missing_ok`, what is
-    not there (yet) is left out.
+    In a bucket, `*` and `?` in the last part of a URL stand for the names that are there.
 
     Raises:
         ShardError: as of `expand_shards`, or a URL that cannot be asked for.
     """
+    shards, missing, unmatched = _look(patterns)
+    if unmatched:
+        raise ShardError(f"{unmatched[0]}: the pattern matches no file")
+    if absent := [shard for shard in shards if shard in missing]:
+        names = first_few([str(shard) for shard in absent])
+        raise ShardError(f"{len(absent)} of {len(shards)} shards are missing or not regular files: {names}")
+    if twins := [name for name, count in Counter(map(shard_name, shards)).items() if count > 1]:
+        raise ShardError(f"{TWINS}; given twice: {first_few(twins)}")
+    return shards
+
+
+def find_sources(patterns: Sequence[str]) -> tuple[list[Shard], list[str]]:
+    """The shards that are there now and can be annotated, and what is in the way of others, a line each.
+
+    Raises:
+        ShardError: a pattern that cannot be read, or a URL that cannot be asked for.
+    """
+    shards, missing, unmatched = _look(patterns)
+    expected = [*unmatched, *(str(shard) for shard in missing if isinstance(shard, Path))]
+    folders = sorted({_fixed_folder(name) for name in expected if "://" not in name})
+    problems = [f"{folder}: there is no such folder" for folder in folders if not folder.is_dir()]
+    by_name: dict[str, list[Shard]] = {}
+    for shard in shards:
+        try:
+            if shard not in missing:
+                by_name.setdefault(shard_name(shard), []).append(shard)
+        except ShardError as error:
+            problems.append(str(error))
+    problems += [f"{TWINS}; left out: {first_few(list(map(str, twins)))}" for twins in by_name.values() if twins[1:]]
+    return [shard for shard, *twins in by_name.values() if not twins], problems
+
+
+def _look(patterns: Sequence[str]) -> tuple[list[Shard], set[Shard], list[str]]:
+    """What patterns stand for: shards, those of them that are not there, and globs that match nothing."""
     shards: list[Shard] = []
     listed: set[Shard] = set()
+    unmatched: list[str] = []
     for name in (name for pattern in patterns for name in expand_braces(pattern)):
         if not _is_glob(name):
             shards.append(_shard(name))
             continue
         found = _listed(name) if "://" in name else [Path(path) for path in sorted(glob.glob(name))]
-        if not found and not missing_ok:
-            raise ShardError(f"{name}: the pattern matches no file")
         shards += found
         listed.update(found)
-    missing = _missing([shard for shard in shards if isinstance(shard, Path) or shard not in listed])
-    if not missing_ok:
-        _refuse_missing([shard for shard in shards if shard in missing], len(shards))
-    there = [shard for shard in shards if shard not in missing]
-    _refuse_twice(there)
-    return there
+        if not found:
+            unmatched.append(name)
+    return shards, _missing([shard for shard in shards if isinstance(shard, Path) or shard not in listed]), unmatched
+
+
+def _fixed_folder(name: str) -> Path:
+    """The folder in which a local name or glob is looked for, as far as it is given.
+
+    >>> [str(_fixed_folder(name)) for name in ("a/b/*.tar", "a/*/c.tar", "a.tar")]
+    ['a/b', 'a', '.']
+    """
+    folder = Path(name).parent
+    while glob.has_magic(str(folder)):
+        folder = folder.parent
+    return folder
 
 
 def _is_glob(name: str) -> bool:
@@ -115,15 +157,3 @@ def _shard_errors() -> Iterator[None]:
         raise
     except OSError as error:
         raise ShardError(f"{error.filename}: cannot be read: {error.strerror}") from error
-
-
-def _refuse_missing(missing: Sequence[Shard], count: int) -> None:
-    if missing:
-        names = first_few([str(shard) for shard in missing])
-        raise ShardError(f"{len(missing)} of {count} shards are missing or not regular files: {names}")
-
-
-def _refuse_twice(shards: Sequence[Shard]) -> None:
-    counts = Counter(shard_name(shard) for shard in shards)
-    if twice := [name for name, count in counts.items() if count > 1]:
-        raise ShardError(f"shard names must be unique, they name the label groups; given twice: {first_few(twice)}")

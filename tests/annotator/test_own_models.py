@@ -79,6 +79,21 @@ class Tuples(Whole):
     def forward(self, images):
         return super().forward(images), None
 
+class Counts(Whole):
+    def head(self, cells):
+        return super().head(cells).long()
+
+class Hidden(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.nets = [Whole()]
+
+    def features(self, images):
+        return self.nets[0].features(images)
+
+    def head(self, cells):
+        return self.nets[0].head(cells)
+
 class Lengths(Whole):
     pretrained_cfg = Whole.pretrained_cfg | {"mean": (0.5, 0.5)}
 
@@ -144,6 +159,8 @@ def test_checkpoint_replaces_the_weights(tmp_path: Path, module: str) -> None:
         ("leaves", {}, "cannot be built with no arguments: SystemExit"),
         ("Moody", {}, "its features of the same image differ from one time to the next"),
         ("Tuples", {}, r"its forward gives no tensor of \(B, 7\) logits"),
+        ("Counts", {}, r"gives logits of torch.int64, expected floating point"),
+        ("Hidden", {}, "has no registered parameters or buffers"),
         ("Lengths", {}, r"its pretrained_cfg has mean=\(0.5, 0.5\), expected three numbers"),
         ("Resampling", {}, "interpolation 'random' is not one of Pillow's"),
         ("Whole", {"args": {"size": 3}}, "cannot be built with {'size': 3}: TypeError"),

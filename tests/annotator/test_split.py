@@ -34,6 +34,7 @@ def test_rank_is_found_in_the_environment(environment: dict[str, str], expected:
         ({"RANK": "4", "WORLD_SIZE": "4"}, "torchrun says that this is rank 4 of 4"),
         ({"RANK": "x", "WORLD_SIZE": "4"}, "RANK is 'x', expected a number"),
         ({"RANK": "-1", "WORLD_SIZE": "4"}, "RANK is '-1', expected a number"),
+        (ARRAY | {"SLURM_ARRAY_TASK_ID": "12"}, "task does not lie 4 by 4 from 5 on"),
         ({"SLURM_ARRAY_TASK_ID": "9", "SLURM_ARRAY_TASK_COUNT": "4"}, "SLURM says that this is rank 9 of 4"),
     ],
 )

@@ -11,6 +11,7 @@ from obstore.store import from_url
 from annotator.spool import Spool
 from annotator.teacher import Teacher
 from store import download
+from store.errors import SettingsError
 from store.patterns import expand_sources
 from store.reader import LabelStore
 from store.remote import RemoteShard
@@ -157,3 +158,9 @@ def test_replaced_object_of_the_same_size_is_not_taken_for_done(
     server.objects[path] = Unruly(other, modified=later)
     summary = run_annotator([RemoteShard(url)], tmp_path / "l.zarr", teacher)
     assert "not the shard its labels were made from" in summary.failures[0][1]
+
+
+def test_temporary_folder_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "gone"))
+    with pytest.raises(SettingsError, match=r"TMPDIR=.*gone: there is no such folder"):
+        Spool()

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from annotator.watch import RETRY, Watch, annotate_forever
-from store.patterns import expand_sources
+from store.errors import ShardError
+from store.patterns import find_sources
 from store.remote import Shard
 from tests.build import make_members, write_tar
 
@@ -17,7 +18,7 @@ class Ended(Exception):
 
 
 def make_watch(folder: Path, told: list[str]) -> Watch:
-    return Watch(lambda: sorted(folder.glob("*.tar")), told.append)
+    return Watch(lambda: find_sources([f"{folder}/*.tar"]), told.append)
 
 
 def test_shard_is_handed_out_once_it_has_stayed_as_it_is(tmp_path: Path) -> None:
@@ -56,17 +57,39 @@ def test_shard_that_vanishes_is_forgotten(tmp_path: Path) -> None:
     assert [seen.look(), seen.look()] == [[], [shard]]
 
 
-def test_name_that_cannot_be_a_shards_is_told_once_and_waited_for(tmp_path: Path) -> None:
+def test_names_that_cannot_be_used_are_told_once_and_keep_no_other_waiting(tmp_path: Path) -> None:
     told: list[str] = []
-    seen = Watch(lambda: expand_sources([str(tmp_path / "*.tar")], missing_ok=True), told.append)
-    stray = write_tar(tmp_path / "bad name.tar", make_members(1))
-    shard = write_tar(tmp_path / "a.tar", make_members(1))
-    assert [seen.look(), seen.look()] == [[], []]
-    assert len(told) == 1
-    assert "waiting until this is mended: " in told[0]
-    assert "bad name.tar" in told[0]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "twin").mkdir()
+    seen = Watch(lambda: find_sources([f"{tmp_path}/*/*.tar", f"{tmp_path}/later/{{a..b}}.tar"]), told.append)
+    stray = write_tar(tmp_path / "in" / "bad name.tar", make_members(1))
+    shard, twin = (write_tar(tmp_path / folder / "a.tar", make_members(1)) for folder in ("in", "twin"))
+    other = write_tar(tmp_path / "in" / "b.tar", make_members(1))
+    assert [seen.look(), seen.look()] == [[], [other]]
+    assert ["waiting until this is mended: " in line for line in told] == [True] * 3
+    assert "later: there is no such folder" in told[0]
+    assert "bad name.tar" in told[1]
+    assert "in/a.tar" in told[2]
+    assert "twin/a.tar" in told[2]
     stray.unlink()
+    twin.unlink()
     assert [seen.look(), seen.look()] == [[], [shard]]
+    assert len(told) == 3
+
+
+def test_server_that_is_away_ends_no_service_and_is_told_once_a_time(tmp_path: Path) -> None:
+    told: list[str] = []
+    shard = write_tar(tmp_path / "a.tar", make_members(1))
+    answers: list[list[Shard] | None] = [None, None, [shard], [shard], None]
+
+    def find() -> tuple[list[Shard], list[str]]:
+        if (answer := answers.pop(0)) is None:
+            raise ShardError("the server is away")
+        return answer, []
+
+    seen = Watch(find, told.append)
+    assert [seen.look() for _ in range(5)] == [[], [], [], [shard], []]
+    assert told == ["waiting until this is mended: the server is away"] * 2
 
 
 def test_failed_shard_is_tried_again_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

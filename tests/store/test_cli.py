@@ -110,3 +110,14 @@ def test_reader_of_a_pipe_may_leave(path: Path) -> None:
     script = f"{sys.executable} -m store.cli show {path} seed1/row0003 --json | head -c 1"
     result = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("when", ["", "def main():\n    "])
+def test_interrupt_while_a_command_is_imported_shows_no_traceback(tmp_path: Path, when: str) -> None:
+    (tmp_path / "slow.py").write_text(f"{when}raise KeyboardInterrupt\n")
+    command = "from store.start import start; start('slow')"
+    path = f"{tmp_path}:{Path(__file__).parents[2]}"
+    done = subprocess.run(
+        [sys.executable, "-c", command], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "Aborted!\n")

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,8 +15,9 @@ import pytest
 from obstore.store import from_url
 
 from store import transfer
+from store.bucket import one_line_errors
 from store.errors import ShardError, StoreReadError
-from store.patterns import expand_sources
+from store.patterns import expand_sources, find_sources
 from store.remote import RemoteShard
 from store.shards import shard_name
 from tests.servers import web_server
@@ -40,8 +42,8 @@ def web(tmp_path: Path) -> Iterator[str]:
         yield url
 
 
-def names(patterns: Sequence[str], *, missing_ok: bool = False) -> list[str]:
-    return [shard.name for shard in expand_sources(patterns, missing_ok=missing_ok)]
+def names(patterns: Sequence[str]) -> list[str]:
+    return [shard.name for shard in expand_sources(patterns)]
 
 
 def test_remote_shard_is_named_and_shown_like_a_path() -> None:
@@ -72,7 +74,7 @@ def test_stat_without_an_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> 
         RemoteShard("http://127.0.0.1:1/a.tar").stat()
     assert "\n" not in str(info.value)
     with pytest.raises(ShardError, match=r"^http://127\.0\.0\.1:1/b\.tar: cannot be read: .*error sending request$"):
-        expand_sources(["http://127.0.0.1:1/b.tar"], missing_ok=True)
+        find_sources(["http://127.0.0.1:1/b.tar"])
 
 
 @pytest.mark.parametrize(
@@ -129,7 +131,8 @@ def test_missing_shards_are_named_whether_local_or_remote(bucket: str, web: str,
     patterns = [f"{bucket}/t-0{{2..3}}.tar", f"{web}/w-{{1..2}}.tar", str(tmp_path / "gone.tar")]
     with pytest.raises(ShardError, match=r"3 of 5 shards are missing .*/t-03\.tar', .*/w-2\.tar', .*/gone\.tar'"):
         expand_sources(patterns)
-    assert names(patterns, missing_ok=True) == ["t-02.tar", "w-1.tar"]
+    shards, problems = find_sources(patterns)
+    assert ([shard.name for shard in shards], problems) == (["t-02.tar", "w-1.tar"], [])
 
 
 @pytest.mark.parametrize("pattern", ["BUCKET/x-*.tar", "BUCKET/nothing/*.tar", "x-*.tar"])
@@ -137,27 +140,47 @@ def test_pattern_without_a_match_is_an_error_unless_it_may_be_missing(bucket: st
     pattern = pattern.replace("BUCKET", bucket)
     with pytest.raises(ShardError, match="the pattern matches no file"):
         expand_sources([pattern])
-    assert expand_sources([pattern], missing_ok=True) == []
+    assert find_sources([pattern]) == ([], [])
 
 
 def test_names_are_unique_across_local_and_remote_shards(bucket: str, tmp_path: Path) -> None:
     (tmp_path / "t-01.tar").touch()
-    for missing_ok in (False, True):
-        with pytest.raises(ShardError, match="given twice: 't-01'"):
-            expand_sources([f"{bucket}/t-*.tar", str(tmp_path / "t-01.tar")], missing_ok=missing_ok)
+    patterns = [f"{bucket}/t-*.tar", str(tmp_path / "t-01.tar")]
+    with pytest.raises(ShardError, match="given twice: 't-01'"):
+        expand_sources(patterns)
+    shards, problems = find_sources(patterns)
+    assert [shard.name for shard in shards] == ["t-00.tar", "t-02.tar", "t-100.tar"]
+    assert len(problems) == 1
+    assert re.search(r"must be unique.*; left out: 's3://.*/t-01\.tar', '.*/t-01\.tar'", problems[0])
 
 
 def test_bucket_that_cannot_be_listed_is_named(bucket: str) -> None:
-    for missing_ok in (False, True):
+    for look in (expand_sources, find_sources):
         with pytest.raises(ShardError, match=r"^s3://nobody: cannot be read: .*404"):
-            expand_sources(["s3://nobody/*.tar"], missing_ok=missing_ok)
+            look(["s3://nobody/*.tar"])
 
 
 def test_shard_that_may_not_be_read_is_not_taken_for_a_missing_one() -> None:
     with unruly_server() as server:
         url = server.put(Unruly(b"", refused=403))
         with pytest.raises(ShardError, match=r"a\.tar: cannot be read: .*403"):
-            expand_sources([url], missing_ok=True)
+            find_sources([url])
+
+
+def test_web_server_that_refuses_to_say_is_not_one_without_the_shard() -> None:
+    with unruly_server() as server:
+        url = server.put(Unruly(b"", refused=405))
+        with pytest.raises(ShardError, match=r"a\.tar: cannot be read: the web server refuses HEAD requests"):
+            expand_sources([url])
+
+
+def test_missing_credentials_are_called_so() -> None:
+    refused = obstore.exceptions.GenericError("Error performing PUT http://169.254.169.254/latest/api/token: no route")
+    with (
+        pytest.raises(OSError, match=r"no credentials in the environment, .*169\.254"),
+        one_line_errors("s3://b/a.tar"),
+    ):
+        raise refused
 
 
 WITHOUT_OBSTORE = """
@@ -170,7 +193,7 @@ class Blocked:
 sys.meta_path.insert(0, Blocked())
 from store.errors import RelabelError
 from store.opening import open_place
-from store.patterns import expand_sources
+from store.patterns import expand_sources, find_sources
 from store.remote import RemoteShard
 def tell(action, *args):
     try:

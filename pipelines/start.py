@@ -1,0 +1,13 @@
+"""Where the commands of this package begin."""
+
+from store.start import start
+
+
+def annotate() -> None:
+    """`relabel-annotate`."""
+    start("pipelines.annotate")
+
+
+def train() -> None:
+    """`relabel-train`."""
+    start("pipelines.train")
