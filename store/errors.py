@@ -85,5 +85,9 @@ class TrainingError(RelabelError, ArithmeticError):
     """Training that cannot go on, such as a loss that is not finite."""
 
 
+class PeerError(RelabelError, RuntimeError):
+    """Another rank of this run has failed, and said why."""
+
+
 class WorkerError(RelabelError, RuntimeError):
     """A worker process that died."""

@@ -13,6 +13,8 @@ Fill = Literal["zero", "tail", "min"]
 """The logit of classes outside a cell's top K: 0, the tail's mass spread evenly, or the cell's lowest kept score."""
 
 Interpolation = Literal["bilinear", "bicubic"]
-Schedule = Literal["cosine", "constant"]
+Schedule = Literal["cosine", "tanh", "poly", "step", "multistep", "constant"]
+"""timm's names."""
+
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16"]

@@ -38,25 +38,34 @@ def build_optimiser(model: nn.Module, settings: TrainSettings) -> Optimizer:
             lr=settings.lr,
             weight_decay=settings.weight_decay,
             momentum=settings.momentum,
+            **settings.opt_args,
         )
     except Exception as error:  # each of timm's optimisers has its own way to refuse
         raise SettingsError(
-            f"opt={brief(settings.opt)}: {reason(error)}; timm.optim.list_optimizers() names them"
+            f"opt={brief(settings.opt)}: {reason(error)}; timm.optim.list_optimizers() names them, opt_args are theirs"
         ) from error
     return optimiser
 
 
 def build_scheduler(optimiser: Optimizer, settings: TrainSettings, steps_per_epoch: int) -> Scheduler:
-    """The schedule, stepped after every update; warm-up counts as part of the epochs."""
+    """The schedule, stepped after every update; warm-up counts as part of the epochs.
+
+    Raises:
+        SettingsError: arguments that timm's schedule does not take.
+    """
     scheduler: Scheduler
-    scheduler, _ = create_scheduler_v2(
-        optimiser,
-        sched=settings.sched,
-        num_epochs=settings.epochs,
-        warmup_epochs=settings.warmup_epochs,
-        warmup_lr=settings.warmup_lr,
-        min_lr=settings.min_lr,
-        step_on_epochs=False,
-        updates_per_epoch=steps_per_epoch,
-    )
+    try:
+        scheduler, _ = create_scheduler_v2(
+            optimiser,
+            sched=settings.sched,
+            num_epochs=settings.epochs,
+            warmup_epochs=settings.warmup_epochs,
+            warmup_lr=settings.warmup_lr,
+            min_lr=settings.min_lr,
+            step_on_epochs=False,
+            updates_per_epoch=steps_per_epoch,
+            **settings.sched_args,
+        )
+    except Exception as error:  # each of timm's schedules has its own way to refuse
+        raise SettingsError(f"sched_args={brief(settings.sched_args)}: {reason(error)}") from error
     return scheduler

@@ -10,7 +10,8 @@ from store.errors import SettingsError
 from trainer.settings import TrainSettings
 from trainer.wording import brief
 
-MAY_DIFFER = frozenset({"workers", "device", "log_interval"})  # the result does not hang on these
+# The result does not hang on these.
+MAY_DIFFER = frozenset({"workers", "device", "log_interval", "checkpoint_interval", "keep_checkpoints"})
 FIELD_TYPES: dict[str, Any] = get_type_hints(TrainSettings)
 
 

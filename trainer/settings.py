@@ -32,6 +32,16 @@ RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**32 - 1),
     "workers": (0, 64),  # a batch divides among no more
     "log_interval": (1, 1_000_000_000),
+    "colour_jitter": (0, 1),
+    "lighting": (0, 10),
+    "cutmix_prob": (0, 1),
+    "mixup_prob": (0, 1),
+    "cutmix_alpha": (0.01, 100),
+    "mixup_alpha": (0.01, 100),
+    "accumulate": (1, 1_000_000),
+    "clip_grad": (0, MAX_RATE),
+    "checkpoint_interval": (0, 1_000_000_000),
+    "keep_checkpoints": (1, 1_000),
 }
 
 
@@ -49,18 +59,24 @@ class TrainSettings:
     crop_scale: tuple[float, float] = (0.08, 1.0)  # share of the image's area in a random crop
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)  # width / height of a random crop
     flip: bool = True  # mirror half of the crops; off where left and right differ, as in digits
+    colour_jitter: float = 0.0  # brightness, contrast and saturation of each crop times 1 - this to 1 + this
+    lighting: float = 0.0  # deviation of the noise along the principal axes of ImageNet's colours
     interpolation: Interpolation = "bilinear"
     mean: tuple[float, float, float] = IMAGENET_MEAN  # per channel, of pixels scaled to [0, 1]
     std: tuple[float, float, float] = IMAGENET_STD
     val_size: int = 224  # side of a validation image, pixels
     val_crop_pct: float = 0.875  # the share of the resized image's shorter side that is kept
     epochs: int = 300
-    batch_size: int = 1024  # a multiple of 64 lets up to 64 workers share the reading
+    batch_size: int = 1024  # of all ranks together; a multiple of 64 lets up to 64 workers share the reading
+    accumulate: int = 1  # parts in which each rank computes its share of a batch, to need less memory
     opt: str = "sgd"  # timm's name; "sgd" has Nesterov momentum
+    opt_args: dict[str, Any] = field(default_factory=dict)  # for timm's create_optimizer_v2, such as {"eps": 1e-6}
     lr: float = 0.1  # for the whole batch; not scaled by its size
     momentum: float = 0.9
     weight_decay: float = 1e-4  # not applied to biases and norms
+    clip_grad: float = 0.0  # largest norm of all gradients together; 0 clips nothing
     sched: Schedule = "cosine"
+    sched_args: dict[str, Any] = field(default_factory=dict)  # for timm's create_scheduler_v2: {"decay_epochs": 30}
     warmup_epochs: int = 5  # part of `epochs`
     warmup_lr: float = 1e-4
     min_lr: float = 0.0
@@ -68,11 +84,20 @@ class TrainSettings:
     fill: Fill = "zero"
     original_weight: float = 0.0  # share of the original label mixed into the target
     label_smoothing: float = 0.0  # of the original label
+    cutmix_prob: float = 0.0  # share of the batches that CutMix mixes
+    cutmix_alpha: float = 1.0  # of the Beta distribution of the area that is kept
+    mixup_prob: float = 0.0  # share of the batches that mixup mixes
+    mixup_alpha: float = 0.2  # of the Beta distribution of the weight
+    mixing_off_epochs: int = 0  # the last epochs, without CutMix and mixup
+    ema_decay: float = 0.0  # of the moving average of the weights, which is then what is evaluated; 0 keeps none
     seed: int = 0
     workers: int = 4  # processes that read and decode; 0 does it in the main process
     device: Device = "auto"  # cuda if there is one
     precision: Precision = "auto"  # bfloat16 autocast on cuda, float32 on the CPU
+    compiled: bool = False  # by torch.compile: the first step takes minutes, the others less time
     log_interval: int = 50  # steps between two reports; each waits for the device once
+    checkpoint_interval: int = 0  # steps between two checkpoints within an epoch; 0: at the ends of epochs alone
+    keep_checkpoints: int = 2  # the last ones; the best is kept besides
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -87,7 +112,8 @@ class TrainSettings:
         for name, (low, high) in RANGES.items():
             yield name, low <= getattr(self, name) <= high, f"{low:,} to {high:,}"
         yield "model", bool(self.model), "a timm model's name"
-        yield "model_args", _is_shallow(self.model_args, 8), "values nested at most 8 deep"
+        for name in ("model_args", "opt_args", "sched_args"):
+            yield name, _is_shallow(getattr(self, name), 8), "values nested at most 8 deep"
         yield "lr", 0 < self.lr <= MAX_RATE, f"above 0, at most {MAX_RATE:,}"
         yield "momentum", 0 <= self.momentum < 1, "0 up to, but not including, 1"
         yield "warmup_epochs", 0 <= self.warmup_epochs < self.epochs, f"0 to {self.epochs - 1}, fewer than epochs"
@@ -102,6 +128,10 @@ class TrainSettings:
             "0 with target=original; it mixes the original label into another target",
         )
         yield "label_smoothing", 0 <= self.label_smoothing < 1, "0 up to, but not including, 1"
+        yield "ema_decay", 0 <= self.ema_decay < 1, "0 up to, but not including, 1"
+        yield "accumulate", self.batch_size % self.accumulate == 0, f"a divisor of batch_size={self.batch_size}"
+        yield "mixup_prob", self.cutmix_prob + self.mixup_prob <= 1, "at most 1 together with cutmix_prob"
+        yield "mixing_off_epochs", 0 <= self.mixing_off_epochs <= self.epochs, f"0 to {self.epochs}"
 
     @property
     def pools_tail(self) -> bool:

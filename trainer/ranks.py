@@ -1,0 +1,123 @@
+"""The processes that train together, as torchrun starts them; one alone is rank 0 of 1.
+
+What they agree on goes over gloo, on the CPU: nothing here waits for a device.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from store.errors import PeerError, RelabelError, SettingsError, TrainingError
+from trainer.wording import reason
+
+T = TypeVar("T")
+PATIENCE = timedelta(hours=1)  # for a rank that saves a checkpoint or waits for its disk
+DEATHS = ("gloo", "Connection closed by peer", "Connection reset by peer")  # in torch's words
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ranks:
+    """Which of how many processes this is, and how they agree."""
+
+    rank: int = 0
+    world: int = 1
+    control: Any = None  # the gloo group; None where there is one process
+
+    def share(self, items: Sequence[T]) -> Sequence[T]:
+        """This rank's items: every `world`-th."""
+        return items[self.rank :: self.world]
+
+    def any(self, flag: bool) -> bool:
+        """Whether any rank says yes; every rank asks."""
+        return flag if self.world == 1 else bool(self.sum(torch.tensor([int(flag)])))
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Values on the CPU added up over all ranks, in place; int64 counts stay exact."""
+        if self.world > 1:
+            with peer_deaths():
+                dist.all_reduce(values, group=self.control)
+        return values
+
+    def together(self, work: Callable[[], T]) -> T:
+        """Do work on every rank; one rank's error ends it on all.
+
+        Raises:
+            RelabelError: on the first rank that raised it.
+            PeerError: on the others.
+        """
+        error, result = None, None
+        try:
+            result = work()
+        except RelabelError as raised:
+            error = raised
+        found = self._gather(error)
+        failed = [rank for rank, raised in enumerate(found) if raised is not None]
+        if not failed:
+            return result  # type: ignore[return-value]
+        if error is not None and failed[0] == self.rank:
+            raise error
+        raise PeerError(f"rank {failed[0]} stopped: {found[failed[0]]}")
+
+    def first(self, work: Callable[[], T]) -> T:
+        """Do work on rank 0 alone, whose result all get; raises as `together`."""
+        result = self.together(lambda: work() if self.rank == 0 else None)
+        return self._gather(result)[0]  # type: ignore[return-value]
+
+    def _gather(self, value: T) -> list[T]:
+        """Every rank's value, pickled: all of them are this run's own processes."""
+        values: list[Any] = [value] * self.world
+        if self.world > 1:
+            with peer_deaths():
+                dist.all_gather_object(values, value, group=self.control)
+        return values
+
+
+@contextmanager
+def joined_ranks(device: str) -> Iterator[Ranks]:
+    """Join the ranks that torchrun has started, each with the GPU of its place on the machine.
+
+    Args:
+        device: "cpu" or "cuda".
+
+    Raises:
+        SettingsError: the environment's ranks do not fit together, or cannot be reached.
+    """
+    if "WORLD_SIZE" not in os.environ:
+        yield Ranks()
+        return
+    try:
+        if device == "cuda":
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        dist.init_process_group("nccl" if device == "cuda" else "gloo")
+        ranks = Ranks(
+            rank=dist.get_rank(), world=dist.get_world_size(), control=dist.new_group(backend="gloo", timeout=PATIENCE)
+        )
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise SettingsError(
+            f"the ranks of this run cannot be joined ({reason(error)}); start them with torchrun, each with a GPU of "
+            "its own where there are GPUs"
+        ) from error
+    try:
+        yield ranks
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def peer_deaths() -> Iterator[None]:
+    """Turns the death of another rank into a TrainingError; a context or a decorator."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and not any(words in str(error) for words in DEATHS):
+            raise
+        raise TrainingError(
+            "another rank died; look for its message, then run again with --resume (torchrun --max-restarts does so)"
+        ) from error
