@@ -1,30 +1,24 @@
 """A process on a Ray cluster that holds one teacher and annotates the shards it is handed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 
 from annotator.annotate import ReadyTeacher, annotate, make_ready
-from annotator.report import Clock, Reporter, Summary
+from annotator.report import Reporter, Summary
 from annotator.selftest import SelfTest
 from annotator.settings import Job
 from annotator.teacher import Teacher
 from store.remote import Shard
 from store.schema import StoreSchema
 
+Event = tuple[str, Shard, tuple[int | str, ...]]  # a reporter's method, its shard, its other arguments
 
-@dataclass(slots=True)
-class Outcome(Reporter):
-    """A reporter that keeps what it is told, to be told elsewhere."""
 
-    images: int = 0
-    events: list[tuple[str, Shard, tuple[int | str, ...]]] = field(default_factory=list)  # method, shard, arguments
-    waiting: Clock = field(default_factory=Clock)
-    computing: Clock = field(default_factory=Clock)
+class Events(Reporter):
+    """Keeps what it is told about shards, to be told elsewhere."""
 
-    def annotated(self, images: int, shard: Shard, part: float) -> None:
-        """Count images."""
-        self.images += images
+    def __init__(self) -> None:
+        self.events: list[Event] = []
 
     def committed(self, shard: Shard, rows: int) -> None:
         """Keep it."""
@@ -53,17 +47,16 @@ class Actor:
         """Build and test the teacher; what a store of its maps holds, and what the test found."""
         return self._ready.schema, self._ready.selftest
 
-    def annotate(self, shards: Sequence[Shard]) -> Outcome:
-        """Annotate shards that have no labels yet.
+    def annotate(self, shards: Sequence[Shard]) -> tuple[Summary, list[Event]]:
+        """Annotate shards that have no labels yet; the sum of it, and what became of each.
 
         Raises:
             RelabelError: as of `annotator.annotate.annotate`.
         """
-        outcome = Outcome()
-        summary = Summary(outcome)
+        events = Events()
+        summary = Summary(events)
         annotate(shards, self.job.labels, self._ready, self.job.settings, summary)
-        outcome.waiting, outcome.computing = summary.waiting, summary.computing
-        return outcome
+        return summary, events.events
 
     def pulse(self) -> None:
         """Answers as long as the actor lives, also while it is at work."""

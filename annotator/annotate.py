@@ -117,6 +117,7 @@ def annotate(
         with Committer(labels, schema, ready.provenance(), summary, spool, overwrite=settings.overwrite) as committer:
             for batch, maps in _label_maps(batches, teacher, schema.top_k, summary):
                 for group in collector.add(batch, maps):
+                    check_bad_images(summary, bad_before, settings.max_bad)
                     committer.commit(group)
                 committer.report()
                 check_bad_images(summary, bad_before, settings.max_bad)

@@ -1,14 +1,14 @@
 """Annotating on a Ray cluster: actors with a teacher each are handed a few shards at a time.
 
 The store is the only checkpoint. An actor whose node is lost is started again wherever there is room, now or once a
-node joins, and what it was handed is done again, but for the groups that it had committed.
+node joins; what it was handed goes to whoever is free, and is done again but for the groups that it had committed.
 """
 
 import os
 import signal
 import socket
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from threading import current_thread, main_thread
@@ -17,7 +17,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from annotator.actor import Actor, Outcome
+from annotator.actor import Actor, Event
 from annotator.annotate import check_bad_images, open_labels
 from annotator.report import Summary
 from annotator.settings import ClusterSettings, Job
@@ -28,7 +28,7 @@ from store.shards import shard_name
 
 HANDED = 4  # shards at a time at most, so that batches span their borders
 ROUNDS = 8  # hand-outs an actor gets at least, so that all end at about the same time
-RETRIES = 5  # of what an actor was handed, when it dies
+DEATHS = 5  # of actors over the same shards, after which it is the shards that are suspected
 PULSE = 2.0  # seconds between two looks at the actors
 SILENCE = 10.0  # seconds without a pulse after which an actor is taken for lost
 
@@ -74,7 +74,6 @@ class Crew:
             num_cpus=cpus,
             num_gpus=gpus,
             max_restarts=-1,
-            max_task_retries=RETRIES,
             concurrency_groups={"pulse": 1},
         )(Actor)
         self.actors = [kind.remote(job) for _ in range(count)]
@@ -84,19 +83,27 @@ class Crew:
 
     def prepare(self) -> Any:  # noqa: ANN401  (ray's references are not typed)
         """What the first actor that lives says of its teacher."""
-        while not (living := self.living()):
+        while True:
+            for actor in self.living():
+                with suppress(WorkerError), _errors():  # lost meanwhile: ask another
+                    return ray.get(self.actors[actor].prepare.remote())
             time.sleep(PULSE)
-        with _errors():
-            return ray.get(self.actors[living[0]].prepare.remote())
 
     def living(self) -> list[int]:
-        """Which actors have given a sign of life lately; tells when their number changes."""
+        """Which actors have given a sign of life lately; tells when their number changes.
+
+        Raises:
+            WorkerError: a node on which no actor can start, for want of a package or the like.
+        """
         now = time.monotonic()
         ready, _ = ray.wait(self._pulses, num_returns=len(self._pulses), timeout=0)
         for i in [i for i, pulse in enumerate(self._pulses) if pulse in ready]:
-            with suppress(RayError):  # an actor that was lost again and again while it was asked
+            try:
                 ray.get(self._pulses[i])
                 self._heard[i] = now
+            except RayError as error:  # most often lost while it was asked
+                if getattr(error, "actor_init_failed", False):
+                    raise WorkerError(f"an actor cannot start: {str(error).strip().splitlines()[-1]}") from error
             self._pulses[i] = _pulse(self.actors[i])
         living = [i for i, heard in enumerate(self._heard) if now - heard < SILENCE]
         waiting = len(self.actors) - len(living)
@@ -116,7 +123,8 @@ class _Run:
         self.todo = deque(tuple(shards[i : i + size]) for i in range(0, len(shards), size))
         self.busy: dict[Any, tuple[int, tuple[Shard, ...]]] = {}
         self.job, self.crew, self.summary = job, crew, summary
-        self.before = set(LabelStore.open(job.labels).names())
+        self.deaths: Counter[tuple[Shard, ...]] = Counter()
+        self.repeated: set[Shard] = set()  # handed to an actor that died
 
     def hand_out(self) -> None:
         """Give every living actor that has nothing to do its next shards."""
@@ -136,19 +144,19 @@ class _Run:
             _, shards = self.busy.pop(reference)
             try:
                 with _errors():
-                    outcome = ray.get(reference)
+                    summary, events = ray.get(reference)
             except WorkerError as error:
                 self._died(shards, str(error))
             else:
-                self._tell(outcome, shards)
+                self._tell(summary, events, shards)
             check_bad_images(self.summary, 0, self.job.settings.max_bad)
 
-    def _tell(self, outcome: Outcome, shards: tuple[Shard, ...]) -> None:
-        self.summary.waiting.seconds += outcome.waiting.seconds
-        self.summary.computing.seconds += outcome.computing.seconds
-        self.summary.annotated(outcome.images, shards[0], 0.0)
-        for method, shard, arguments in outcome.events:
-            if method == "skipped" and shard_name(shard) not in self.before:
+    def _tell(self, summary: Summary, events: list[Event], shards: tuple[Shard, ...]) -> None:
+        self.summary.waiting.seconds += summary.waiting.seconds
+        self.summary.computing.seconds += summary.computing.seconds
+        self.summary.annotated(summary.images, shards[0], 0.0)
+        for method, shard, arguments in events:
+            if method == "skipped" and shard in self.repeated:
                 self._committed_before(shard)
             else:
                 getattr(self.summary, method)(shard, *arguments)
@@ -162,8 +170,12 @@ class _Run:
         self.summary.committed(shard, len(group))
 
     def _died(self, shards: tuple[Shard, ...], reason: str) -> None:
-        """One of these kills its actor each time: they are handed out one by one to find out which."""
-        if len(shards) > 1:
+        """Hand them out again; one by one if it is one of them that kills its actor each time, to find out which."""
+        self.deaths[shards] += 1
+        self.repeated.update(shards)
+        if self.deaths[shards] <= DEATHS:
+            self.todo.append(shards)
+        elif len(shards) > 1:
             self.todo.extend((shard,) for shard in shards)
         else:
             self.summary.failed(shards[0], f"{shards[0]}: {reason}")
@@ -206,7 +218,7 @@ def _errors() -> Iterator[None]:
         raise (error.cause if isinstance(error.cause, RelabelError) else error) from None
     except RayError as error:
         raise WorkerError(
-            f"its actor died {RETRIES + 1} times ({type(error).__name__}); look into Ray's logs"
+            f"its actors died {DEATHS + 1} times ({type(error).__name__}); look into Ray's logs"
         ) from error
 
 

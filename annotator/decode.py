@@ -3,11 +3,13 @@
 Shape letters: B batch, h w pixels.
 """
 
+import os
 import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
-from multiprocessing import forkserver, set_forkserver_preload
+from multiprocessing import forkserver, parent_process, set_forkserver_preload
+from threading import Thread
 
 import numpy as np
 import torch
@@ -67,7 +69,7 @@ def decode_batches(
         collate_fn=_one,
         pin_memory=pin_memory,
         multiprocessing_context="forkserver" if workers else None,
-        worker_init_fn=_leave_signals,
+        worker_init_fn=_live_with_parent,
         prefetch_factor=BATCHES_AHEAD if workers else None,
     )
     try:
@@ -129,10 +131,21 @@ def _read_bytes(ref: RowRef) -> bytes:
     return data
 
 
-def _leave_signals(_: int) -> None:
-    """Whoever stops the run may signal every process of it; the workers end when the main process tells them to."""
+def _live_with_parent(_: int) -> None:
+    """End when the main process tells this one to, or is killed, and not before.
+
+    Whoever stops the run may signal every process of it. torch's own watch is for the process that forked this one,
+    which is the server.
+    """
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signal_number, signal.SIG_IGN)
+    Thread(target=_end_with_parent, name="parent", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _one(batches: list[DecodedBatch]) -> DecodedBatch:

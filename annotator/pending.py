@@ -41,7 +41,7 @@ def send_to_host(classes: Tensor, scores: Tensor, tail: Tensor, fits: Tensor) ->
         return PendingMaps((classes.cpu(), scores.cpu(), tail.cpu()), fits.cpu(), None)
     parts = [_page_locked(part) for part in (classes, scores, tail, fits)]
     done = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    done.record()
+    done.record(torch.cuda.current_stream(classes.device))
     return PendingMaps((parts[0], parts[1], parts[2]), parts[3], done)
 
 

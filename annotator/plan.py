@@ -8,8 +8,15 @@ from threading import Thread
 from typing import TypeVar
 
 from annotator.report import Reporter
-from annotator.spool import Spool
-from store.errors import DamagedStoreError, LabelNotFoundError, RelabelError, ShardError, StoreReadError
+from annotator.spool import Spool, reading
+from store.errors import (
+    ChangedShardError,
+    DamagedStoreError,
+    LabelNotFoundError,
+    RelabelError,
+    ShardError,
+    StoreReadError,
+)
 from store.reader import LabelStore
 from store.remote import Shard
 from store.shards import ShardIndex, shard_name
@@ -70,21 +77,20 @@ def is_done(store: LabelStore, shard: Shard, spool: Spool) -> bool:
     """Whether the store has a shard's labels, made from this very file: the same size and time, or the same bytes.
 
     Raises:
-        ShardError: the labels were made from another file of that name, or this one cannot be read.
+        ChangedShardError: the labels were made from another file of that name.
+        ShardError: this one cannot be read.
         DamagedStoreError, StoreReadError: the labels cannot be read.
     """
     try:
         tar = store.group(shard_name(shard)).commit.tar
     except LabelNotFoundError:
         return False
-    try:
+    with reading(shard):
         now = shard.stat()
-        unchanged = (now.st_size, now.st_mtime_ns) == (tar.size, tar.mtime_ns)
+        unchanged = now.st_mtime_ns != 0 and (now.st_size, now.st_mtime_ns) == (tar.size, tar.mtime_ns)
         if unchanged or (now.st_size == tar.size and spool.hash(shard) == tar.sha256):
             return True
-    except OSError as error:
-        raise ShardError(f"{shard}: cannot be read: {error.strerror or error}") from error
-    raise ShardError(
+    raise ChangedShardError(
         f"{shard}: not the shard its labels were made from; to annotate it again, --overwrite with only this shard"
     )
 

@@ -54,7 +54,7 @@ class Summary(Reporter):
     images: int = 0
     committed_shards: int = 0
     skipped_shards: int = 0
-    failures: list[tuple[Shard, str]] = field(default_factory=list)
+    failures: dict[Shard, str] = field(default_factory=dict)  # shard -> why it was left out
     bad_images: list[tuple[Shard, str, str]] = field(default_factory=list)  # shard, key, reason
     waiting: Clock = field(default_factory=Clock)  # while the teacher had no data
     computing: Clock = field(default_factory=Clock)  # while it had
@@ -71,17 +71,18 @@ class Summary(Reporter):
     def committed(self, shard: Shard, rows: int) -> None:
         """Count a finished shard; an earlier failure of it is mended."""
         self.committed_shards += 1
-        self.failures = [failure for failure in self.failures if failure[0] != shard]
+        self.failures.pop(shard, None)
         self.reporter.committed(shard, rows)
 
     def skipped(self, shard: Shard) -> None:
-        """Count a shard that was done before."""
+        """Count a shard that was done before, perhaps by another process; an earlier failure of it is mended."""
+        self.failures.pop(shard, None)
         self.skipped_shards += 1
         self.reporter.skipped(shard)
 
     def failed(self, shard: Shard, reason: str) -> None:
         """Remember a shard that was left out."""
-        self.failures.append((shard, reason))
+        self.failures[shard] = reason
         self.reporter.failed(shard, reason)
 
     def quarantined(self, shard: Shard, key: str, reason: str) -> None:

@@ -73,5 +73,6 @@ class ClusterSettings:
         """Check the ranges."""
         if self.actors is not None and self.actors < 1:
             raise SettingsError(f"actors must be at least 1, not {self.actors}")
-        if self.gpus_per_actor is not None and not 0 <= self.gpus_per_actor <= 64:
-            raise SettingsError(f"gpus-per-actor must be 0 to 64, not {self.gpus_per_actor}")
+        gpus = self.gpus_per_actor
+        if gpus is not None and not (gpus == 0 or 0.01 <= gpus <= 1 or (1 <= gpus <= 64 and gpus == int(gpus))):
+            raise SettingsError(f"gpus-per-actor must be 0, 0.01 to 1, or a whole number up to 64, not {gpus}")

@@ -6,13 +6,30 @@ rows are under way, and of the one being indexed.
 
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from store.errors import SettingsError, ShardError
+from store.errors import RelabelError, SettingsError, ShardError
 from store.remote import RemoteShard, Shard
 from store.shards import ShardIndex, hash_file, index_shard
+
+
+@contextmanager
+def reading(shard: Shard) -> Iterator[None]:
+    """Turns what a disk or a server refuses into a ShardError that names the shard, and the disk where it is another.
+
+    Raises:
+        ShardError: instead of an OSError.
+    """
+    try:
+        yield
+    except RelabelError:
+        raise
+    except OSError as error:
+        where = "" if error.filename in (None, str(shard)) else f" ({error.filename})"  # a full TMPDIR
+        raise ShardError(f"{shard}: cannot be read: {error.strerror or error}{where}") from error
 
 
 class Spool:
@@ -45,13 +62,10 @@ class Spool:
             return index_shard(shard, hashed=True)
         copy = self._path(shard)
         try:
-            found = shard.download(copy)
+            with reading(shard):
+                found = shard.download(copy)
             return replace(index_shard(copy, hashed=True, source=shard), mtime_ns=found.st_mtime_ns)
-        except OSError as error:
-            self._remove(shard)
-            where = "" if error.filename in (None, str(shard)) else f" ({error.filename})"  # a full TMPDIR
-            raise ShardError(f"{shard}: cannot be read: {error.strerror or error}{where}") from error
-        except ShardError:
+        except BaseException:
             self._remove(shard)
             raise
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from annotator.plan import is_done
 from annotator.spool import Spool
-from store.errors import DamagedStoreError, ShardError, StoreReadError
+from store.errors import ChangedShardError, DamagedStoreError, ShardError, StoreReadError
 from store.reader import LabelStore
 from store.remote import Shard
 from store.shards import shard_name
@@ -16,7 +16,8 @@ class ShardStatus:
     """What a run would find of one shard."""
 
     shard: str  # path or URL
-    state: Literal["done", "missing", "changed", "damaged"]  # missing: not annotated; changed: the shard is another now
+    # missing: not annotated; changed: the shard is another now; unreadable: the shard; damaged: its labels
+    state: Literal["done", "missing", "changed", "unreadable", "damaged"]
     rows: int = 0
     quarantined: int = 0
     problem: str = ""
@@ -28,8 +29,10 @@ def shard_status(store: LabelStore, shard: Shard, spool: Spool) -> ShardStatus:
         if not is_done(store, shard, spool):
             return ShardStatus(shard=str(shard), state="missing")
         group = store.group(shard_name(shard))
-    except ShardError as error:
+    except ChangedShardError as error:
         return ShardStatus(shard=str(shard), state="changed", problem=str(error))
+    except ShardError as error:
+        return ShardStatus(shard=str(shard), state="unreadable", problem=str(error))
     except (DamagedStoreError, StoreReadError) as error:
         return ShardStatus(shard=str(shard), state="damaged", problem=str(error))
     return ShardStatus(shard=str(shard), state="done", rows=len(group), quarantined=len(group.quarantined))

@@ -38,6 +38,8 @@ class Teacher:
 
     def __init__(self, settings: TeacherSettings) -> None:
         self.name, self.device = settings.name, pick_device(settings.device, settings.local_rank)
+        if self.device.type == "cuda":  # page-locked memory and events belong to the current device
+            torch.cuda.set_device(self.device)
         self.precision, self.compiled = settings.precision, settings.compiled
         own = is_own(settings.name)
         if own:
@@ -160,8 +162,8 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
     if name == "auto":
         name = f"cuda:{local_rank % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name)
-        torch.empty(1, device=device).item()
+        probe = torch.empty(1, device=torch.device(name))
+        probe.item()
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         raise SettingsError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
-    return device
+    return probe.device  # with its number

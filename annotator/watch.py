@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from store.errors import RelabelError, ShardError
-from store.remote import Shard
+from store.remote import RemoteShard, Shard
 from store.shards import index_shard
 
 PAUSE = 5.0  # seconds between two looks
@@ -43,7 +43,9 @@ class Watch:
         self._seen = found
         new = [shard for shard in settled if self._taken.get(shard) != found[shard]]
         self._taken |= {shard: found[shard] for shard in new}
-        return [shard for shard in new if self._is_complete(shard)]
+        complete = [shard for shard in new if self._is_complete(shard)]
+        self.failed(set(new) - set(complete))
+        return complete
 
     def failed(self, shards: Iterable[Shard]) -> None:
         """Try these again later: the reason may have been the network's or the disk's."""
@@ -94,7 +96,9 @@ def annotate_forever(
 
 
 def _stamp(shard: Shard) -> Stamp | None:
-    """None if it has vanished since it was listed."""
+    """None if it has vanished since it was listed; the same for every object, which is there whole or not at all."""
+    if isinstance(shard, RemoteShard):
+        return 0, 0
     try:
         now = shard.stat()
     except OSError:

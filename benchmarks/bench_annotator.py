@@ -12,8 +12,7 @@ import os
 import shutil
 import statistics
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing import forkserver, set_forkserver_preload
 from pathlib import Path
@@ -140,18 +139,14 @@ def copies(shards: Sequence[Path], folder: Path, count: int) -> list[Path]:
     return [Path(shutil.copy(shards[i % len(shards)], folder / f"copy-{i:03}.tar")) for i in range(count)]
 
 
-@contextmanager
-def with_weights(settings: TeacherSettings, scratch: Path, *, random: bool) -> Iterator[TeacherSettings]:
-    """The settings, with a checkpoint of random weights if wanted."""
-    if not random:
-        yield settings
-        return
+def with_random_weights(settings: TeacherSettings, scratch: Path) -> TeacherSettings:
+    """The settings, with a checkpoint of random weights."""
+    sizes = {} if settings.num_classes is None else {"num_classes": settings.num_classes}
     torch.manual_seed(0)
-    network = timm.create_model(settings.name, **settings.args)
+    network = timm.create_model(settings.name, **sizes, **settings.args)
     file = scratch / "random.safetensors"
     save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, file)
-    yield replace(settings, checkpoint=file)
-    file.unlink()
+    return replace(settings, checkpoint=file)
 
 
 def tell(what: str, values: Sequence[float], unit: str = "images/s") -> None:
@@ -218,8 +213,8 @@ def main(
     forkserver.ensure_running()
     scratch.mkdir()
     try:
-        with with_weights(teacher, scratch, random=random_weights) as settings:
-            ready = make_ready(Teacher(settings), TOP_K, None)
+        settings = with_random_weights(teacher, scratch) if random_weights else teacher
+        ready = make_ready(Teacher(settings), TOP_K, None)
         run = RunSettings(top_k=TOP_K, batch_size=batch_size, workers=workers)
         height, width = ready.teacher.view.input_size
         print(f"{teacher.name}, {height} x {width} pixels, {ready.teacher.provenance()}, {torch.get_num_threads()} "

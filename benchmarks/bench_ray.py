@@ -30,6 +30,7 @@ def run_cluster(job: Job, shards: Sequence[Path], address: str, actors: int) -> 
             start = time.perf_counter()
 
     annotate_on_ray(shards, job, ClusterSettings(address=address, actors=actors), summary, listen)
+    assert start, "the run did not say when its first teacher was ready"
     seconds = time.perf_counter() - start
     shutil.rmtree(job.labels)
     return summary.images / seconds
@@ -49,14 +50,13 @@ def main(
     scratch.mkdir()
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
     try:
-        shards = copies(expand_shards(patterns), scratch / "copies", count)
+        shards = copies(expand_shards(patterns), scratch.absolute() / "copies", count)
         job = Job(
             labels=scratch.absolute() / "labels.zarr",
             teacher=teacher,
             settings=RunSettings(batch_size=batch_size, workers=0),
             class_names=None,
         )
-        shards = [shard.absolute() for shard in shards]
         rates = [[run_cluster(job, shards, cluster.address, actors) for actors in (1, 2)] for _ in range(runs)]
     finally:
         cluster.shutdown()

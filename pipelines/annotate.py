@@ -83,6 +83,8 @@ def run(
     """
     if watch and overwrite:
         raise click.UsageError("--overwrite with --watch would annotate everything again at each start of the service")
+    if overwrite and ray_address is None and find_rank(os.environ) is not None:
+        raise click.UsageError("--overwrite is for one process or --ray; here, choose new --labels")
     if watch and (ray_address is not None or find_rank(os.environ) is not None):
         raise click.UsageError("--watch is for one process; give each service patterns of its own")
     if ray_address is None and (actors is not None or gpus_per_actor is not None):

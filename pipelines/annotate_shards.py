@@ -1,7 +1,9 @@
 """Annotating from the teacher's settings to the last summary: once through given shards, or for ever."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -11,6 +13,7 @@ from annotator.settings import ClusterSettings, Job
 from annotator.watch import Watch, annotate_forever
 from pipelines.run_shards import run_shards
 from pipelines.shard_progress import ANNOTATE, ShardProgress
+from store.errors import TooManyBadImagesError
 from store.patterns import find_sources
 from store.remote import Shard
 from store.text import printable
@@ -49,8 +52,16 @@ def watch_shards(patterns: Sequence[str], job: Job) -> None:
 
     def work(summary: Summary, progress: ShardProgress) -> None:
         def annotate_ready(shards: Sequence[Shard]) -> list[Shard]:
-            annotate(shards, job.labels, ready, job.settings, summary)
-            return [shard for shard, _ in summary.failures if shard in shards]
+            left = list(shards)
+            while left:
+                try:
+                    annotate(left, job.labels, ready, job.settings, summary)
+                    break
+                except TooManyBadImagesError as error:  # must not end a service: the others go on without this one
+                    shard = summary.bad_images[-1][0]
+                    summary.failed(shard, str(error))
+                    left.remove(shard)
+            return [shard for shard in shards if shard in summary.failures]
 
         open_labels([], job.labels, ready.schema, summary, overwrite=False)
         watch = Watch(partial(find_sources, patterns), progress.line)
@@ -66,6 +77,16 @@ def annotate_on_cluster(shards: Sequence[Shard], job: Job, cluster: ClusterSetti
         RelabelError: as of `annotate_shards`, or where the cluster cannot be reached.
     """
     from annotator.cluster import annotate_on_ray
+
+    # An actor's folder is not this one.
+    shards = [shard.absolute() if isinstance(shard, Path) else shard for shard in shards]
+    teacher = (
+        job.teacher
+        if job.teacher.checkpoint is None
+        else replace(job.teacher, checkpoint=job.teacher.checkpoint.absolute())
+    )
+    labels = job.labels if "://" in str(job.labels) else Path(job.labels).absolute()
+    job = replace(job, labels=labels, teacher=teacher)
 
     def work(summary: Summary, progress: ShardProgress) -> None:
         annotate_on_ray(shards, job, cluster, summary, progress.line)

@@ -90,7 +90,7 @@ teacher_arg_option = click.option(
     multiple=True,
     callback=parse_arguments,
     metavar="KEY=VALUE",
-    help="An argument for timm.create_model, such as pad_type=same. May be repeated.",
+    help="An argument for timm.create_model, or for your own function, such as pad_type=same. May be repeated.",
 )
 
 class_names_option = click.option(

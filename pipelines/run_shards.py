@@ -69,7 +69,7 @@ def _print_summary(summary: Summary, labels: Path | str, wording: Wording, secon
     )
     if summary.computing.seconds:
         out(f"  {summary.computing.seconds:.1f} s in the teacher, {summary.waiting.seconds:.1f} s waiting for data\n")
-    for _, reason in summary.failures:
+    for reason in summary.failures.values():
         out(f"  failed: {printable(reason)}\n")
     for shard, key, reason in summary.bad_images[:SHOWN_BAD_IMAGES]:
         out(f"  quarantined: {printable(f'{shard.name}: {key}: {reason}')}\n")

@@ -23,7 +23,7 @@ from store.view.progress import track
 def status_command(labels: str, patterns: tuple[str, ...], as_json: bool) -> None:
     """Say which shards have their labels.
 
-    A shard is done, missing (not annotated yet), changed since it was annotated, or its labels are damaged.
+    A shard is done, missing (not annotated yet), changed since it was annotated, unreadable, or its labels are damaged.
     """
     shards = expand_sources(patterns)
     store = LabelStore.open(labels)
@@ -40,12 +40,14 @@ def status_command(labels: str, patterns: tuple[str, ...], as_json: bool) -> Non
 def _line(status: ShardStatus) -> str:
     if status.state == "done":
         bad = f", {status.quarantined:,} quarantined" if status.quarantined else ""
-        return f"{status.state:8} {status.shard}: {status.rows:,} images{bad}"
-    return f"{status.state:8} {status.problem or status.shard}"
+        return f"{status.state:10} {status.shard}: {status.rows:,} images{bad}"
+    return f"{status.state:10} {status.problem or status.shard}"
 
 
 def _sum(found: Sequence[ShardStatus]) -> str:
     counts = Counter(status.state for status in found)
-    others = "".join(f", {counts[state]:,} {state}" for state in ("missing", "changed", "damaged") if counts[state])
+    others = "".join(
+        f", {counts[state]:,} {state}" for state in ("missing", "changed", "unreadable", "damaged") if counts[state]
+    )
     rows, bad = sum(status.rows for status in found), sum(status.quarantined for status in found)
     return f"{counts['done']:,} of {len(found):,} shards done{others}; {rows:,} images, {bad:,} quarantined"

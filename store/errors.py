@@ -13,6 +13,10 @@ class ShardError(RelabelError, ValueError):
     """An image shard that is missing, damaged or not laid out as WebDataset lays out samples."""
 
 
+class ChangedShardError(ShardError):
+    """An image shard that is not the one its labels were made from."""
+
+
 class ImageError(RelabelError, ValueError):
     """An image that cannot be decoded; the row is quarantined."""
 

@@ -11,21 +11,30 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from annotator.report import Reporter, Summary
 from annotator.settings import ClusterSettings, Job, RunSettings, TeacherSettings
 from annotator.teacher import Teacher
-from store.errors import SettingsError, StoreMismatchError, TeacherError, TooManyBadImagesError
+from store.errors import (
+    SettingsError,
+    StoreMismatchError,
+    TeacherError,
+    TooManyBadImagesError,
+    WorkerError,
+)
 from store.reader import LabelStore
 from store.remote import Shard
-from tests.annotator.teachers import run_annotator
+from tests.annotator.teachers import run_annotator, save_weights
 from tests.build import make_members, write_tar
 
 pytest.importorskip("ray")
 
 from ray.cluster_utils import Cluster
 
+from annotator.actor import Actor
 from annotator.cluster import annotate_on_ray
+from pipelines.annotate import main
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ray leaves sockets and processes to the collector
 ROOT = Path(__file__).parents[2]
@@ -114,12 +123,11 @@ def test_killed_actor_and_lost_node_leave_the_same_store_as_one_process(
     monkeypatch.setattr("annotator.cluster.SILENCE", 3.0)
     disaster = Disaster(cluster)
     summary = run(cluster, shards, tmp_path / "labels.zarr", slow_teacher(0.4), disaster)
-    assert (summary.committed_shards, summary.skipped_shards, summary.failures) == (8, 0, [])
+    assert (summary.committed_shards, summary.skipped_shards, summary.failures) == (8, 0, {})
     assert summary.images == sum(4 + i % 3 for i in range(8))
     assert disaster.killed == 1
     assert disaster.lines[0] == "0 of 2 actors live; 2 wait for a node with 1 CPUs to spare"
     assert "1 of 2 actors live; 1 wait for a node with 1 CPUs to spare" in disaster.lines
-    assert disaster.lines[-1] == "2 of 2 actors live"
     single = run_annotator(shards, tmp_path / "single.zarr", Teacher(slow_teacher(0.4)), batch_size=2)
     assert single.committed_shards == 8
     assert_same(tmp_path / "labels.zarr", tmp_path / "single.zarr")
@@ -135,11 +143,11 @@ def test_cluster_run_is_continued_and_says_what_went_wrong(
     members = [*make_members(2, first=90), ("bad.jpg", b"nothing")]
     shards.append(write_tar(tmp_path / "bad.tar", members))
     first = run(cluster, shards[:4] + shards[-1:], labels, slow_teacher(0.0))
-    assert (first.committed_shards, [str(shard) for shard, _ in first.failures]) == (4, [str(shards[1])])
+    assert (first.committed_shards, [str(shard) for shard in first.failures]) == (4, [str(shards[1])])
     assert [key for _, key, _ in first.bad_images] == ["bad"]
     shards[1].write_bytes(whole)
     again = run(cluster, shards, labels, slow_teacher(0.0))
-    assert (again.committed_shards, again.skipped_shards, again.failures) == (5, 4, [])
+    assert (again.committed_shards, again.skipped_shards, again.failures) == (5, 4, {})
     assert np.isfinite(LabelStore.open(labels).group("a-001").read().scores).all()
     for teacher, settings, error, message in (
         (slow_teacher(0.1), {}, StoreMismatchError, "written with another teacher"),
@@ -148,6 +156,40 @@ def test_cluster_run_is_continued_and_says_what_went_wrong(
     ):
         with pytest.raises(error, match=message):
             run(cluster, shards, labels, teacher, **settings)
+
+
+def test_actor_that_cannot_start_is_told_and_not_waited_for(
+    tmp_path: Path, cluster: Cluster, shards: list[Shard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Missing(Actor):
+        def __init__(self, job: Job) -> None:
+            raise ModuleNotFoundError("No module named 'timm'")
+
+    monkeypatch.setattr("annotator.cluster.Actor", Missing)
+    with pytest.raises(WorkerError, match="an actor cannot start: ModuleNotFoundError: No module named 'timm'"):
+        run(cluster, shards, tmp_path / "labels.zarr", slow_teacher(0.0))
+
+
+def test_command_takes_paths_from_here_to_the_cluster(
+    tmp_path: Path, cluster: Cluster, shards: list[Shard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "w").mkdir()
+    weights = save_weights(tmp_path / "w" / "teacher.safetensors")
+    arguments = ["run", "--shards", "a-*.tar", "--labels", "l.zarr", "--teacher", "test_resnet", "--input-size", "64",
+                 "--checkpoint", f"w/{weights.name}", "--num-classes", "12", "--workers", "0", "--device", "cpu",
+                 "--ray", cluster.address]  # fmt: skip
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    assert "8 shards annotated" in result.stdout
+    assert len(LabelStore.open("l.zarr").names()) == 8
+
+
+@pytest.mark.parametrize("gpus", [1.5, 0.001, 1e-9, -1, 65])
+def test_shares_of_gpus_that_ray_cannot_give_are_refused(gpus: float) -> None:
+    with pytest.raises(SettingsError, match=r"gpus-per-actor must be 0, 0\.01 to 1, or a whole number up to 64"):
+        ClusterSettings(gpus_per_actor=gpus)
+    assert ClusterSettings(gpus_per_actor=0.25).gpus_per_actor == 0.25
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:10001", "nowhere", "[::1]:99999999"])

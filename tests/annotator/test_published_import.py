@@ -113,7 +113,7 @@ def test_store_comes_back_from_its_exported_files(
         with tarfile.open(root, "w") as tar:
             tar.add(folder / "maps", "any/where")
     summary = run(root, [shard], folder / "again.zarr", axes)
-    assert (summary.images, summary.failures) == (len(keys), [])
+    assert (summary.images, summary.failures) == (len(keys), {})
     before, after = (LabelStore.open(folder / name).group("a") for name in ("labels.zarr", "again.zarr"))
     np.testing.assert_array_equal(after.read().classes, before.read().classes)
     np.testing.assert_array_equal(after.read().scores, before.read().scores)
@@ -147,7 +147,7 @@ def test_shard_with_missing_maps_is_left_out_and_the_others_finish(tmp_path: Pat
     other = write_tar(tmp_path / "b.tar", members([*names(4), "n00000009/n00000009_1", "n00000009/n00000009_2"]))
     summary = run(root, [other, shard], tmp_path / "l.zarr")
     assert LabelStore.open(tmp_path / "l.zarr").names() == ["a"]
-    ((path, reason),) = summary.failures
+    ((path, reason),) = summary.failures.items()
     assert path == other
     assert "2 of 6 samples have no map: 'n00000009/n00000009_1', 'n00000009/n00000009_2'" in reason
 
@@ -156,18 +156,18 @@ def test_shard_with_a_refused_map_is_left_out_and_the_file_is_named(tmp_path: Pa
     bad = write_map(root, names(5)[3], pt_bytes(torch.zeros(2, 3, 4, 4)))
     summary = run(root, [shard], tmp_path / "l.zarr")
     assert LabelStore.open(tmp_path / "l.zarr").names() == []
-    assert f"1 of 5 maps are refused, the first: {bad}: a class comes twice" in summary.failures[0][1]
+    assert f"1 of 5 maps are refused, the first: {bad}: a class comes twice" in next(iter(summary.failures.values()))
 
 
 def test_map_of_another_shape_than_the_first_is_refused(tmp_path: Path, shard: Path, root: Path) -> None:
     write_map(root, names(5)[3], pt_bytes(make_tensor(cells=(4, 5))))
-    reason = run(root, [shard], tmp_path / "l.zarr").failures[0][1]
+    reason = run(root, [shard], tmp_path / "l.zarr").failures[shard]
     assert f"{names(5)[3]}.pt: K, H, W are (3, 4, 5), those of the store (3, 4, 4)" in reason
 
 
 def test_one_map_is_never_given_to_two_samples(tmp_path: Path, root: Path) -> None:
     shard = write_tar(tmp_path / "a.tar", members(["x/n00000001_1", "y/n00000001_1"]))
-    reason = run(root, [shard], tmp_path / "l.zarr").failures[0][1]
+    reason = run(root, [shard], tmp_path / "l.zarr").failures[shard]
     assert "n00000001_1.pt: the map of two samples; the second is 'y/n00000001_1'" in reason
 
 
@@ -185,7 +185,7 @@ def restarting(tmp_path: Path) -> list[Path]:
 def test_keys_that_restart_in_each_shard_get_no_map_twice(tmp_path: Path, restarting: list[Path]) -> None:
     summary = run(tmp_path / "bare", restarting, tmp_path / "l.zarr")
     assert LabelStore.open(tmp_path / "l.zarr").names() == ["a"]
-    ((path, reason),) = summary.failures
+    ((path, reason),) = summary.failures.items()
     assert path == restarting[1]
     assert "2 of 2 maps are refused" in reason
     assert "000000.pt: the map of two samples, '000000' and one of the group 'a'" in reason
@@ -194,7 +194,7 @@ def test_keys_that_restart_in_each_shard_get_no_map_twice(tmp_path: Path, restar
 def test_shard_that_failed_keeps_no_maps(tmp_path: Path, restarting: list[Path]) -> None:
     write_tar(restarting[0], members([*RESTARTING, "000002"]))
     summary = run(tmp_path / "bare", restarting, tmp_path / "l.zarr")
-    assert [path for path, _ in summary.failures] == restarting[:1]
+    assert list(summary.failures) == restarting[:1]
     assert LabelStore.open(tmp_path / "l.zarr").names() == ["b"]
 
 
@@ -204,7 +204,7 @@ def test_maps_of_groups_in_the_store_are_not_given_again(
 ) -> None:
     run(tmp_path / "bare", restarting[:1], tmp_path / "l.zarr")
     summary = run(tmp_path / "bare", [restarting[i] for i in second], tmp_path / "l.zarr")
-    assert "the map of two samples, '000000' and one of the group 'a'" in summary.failures[0][1]
+    assert "the map of two samples, '000000' and one of the group 'a'" in next(iter(summary.failures.values()))
     assert LabelStore.open(tmp_path / "l.zarr").names() == ["a"]
 
 
@@ -213,7 +213,7 @@ def test_groups_that_are_replaced_keep_no_maps(tmp_path: Path, restarting: list[
     for path, keys in zip(restarting, (["x/000000"], ["x/000001"]), strict=True):
         write_tar(path, members(keys))
     summary = run(tmp_path / "bare", restarting, tmp_path / "l.zarr", overwrite=True)
-    assert (summary.committed_shards, summary.failures) == (2, [])
+    assert (summary.committed_shards, summary.failures) == (2, {})
 
 
 def test_quarantined_rows_and_keys_of_other_sources_keep_no_maps(
@@ -221,7 +221,7 @@ def test_quarantined_rows_and_keys_of_other_sources_keep_no_maps(
 ) -> None:
     first = write_tar(tmp_path / "first.tar", [*members(["n00000001/n00000001_1"]), ("000000.jpg", b"no image")])
     run(root, [first], tmp_path / "l.zarr")
-    assert run(tmp_path / "bare", restarting[1:], tmp_path / "l.zarr").failures == []
+    assert run(tmp_path / "bare", restarting[1:], tmp_path / "l.zarr").failures == {}
 
 
 def test_group_with_damaged_keys_stops_no_import_and_its_axes_count(
@@ -229,7 +229,7 @@ def test_group_with_damaged_keys_stops_no_import_and_its_axes_count(
 ) -> None:
     run(root, [write_tar(tmp_path / "first.tar", members(names(5)))], tmp_path / "l.zarr")
     (tmp_path / "l.zarr" / "first" / "keys" / "c" / "0").write_bytes(b"")
-    assert run(tmp_path / "bare", restarting[1:], tmp_path / "l.zarr").failures == []
+    assert run(tmp_path / "bare", restarting[1:], tmp_path / "l.zarr").failures == {}
     with pytest.raises(StoreMismatchError, match="was imported with --axes yx, now it is xy"):
         run(tmp_path / "bare", restarting[1:], tmp_path / "l.zarr", "xy")
 
@@ -253,7 +253,7 @@ def test_image_that_claims_more_than_an_image_has_is_not_read(
     tmp_path: Path, shard: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(matching, "MAX_IMAGE_BYTES", 100)
-    ((_, reason),) = run(root, [shard], tmp_path / "l.zarr").failures
+    ((_, reason),) = run(root, [shard], tmp_path / "l.zarr").failures.items()
     assert re.search(r"a\.tar: the image of 'n\d+/n\d+_0' has \d+ bytes, more than 100$", reason)
 
 
@@ -262,7 +262,7 @@ def test_store_with_quarantined_rows_comes_back_whole(tmp_path: Path, root: Path
     run(root, [shard], tmp_path / "l.zarr")
     written = export(tmp_path / "l.zarr", tmp_path / "maps")
     assert (written.written, written.quarantined, written.failures) == (2, 1, [])
-    assert run(tmp_path / "maps", [shard], tmp_path / "again.zarr", "xy").failures == []
+    assert run(tmp_path / "maps", [shard], tmp_path / "again.zarr", "xy").failures == {}
     assert set(LabelStore.open(tmp_path / "again.zarr").group("a").quarantined) == {2}
 
 

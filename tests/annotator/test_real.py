@@ -36,7 +36,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> LabelStore:
     path = tmp_path_factory.mktemp("real") / "labels.zarr"
     shards = sorted(REAL.glob("*.tar"))
     summary = run_annotator(shards, path, Teacher(settings), batch_size=16, workers=1)
-    assert (summary.images, summary.failures, summary.bad_images) == (128, [], [])
+    assert (summary.images, summary.failures, summary.bad_images) == (128, {}, [])
     return LabelStore.open(path)
 
 

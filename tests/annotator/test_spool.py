@@ -9,6 +9,7 @@ import pytest
 from obstore.store import from_url
 
 from annotator.spool import Spool
+from annotator.status import shard_status
 from annotator.teacher import Teacher
 from store import download
 from store.errors import SettingsError
@@ -63,7 +64,7 @@ def test_shard_of_a_poor_server_gives_the_labels_of_the_local_one(
 ) -> None:
     url = server.put(Unruly(tar, busy=1, cuts=[5_000, 9_000]))
     summary = run_annotator([RemoteShard(url)], tmp_path / "l.zarr", teacher, workers=workers)
-    assert (summary.images, summary.failures) == (6, [])
+    assert (summary.images, summary.failures) == (6, {})
     run_annotator([tmp_path / "local" / "a.tar"], tmp_path / "local.zarr", teacher)
     assert same(tmp_path / "l.zarr", tmp_path / "local.zarr")
     assert list(spools.glob("relabel-*")) == []
@@ -89,7 +90,7 @@ def test_shard_that_does_not_arrive_whole_is_left_out_by_its_url(
     other = write_tar(tmp_path / "b.tar", make_members(2))
     summary = run_annotator([RemoteShard(url), other], tmp_path / "l.zarr", teacher)
     assert summary.committed_shards == 1
-    ((shard, reason),) = summary.failures
+    ((shard, reason),) = summary.failures.items()
     assert str(shard) == url
     assert reason.startswith(url)
     assert re.search(message, reason), reason
@@ -110,9 +111,7 @@ def test_shard_replaced_while_its_images_are_annotated_is_left_out(
 
     monkeypatch.setattr(Teacher, "start", replace_then_start)
     summary = run_annotator([RemoteShard(url)], tmp_path / "l.zarr", teacher)
-    assert [reason for _, reason in summary.failures] == [
-        f"{url}: changed while it was being read; run again once it is complete"
-    ]
+    assert list(summary.failures.values()) == [f"{url}: changed while it was being read; run again once it is complete"]
     assert LabelStore.open(tmp_path / "l.zarr").names() == []
 
 
@@ -136,7 +135,7 @@ def test_bucket_of_shards_is_annotated_with_few_copies_at_a_time(
     monkeypatch.setattr(Spool, "index", counted)
     shards = expand_sources([f"{folder}/a-*.tar"])
     summary = run_annotator(shards, s3_store, teacher, batch_size=4)
-    assert (summary.images, summary.committed_shards, summary.failures) == (120, 6, [])
+    assert (summary.images, summary.committed_shards, summary.failures) == (120, 6, {})
     assert most <= 4  # being committed, in the last batches, being annotated, being indexed
     run_annotator(sorted((tmp_path / "local").iterdir()), tmp_path / "local.zarr", teacher)
     for name in LabelStore.open(tmp_path / "local.zarr").names():
@@ -155,9 +154,37 @@ def test_replaced_object_of_the_same_size_is_not_taken_for_done(
     assert run_annotator([RemoteShard(url)], tmp_path / "l.zarr", teacher).skipped_shards == 1
     other = write_tar(tmp_path / "local" / "other.tar", [(name, bytes(len(data)) if name.endswith("jpg") else data)
                                                          for name, data in make_members(6)]).read_bytes()  # fmt: skip
-    server.objects[path] = Unruly(other, modified=later)
+    for modified in (later, None):  # a server that does not say cannot vouch for the bytes
+        server.objects[path] = Unruly(other, modified=modified)
+        summary = run_annotator([RemoteShard(url)], tmp_path / "l.zarr", teacher)
+        assert list(summary.failures) == [RemoteShard(url)]
+    assert "not the shard its labels were made from" in next(iter(summary.failures.values()))
+
+
+def test_server_without_times_vouches_for_no_shard(
+    tmp_path: Path, teacher: Teacher, server: UnrulyServer, spools: Path, tar: bytes
+) -> None:
+    url = server.put(Unruly(tar, modified=None, etag=None))
+    run_annotator([RemoteShard(url)], tmp_path / "l.zarr", teacher)
+    assert run_annotator([RemoteShard(url)], tmp_path / "l.zarr", teacher).skipped_shards == 1
+    path = url.removeprefix(f"http://127.0.0.1:{server.server_port}")
+    server.objects[path] = Unruly(tar[:-512] + b"x" + tar[-511:], modified=None, etag=None)
     summary = run_annotator([RemoteShard(url)], tmp_path / "l.zarr", teacher)
-    assert "not the shard its labels were made from" in summary.failures[0][1]
+    assert "not the shard its labels were made from" in summary.failures[RemoteShard(url)]
+
+
+def test_status_tells_a_shard_that_cannot_be_read_from_one_that_changed(
+    tmp_path: Path, teacher: Teacher, server: UnrulyServer, spools: Path, tar: bytes
+) -> None:
+    url = server.put(Unruly(tar))
+    run_annotator([RemoteShard(url)], tmp_path / "l.zarr", teacher)
+    path = url.removeprefix(f"http://127.0.0.1:{server.server_port}")
+    states = []
+    for unruly in (Unruly(tar), Unruly(tar, refused=403), Unruly(tar + bytes(512), modified=None)):
+        server.objects[path] = unruly
+        with Spool() as spool:
+            states.append(shard_status(LabelStore.open(tmp_path / "l.zarr"), RemoteShard(url), spool).state)
+    assert states == ["done", "unreadable", "changed"]
 
 
 def test_temporary_folder_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 from annotator.watch import RETRY, Watch, annotate_forever
 from store.errors import ShardError
 from store.patterns import find_sources
-from store.remote import Shard
+from store.remote import RemoteShard, Shard
 from tests.build import make_members, write_tar
 
 
@@ -90,6 +90,29 @@ def test_server_that_is_away_ends_no_service_and_is_told_once_a_time(tmp_path: P
     seen = Watch(find, told.append)
     assert [seen.look() for _ in range(5)] == [[], [], [], [shard], []]
     assert told == ["waiting until this is mended: the server is away"] * 2
+
+
+def test_shard_that_could_not_be_read_once_is_tried_again_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("annotator.watch.time.monotonic", lambda: now[0])
+    seen, shard = make_watch(tmp_path, []), write_tar(tmp_path / "a.tar", make_members(1))
+
+    def refuse(path: Path) -> None:
+        raise ShardError(f"{path}: cannot be read: Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("annotator.watch.index_shard", refuse)
+        assert [seen.look(), seen.look(), seen.look()] == [[], [], []]
+    now[0] = RETRY
+    assert [seen.look(), seen.look()] == [[shard], []]
+
+
+def test_objects_are_asked_for_once_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    shard = RemoteShard("http://127.0.0.1:1/a.tar")  # where nobody answers
+    seen = Watch(lambda: ([shard], []), lambda _: None)
+    assert [seen.look(), seen.look(), seen.look()] == [[], [shard], []]
 
 
 def test_failed_shard_is_tried_again_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

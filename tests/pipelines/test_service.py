@@ -24,7 +24,8 @@ SLOW = ("--teacher", "tests.annotator.slow_teacher:make", "--teacher-arg", "seco
 
 def start(labels: Path, pattern: object, *more: str, python: tuple[str, ...] = ("-c", QUICK)) -> subprocess.Popen[str]:
     command = [sys.executable, *python, "run", "--shards", str(pattern), "--labels", str(labels), *more]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=ROOT, start_new_session=True)
 
 
 def resnet(folder: Path) -> tuple[str, ...]:
@@ -48,6 +49,17 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
         time.sleep(0.05)
 
 
+def said_until(process: subprocess.Popen[str], words: str) -> str:
+    """What a run says up to and with a line that has these words: a group is in the store before the run tells of it."""
+    assert process.stderr is not None
+    said = ""
+    for line in process.stderr:
+        said += line
+        if words in line:
+            return said
+    raise AssertionError(said)
+
+
 def test_watch_annotates_shards_as_they_appear_and_ends_cleanly(tmp_path: Path) -> None:
     labels, inbox = tmp_path / "labels.zarr", tmp_path / "inbox"
     inbox.mkdir()
@@ -60,13 +72,47 @@ def test_watch_annotates_shards_as_they_appear_and_ends_cleanly(tmp_path: Path) 
     wait_for(lambda: names(labels) == ["a", "c"], service)
     (inbox / "b.tar").write_bytes(whole)
     wait_for(lambda: names(labels) == ["a", "b", "c"], service)
+    said = said_until(service, "waiting; 6 images")
     service.send_signal(signal.SIGTERM)
     stdout, stderr = service.communicate(timeout=60)
     assert service.returncode == 0, stderr
     assert f"{labels}: 3 shards annotated, 0 were there already, 0 failed; 6 images" in stdout
-    assert f"not complete yet, or damaged: {inbox / 'b.tar'}: ends at byte 2000" in stderr
-    assert "waiting; 6 images" in stderr
-    assert "Traceback" not in stderr
+    assert f"not complete yet, or damaged: {inbox / 'b.tar'}: ends at byte 2000" in said
+    assert "Traceback" not in said + stderr
+
+
+def test_shard_of_too_many_bad_images_keeps_no_other_waiting(tmp_path: Path) -> None:
+    labels, inbox = tmp_path / "labels.zarr", tmp_path / "inbox"
+    inbox.mkdir()
+    write_tar(inbox / "a.tar", [(f"{i}.jpg", b"nothing") for i in range(4)])
+    for i, name in enumerate("bc"):
+        write_tar(inbox / f"{name}.tar", make_members(2, first=10 * i))
+    service = start(labels, inbox / "*.tar", "--watch", "--max-bad", "2", *resnet(tmp_path))
+    said_until(service, "shard 3")
+    service.send_signal(signal.SIGTERM)
+    stdout, stderr = service.communicate(timeout=60)
+    assert service.returncode == 1, stderr
+    assert names(labels) == ["b", "c"]
+    assert "2 shards annotated, 0 were there already, 1 failed" in stdout
+    assert "undecodable images in this run, --max-bad allows 2" in stdout
+
+
+def test_decoding_workers_do_not_outlive_a_killed_run(tmp_path: Path) -> None:
+    write_tar(tmp_path / "a.tar", make_members(40))
+    process = start(tmp_path / "labels.zarr", tmp_path / "a.tar", *SLOW, "--workers", "2")
+
+    def group() -> list[str]:
+        found = subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True, text=True, check=False)
+        return found.stdout.split()
+
+    wait_for(lambda: len(group()) >= 4, process)  # the run, the server, two workers
+    time.sleep(1)
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 30
+    while group() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert group() == []
 
 
 @pytest.mark.parametrize("to_all", [False, True])
@@ -74,20 +120,7 @@ def test_sigterm_ends_a_run_without_losing_committed_work(tmp_path: Path, to_all
     labels = tmp_path / "labels.zarr"
     for i in range(3):
         write_tar(tmp_path / f"a-{i}.tar", make_members(8, first=8 * i))
-    command = [
-        sys.executable,
-        "-c",
-        QUICK,
-        "run",
-        "--shards",
-        str(tmp_path / "a-*.tar"),
-        "--labels",
-        str(labels),
-        *SLOW,
-    ]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True
-    )
+    process = start(labels, tmp_path / "a-*.tar", *SLOW)
     wait_for(lambda: names(labels) == ["a-0"], process)
     # systemd signals every process of a service, Kubernetes the first one.
     os.killpg(process.pid, signal.SIGTERM) if to_all else process.send_signal(signal.SIGTERM)
@@ -137,6 +170,7 @@ def test_two_annotators_that_meet_on_a_shard_both_finish(tmp_path: Path) -> None
         (["--watch", "--overwrite"], {}, "would annotate everything again at each start"),
         (["--watch", "--ray"], {}, "--watch is for one process"),
         (["--watch"], {"RANK": "0", "WORLD_SIZE": "2"}, "--watch is for one process"),
+        (["--overwrite"], {"RANK": "0", "WORLD_SIZE": "2"}, "--overwrite is for one process or --ray"),
         (["--actors", "2"], {}, "belong to --ray, which is missing"),
         (["--ray", "--gpus-per-actor", "nan"], {}, "expected a number"),
     ],
