@@ -15,6 +15,7 @@
 | samples    | a row                       | image and label map, cached by chunk           | `TrainSample`        |
 | crops      | an image                    | random crop and its box; flip, normalise       | pixels, boxes        |
 | source     | order, samples, crops       | batches, the same for any number of workers    | `Batch`              |
+| bins       | boxes                       | RoIAlign's weights of the cells (pure)         | cells, weights       |
 | pooling    | label maps and boxes        | LabelPooling without a dense map (pure)        | (B, C), (B, Y, X, C) |
 | targets    | `Batch`                     | the paper's target kinds (pure)                | (B, C) soft targets  |
 | mixing     | images, soft targets        | CutMix and mixup, batch-wise (pure)            | the same, mixed      |

@@ -1,11 +1,11 @@
 """LabelPooling: a crop's box on a label map to one logit per class, or to a grid of them, without a dense map.
 
 RoIAlign's weights for a box are separable, so pooling is one scatter-add of K*H*W weighted scores per image and bin.
-Source: ReLabel (CVPR 2021), section 3.2; RoIAlign as torchvision computes it with `aligned=True` and adaptive
-sampling. `store.pooling` is this file's numpy twin. Pure tensor code: any device, no wait for it.
+Source: ReLabel (CVPR 2021), section 3.2. `store.pooling` is this file's numpy twin. Pure tensor code: any device, no
+wait for it.
 
-Shapes: B batch, K ranks, C classes, H W cells (y, x), L cells along one axis or of a whole map, Y X bins of the grid,
-G bins along one axis or of a whole grid, P sampling points of a bin along one axis.
+Shapes: B batch, K ranks, C classes, H W cells (y, x), L cells of a whole map, Y X bins of the grid, G bins in all,
+N cells near enough to a bin to count in it.
 """
 
 import math
@@ -13,6 +13,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from trainer.bins import bin_cells, grid_shape
 from trainer.kinds import Fill
 
 
@@ -25,7 +26,7 @@ class LabelPooling(nn.Module):
 
     def __init__(self, num_classes: int, *, fill: Fill = "zero", grid: int | tuple[int, int] = 1) -> None:
         super().__init__()
-        _grid_shape(grid)
+        grid_shape(grid)
         self.num_classes, self.fill, self.grid = num_classes, fill, grid
 
     def forward(
@@ -80,44 +81,23 @@ def pool_logits(
     Raises:
         ValueError: a grid without bins, or a fill that needs a tail where there is none.
     """
-    batch, top_k, height, width = classes_BKHW.shape
-    rows, columns = _grid_shape(grid)
-    weights_BGL = _box_weights(boxes_B4.float(), flips_B, (height, width), (rows, columns)).flatten(3).flatten(1, 2)
+    (batch, top_k, height, width), (rows, columns) = classes_BKHW.shape, grid_shape(grid)
+    cells_BGN, weights_BGN = bin_cells(boxes_B4.float(), flips_B, (height, width), (rows, columns))
     fill_BHW = _fill_logits(scores_BKHW, num_classes, fill, tail_BHW)
     if fill_BHW is None:
         pooled_BGC = torch.zeros(batch, rows * columns, num_classes, device=scores_BKHW.device)
     else:
         # A fill keeps pooling sparse: pool the fill itself, then add what the kept classes have beyond it.
-        pooled_BGC = (weights_BGL * fill_BHW.reshape(batch, 1, -1)).sum(2, keepdim=True).repeat(1, 1, num_classes)
+        pooled_BG1 = (weights_BGN * _take(fill_BHW, cells_BGN)).sum(2, keepdim=True)
+        pooled_BGC = pooled_BG1.repeat(1, 1, num_classes)
     # Rank by rank: the largest temporaries, a rank's int64 classes, are then small enough to be allocated again and
     # again without new pages, whose clearing took three quarters of the time on a CPU.
     for k in range(top_k):
         scores_BHW = scores_BKHW[:, k].float()
-        values_BGL = weights_BGL * (scores_BHW if fill_BHW is None else scores_BHW - fill_BHW).reshape(batch, 1, -1)
-        pooled_BGC.scatter_add_(2, classes_BKHW[:, k].reshape(batch, 1, -1).long().expand_as(values_BGL), values_BGL)
+        beyond_BHW = scores_BHW if fill_BHW is None else scores_BHW - fill_BHW
+        classes_BGN = _take(classes_BKHW[:, k].long(), cells_BGN)
+        pooled_BGC.scatter_add_(2, classes_BGN, weights_BGN * _take(beyond_BHW, cells_BGN))
     return pooled_BGC[:, 0] if rows * columns == 1 else pooled_BGC.reshape(batch, rows, columns, num_classes)
-
-
-def axis_weights(low_B: Tensor, high_B: Tensor, cells: int, bins: int = 1) -> Tensor:
-    """How much each cell along one axis counts in each bin of a box from low to high, both float32 in [0, 1].
-
-    Returns:
-        (B, G, L) float32, each row summing to 1.
-    """
-    # float32 in RoIAlign's own order of operations: another order flips `ceil` on boxes aligned to cells.
-    start_B = low_B * cells - 0.5
-    size_B = ((high_B * cells - 0.5) - start_B) / bins
-    count_B = size_B.ceil().clamp(min=1)
-    index_L = torch.arange(cells, dtype=torch.float32, device=low_B.device)
-    index_G = torch.arange(bins, dtype=torch.float32, device=low_B.device)
-    # A bin of a box within the image has at most this many points; the spare ones are moved to where no cell is.
-    index_P = index_L[: math.ceil(cells / bins)]
-    starts_BG = start_B[:, None] + index_G * size_B[:, None]
-    points_BP = (index_P + 0.5) * size_B[:, None] / count_B[:, None]
-    points_BGP = (starts_BG[:, :, None] + points_BP[:, None]).clamp(0, cells - 1)
-    points_BGP = points_BGP.masked_fill((index_P >= count_B[:, None])[:, None], -1.0)
-    hats_BGPL = (1 - (points_BGP[..., None] - index_L).abs()).clamp(min=0)
-    return hats_BGPL.sum(2) / count_B[:, None, None]
 
 
 def check_boxes(boxes_B4: Tensor) -> None:
@@ -129,22 +109,10 @@ def check_boxes(boxes_B4: Tensor) -> None:
         raise ValueError(f"box {i} {boxes_B4[i].tolist()}: expected 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1")
 
 
-def _grid_shape(grid: int | tuple[int, int]) -> tuple[int, int]:
-    """Bins down and across."""
-    rows, columns = (grid, grid) if isinstance(grid, int) else grid
-    if rows < 1 or columns < 1:
-        raise ValueError(f"grid {grid}: expected at least one bin down and across")
-    return rows, columns
-
-
-def _box_weights(boxes_B4: Tensor, flips_B: Tensor | None, cells: tuple[int, int], grid: tuple[int, int]) -> Tensor:
-    """(B, Y, X, H, W) float32: how much each cell counts in each bin."""
-    x1_B, y1_B, x2_B, y2_B = boxes_B4.unbind(1)
-    down_BYH = axis_weights(y1_B, y2_B, cells[0], grid[0])
-    across_BXW = axis_weights(x1_B, x2_B, cells[1], grid[1])
-    if flips_B is not None:
-        across_BXW = torch.where(flips_B[:, None, None], across_BXW.flip(1), across_BXW)
-    return down_BYH[:, :, None, :, None] * across_BXW[:, None, :, None, :]
+def _take(values_BHW: Tensor, cells_BGN: Tensor | None) -> Tensor:
+    """(B, G, N) the values of each bin's cells; (B, 1, L) where those are all cells."""
+    values_BL = values_BHW.flatten(1)
+    return values_BL[:, None] if cells_BGN is None else values_BL.gather(1, cells_BGN.flatten(1)).view_as(cells_BGN)
 
 
 def _fill_logits(scores_BKHW: Tensor, num_classes: int, fill: Fill, tail_BHW: Tensor | None) -> Tensor | None:

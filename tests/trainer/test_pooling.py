@@ -10,8 +10,9 @@ from torchvision.ops import roi_align
 
 from store.errors import LabelMapError
 from store.pooling import pool_map
+from trainer.bins import axis_weights
 from trainer.kinds import Fill
-from trainer.pooling import LabelPooling, axis_weights, check_boxes, pool_logits
+from trainer.pooling import LabelPooling, check_boxes, pool_logits
 
 FILLS: tuple[Fill, ...] = ("zero", "tail", "min")
 
