@@ -1,4 +1,7 @@
 import math
+import re
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from trainer.bins import axis_weights
 from trainer.kinds import Fill
 from trainer.pooling import LabelPooling, check_boxes, pool_logits
 
+DOCS = Path(__file__).parents[2] / "docs" / "pooling.md"
 FILLS: tuple[Fill, ...] = ("zero", "tail", "min")
 
 
@@ -276,3 +280,18 @@ def test_the_module_is_the_function() -> None:
 def test_boxes_without_area_or_outside_the_image_are_refused(box: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match=r"box 1 .*expected 0 <= x1 < x2 <= 1"):
         check_boxes(torch.tensor([(0.0, 0.0, 1.0, 1.0), box]))
+
+
+def test_every_example_of_the_docs_runs_and_gives_what_it_says() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    assert len(blocks) == 4
+    found: dict[str, Any] = {}
+    for block in blocks:
+        exec(block, found)
+    assert found["target_left"][0, 3] == pytest.approx(0.9999, abs=1e-4)
+    torch.testing.assert_close(found["target_whole"][0, [3, 7]], torch.full((2,), 0.495), rtol=0, atol=5e-4)
+    assert (found["imagenet_1k"], found["imagenet_21k"]) == pytest.approx((0.957, 0.502), abs=5e-4)
+    assert found["grid_logits"].shape == (1, 14, 14, 10)
+    assert found["token_targets"][0, 0].argmax() == 7  # mirrored: the first token is what lies on the right
+    torch.testing.assert_close(found["mixed_targets"].sum(1), torch.ones(8))
+    assert found["loss"] == pytest.approx(math.log(10))
