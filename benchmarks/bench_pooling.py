@@ -1,67 +1,246 @@
-"""LabelPooling by separable weights and one scatter-add, against a dense map and torchvision's RoIAlign.
+"""LabelPooling against the dense way: scatter the top K to a full map, then torchvision's RoIAlign.
 
-Run with `python -m benchmarks.bench_pooling`. Both get what the trainer has: top-K maps and boxes.
+    python -m benchmarks.bench_pooling                  # one CPU core: time, memory, share of a training step
+    python -m benchmarks.bench_pooling --device cuda    # time and memory, and that nothing waits for the device
+
+Both ways get what the trainer has, top-K maps and boxes, and take turns; each round gives a ratio of its own. A turn is
+a few calls in a row, the first not counted: it finds the caches as the other way left them. The median call counts.
+
+Shapes: B batch, K ranks, C classes, H W cells (y, x).
 """
 
+import math
+import os
+import re
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
+import click
+import timm
 import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from trainer.kinds import Fill
 from trainer.pooling import pool_logits
+from trainer.targets import LabelBatch, TargetMaker, soft_cross_entropy
 
-BATCH, TOP_K, CLASSES, SIDE = 256, 5, 1000, 15
-RUNS = {"sparse": 50, "dense": 7}
+TOP_K, CLASSES, SIDE = 5, 1000, 15
+DEFAULT_BATCH = {"cpu": 256, "cuda": 1024}
+STEP_BATCH, STEP_MODEL, STEP_SIZE = 64, "resnet18", 224
+CALLS = 5  # counted in each turn
+MIB = 1 << 20
 
 
-def make_input() -> tuple[Tensor, Tensor, Tensor]:
-    """(B, K, H, W) uint16 classes, (B, K, H, W) float16 scores, (B, 4) float32 boxes."""
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What is pooled."""
+
+    name: str
+    fill: Fill
+    grid: int
+
+
+CASES = (
+    Case(name="one target, fill zero", fill="zero", grid=1),
+    Case(name="one target, fill tail", fill="tail", grid=1),
+    Case(name="7 x 7 targets, fill zero", fill="zero", grid=7),
+)
+
+
+def make_labels(batch: int, device: str) -> LabelBatch:
+    """Random maps, in the dtypes of the store, and boxes."""
     generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(BATCH, CLASSES, SIDE, SIDE, generator=generator)
+    logits = torch.randn(batch, CLASSES, SIDE, SIDE, generator=generator)
     scores, classes = logits.topk(TOP_K, dim=1)
-    corners = torch.rand(BATCH, 2, 2, generator=generator).sort(1).values.clamp(0.0, 1.0)
+    corners = torch.rand(batch, 2, 2, generator=generator).sort(1).values
     # topk leaves strides that the loader's batches do not have.
-    return classes.to(torch.uint16).contiguous(), scores.half().contiguous(), corners.reshape(BATCH, 4)
-
-
-def sparse(classes: Tensor, scores: Tensor, boxes: Tensor) -> Tensor:
-    return pool_logits(classes, scores, boxes, num_classes=CLASSES)
-
-
-def dense(classes: Tensor, scores: Tensor, boxes: Tensor) -> Tensor:
-    maps = torch.zeros(len(classes), CLASSES, SIDE, SIDE).scatter_(1, classes.long(), scores.float())
-    rois = torch.cat([torch.arange(len(boxes), dtype=torch.float32)[:, None], boxes * SIDE], dim=1)
-    pooled: Tensor = roi_align(maps, rois, (1, 1), 1.0, -1, aligned=True)
-    return pooled[:, :, 0, 0]
-
-
-def milliseconds(run: Callable[[], Tensor], runs: int) -> list[float]:
-    run()
-    times = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        run()
-        times.append((time.perf_counter() - start) * 1000)
-    return times
-
-
-def main() -> None:
-    torch.set_num_threads(1)
-    inputs = make_input()
-    print(
-        f"batch {BATCH}, {SIDE} x {SIDE} cells, top {TOP_K} of {CLASSES} classes, one thread, torch {torch.__version__}"
+    return LabelBatch(
+        classes=classes.to(torch.uint16).contiguous().to(device),
+        scores=scores.half().contiguous().to(device),
+        tail=torch.randn(batch, SIDE, SIDE, generator=generator).half().to(device),
+        boxes=corners.reshape(batch, 4).to(device),
+        originals=torch.zeros(batch, dtype=torch.int64, device=device),
     )
-    medians = {}
-    for name, function in (("sparse", sparse), ("dense", dense)):
-        times = milliseconds(lambda function=function: function(*inputs), RUNS[name])  # type: ignore[misc]
-        medians[name] = statistics.median(times)
-        low, _, high = statistics.quantiles(times, n=4)
-        print(f"{name:6}: median {medians[name]:8.2f} ms, quartiles {low:.2f} to {high:.2f}, {len(times)} runs")
-    difference = float((sparse(*inputs) - dense(*inputs)).abs().max())
-    print(f"ratio {medians['dense'] / medians['sparse']:.0f}, largest difference {difference:.1e}")
+
+
+def sparse(labels: LabelBatch, case: Case) -> Tensor:
+    return pool_logits(
+        labels.classes,
+        labels.scores,
+        labels.boxes,
+        num_classes=CLASSES,
+        fill=case.fill,
+        grid=case.grid,
+        tail_BHW=labels.tail,
+    )
+
+
+def dense(labels: LabelBatch, case: Case) -> Tensor:
+    batch = len(labels.boxes)
+    if case.fill == "zero":
+        maps = torch.zeros(batch, CLASSES, SIDE, SIDE, device=labels.boxes.device)
+    else:
+        assert labels.tail is not None
+        maps = (labels.tail.float() - math.log(CLASSES - TOP_K))[:, None].repeat(1, CLASSES, 1, 1)
+    maps.scatter_(1, labels.classes.long(), labels.scores.float())
+    index = torch.arange(batch, dtype=torch.float32, device=maps.device)[:, None]
+    rois = torch.cat([index, labels.boxes * SIDE], dim=1)
+    pooled: Tensor = roi_align(maps, rois, (case.grid, case.grid), 1.0, -1, aligned=True)
+    return pooled[:, :, 0, 0] if case.grid == 1 else pooled.permute(0, 2, 3, 1)
+
+
+WAYS = {"sparse": sparse, "dense": dense}
+
+
+def milliseconds(run: Callable[[], object], device: str) -> float:
+    """How long one call takes, what it starts on the device included."""
+    wait_for(device)
+    start = time.perf_counter()
+    run()
+    wait_for(device)
+    return (time.perf_counter() - start) * 1000
+
+
+def wait_for(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def tell(what: str, values: Sequence[float], unit: str) -> None:
+    low, _, high = statistics.quantiles(values, n=4)
+    print(
+        f"| {what} | {statistics.median(values):,.3g} {unit} | {low:,.3g} to {high:,.3g} | {len(values)} |", flush=True
+    )
+
+
+def bench_time(labels: LabelBatch, device: str, runs: int) -> None:
+    for case in CASES:
+        times: dict[str, list[float]] = {"sparse": [], "dense": []}
+        for _ in range(runs):
+            for name, way in WAYS.items():
+                calls = [milliseconds(partial(way, labels, case), device) for _ in range(CALLS + 1)]
+                times[name].append(statistics.median(calls[1:]))
+        for name, values in times.items():
+            tell(f"{case.name}: {name}", values, "ms")
+        tell(f"{case.name}: dense / sparse", [b / a for a, b in zip(*times.values(), strict=True)], "x")
+        difference = float((sparse(labels, case) - dense(labels, case)).abs().max())
+        print(f"| {case.name}: largest difference | {difference:.1e} | | |")
+
+
+def peak_memory(way: str, batch: int, device: str) -> int:
+    """Bytes that one call takes beyond its inputs, in a process of its own on the CPU."""
+    if device == "cpu":
+        command = [sys.executable, "-m", "benchmarks.bench_pooling", "--memory-of", way, "--batch", str(batch)]
+        # Whatever is larger is then fresh memory, so that none is hidden in what was freed before.
+        environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
+        return int(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
+    labels = make_labels(batch, device)
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    WAYS[way](labels, CASES[0])
+    return torch.cuda.max_memory_allocated() - before
+
+
+def resident_growth(way: str, batch: int) -> int:
+    """How far the process grows beyond what it holds while it pools one batch."""
+    labels = make_labels(batch, "cpu")
+    WAYS[way](make_labels(2, "cpu"), CASES[0])  # code that is loaded only when it is used
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is from now on
+    before = _status("VmRSS")
+    WAYS[way](labels, CASES[0])
+    return _status("VmHWM") - before
+
+
+def _status(field: str) -> int:
+    match = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert match is not None
+    return int(match[1]) * 1024
+
+
+def bench_memory(batch: int, device: str, runs: int) -> None:
+    peaks = {way: [peak_memory(way, batch, device) / MIB for _ in range(runs)] for way in WAYS}
+    for way, values in peaks.items():
+        tell(f"{CASES[0].name}: memory beyond the inputs, {way}", values, "MiB")
+    ratios = [b / a for a, b in zip(*peaks.values(), strict=True)]
+    tell(f"{CASES[0].name}: memory, dense / sparse", ratios, "x")
+
+
+def bench_step(device: str, runs: int, batch: int) -> None:
+    """The share of making targets in a step of training a small student."""
+    torch.manual_seed(0)
+    model = timm.create_model(STEP_MODEL, num_classes=CLASSES).to(device).to(memory_format=torch.channels_last)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    labels = make_labels(batch, device)
+    images = torch.randn(batch, 3, STEP_SIZE, STEP_SIZE, device=device).to(memory_format=torch.channels_last)
+    make_targets = TargetMaker(
+        kind="relabel", num_classes=CLASSES, fill="zero", original_weight=0.0, label_smoothing=0.0
+    )
+
+    def step() -> None:
+        loss = soft_cross_entropy(model(images), make_targets(labels))
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+
+    steps: list[float] = []
+    targets: list[float] = []
+    for i in range(runs + 1):  # the first round warms up and is not counted
+        took = milliseconds(step, device), milliseconds(lambda: make_targets(labels), device)
+        if i:
+            steps.append(took[0])
+            targets.append(took[1])
+    tell(f"a step of {STEP_MODEL} at {STEP_SIZE} px, batch {batch}", steps, "ms")
+    tell("of it pooling and softmax", targets, "ms")
+    tell("share", [100 * a / b for a, b in zip(targets, steps, strict=True)], "%")
+
+
+def check_no_wait(labels: LabelBatch) -> None:
+    torch.cuda.set_sync_debug_mode("error")
+    for case in CASES:
+        sparse(labels, case)
+    torch.cuda.set_sync_debug_mode("default")
+    print("\nno call of the sparse way waited for the device")
+
+
+@click.command()
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--batch", type=int, help="Label maps pooled at once. Default: 256 on the CPU, 1,024 on a GPU.")
+@click.option("--runs", default=15, show_default=True, help="Rounds of timing.")
+@click.option("--memory-runs", default=3, show_default=True)
+@click.option("--step-runs", default=5, show_default=True)
+@click.option("--step-batch", default=STEP_BATCH, show_default=True)
+@click.option("--memory-of", type=click.Choice(list(WAYS)), help="Print only how far the process grows in one call.")
+def main(
+    device: str,
+    batch: int | None,
+    runs: int,
+    memory_runs: int,
+    step_runs: int,
+    step_batch: int,
+    memory_of: str | None,
+) -> None:
+    """Compare LabelPooling with the dense way."""
+    torch.set_num_threads(1)
+    batch = batch or DEFAULT_BATCH[device]
+    if memory_of:
+        print(resident_growth(memory_of, batch))
+        return
+    where = torch.cuda.get_device_name() if device == "cuda" else "one CPU thread"
+    print(f"batch {batch}, {SIDE} x {SIDE} cells, top {TOP_K} of {CLASSES} classes, {where}, torch {torch.__version__}")
+    print("\n| | median | quartiles | runs |\n|---|---|---|---|")
+    labels = make_labels(batch, device)
+    bench_time(labels, device, runs)
+    bench_memory(batch, device, memory_runs)
+    bench_step(device, step_runs, step_batch)
+    if device == "cuda":
+        check_no_wait(labels)
 
 
 if __name__ == "__main__":

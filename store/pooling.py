@@ -1,7 +1,8 @@
 """LabelPooling in numpy, for looking at maps: the twin of `trainer.pooling`, which a test holds equal to it.
 
 Source: ReLabel (CVPR 2021), section 3.2; RoIAlign as torchvision computes it with `aligned=True` and adaptive sampling.
-Shape letters: K ranks, C classes, H W cells (y, x).
+Shape letters: K ranks, C classes, H W cells (y, x), L cells along one axis, Y X bins of the grid, G bins and P
+sampling points of a bin along one axis.
 """
 
 import math
@@ -24,9 +25,10 @@ def pool_map(
     num_classes: int,
     box: Box = WHOLE_IMAGE,
     fill: Fill = "zero",
+    grid: int | tuple[int, int] = 1,
     tail_HW: NDArray[np.float16] | None = None,
 ) -> NDArray[np.float32]:
-    """Pool one label map over a box to a logit for every class.
+    """Pool one label map over a box, or over each bin of a grid on it, to a logit for every class.
 
     Args:
         classes_KHW: (K, H, W) class ids.
@@ -34,22 +36,36 @@ def pool_map(
         num_classes: C.
         box: x1, y1, x2, y2, normalised to [0, 1] by the whole image.
         fill: the logit of classes outside a cell's top K: 0, the tail's mass spread evenly, or the lowest kept score.
+        grid: bins down and across that the box is cut into, or one number for both.
         tail_HW: (H, W) log-sum-exp of the other logits; needed for `fill="tail"`.
 
     Returns:
-        (C,) float32 logits.
+        (C,) float32 logits for one bin, (Y, X, C) for a grid.
 
     Raises:
-        LabelMapError: a box without area or outside the image, or a fill that needs a tail where there is none.
+        LabelMapError: a box without area or outside the image, a grid without bins, or a fill that needs a tail where
+            there is none.
     """
-    height, width = classes_KHW.shape[1:]
+    rows, columns = grid_shape(grid)
     check_box(box)
     scores = scores_KHW.astype(np.float32)
-    weights = np.outer(axis_weights(box[1], box[3], height), axis_weights(box[0], box[2], width))
     fill_HW = _fill_logits(scores, num_classes, fill, tail_HW)
-    pooled = np.full(num_classes, (weights * fill_HW).sum(), np.float32)
-    np.add.at(pooled, classes_KHW.reshape(-1).astype(np.int64), (weights * (scores - fill_HW)).reshape(-1))
-    return pooled
+    down_YH = axis_weights(box[1], box[3], scores.shape[1], rows)
+    across_XW = axis_weights(box[0], box[2], scores.shape[2], columns)
+    weights_GHW = np.einsum("yh,xw->yxhw", down_YH, across_XW).reshape(rows * columns, *fill_HW.shape)
+    pooled_GC = np.repeat((weights_GHW * fill_HW).sum((1, 2))[:, None], num_classes, axis=1)
+    classes = classes_KHW.reshape(-1).astype(np.int64)
+    for pooled_C, weights_HW in zip(pooled_GC, weights_GHW, strict=True):
+        np.add.at(pooled_C, classes, (weights_HW * (scores - fill_HW)).reshape(-1))
+    return pooled_GC[0] if rows * columns == 1 else pooled_GC.reshape(rows, columns, num_classes)
+
+
+def grid_shape(grid: int | tuple[int, int]) -> tuple[int, int]:
+    """Bins down and across; raises LabelMapError where there are none."""
+    rows, columns = (grid, grid) if isinstance(grid, int) else grid
+    if rows < 1 or columns < 1:
+        raise LabelMapError(f"grid {grid}: expected at least one bin down and across")
+    return rows, columns
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -58,24 +74,24 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(exponentials / exponentials.sum(), np.float32)
 
 
-def axis_weights(low: float, high: float, cells: int) -> NDArray[np.float32]:
-    """How much each cell along one axis counts in a box from low to high, both in [0, 1].
+def axis_weights(low: float, high: float, cells: int, bins: int = 1) -> NDArray[np.float32]:
+    """How much each cell along one axis counts in each bin of a box from low to high, both in [0, 1].
 
-    RoIAlign's weights are separable, so a box's are the outer product of two of these.
+    RoIAlign's weights are separable, so a bin's are the outer product of two of these.
 
     Returns:
-        (cells,) float32, summing to 1.
+        (G, L) float32, each row summing to 1.
     """
     # float32 in RoIAlign's own order of operations: another order flips `ceil` on boxes aligned to cells.
-    size, half = np.float32(cells), np.float32(0.5)
-    start = np.float32(low) * size - half
-    extent = (np.float32(high) * size - half) - start
-    count = max(math.ceil(extent), 1)
-    step = extent / np.float32(count)
-    points = start + (np.arange(count, dtype=np.float32) + half) * step
-    points = np.clip(points, 0, cells - 1)
-    hats = np.maximum(0, 1 - np.abs(points[:, None] - np.arange(cells, dtype=np.float32)))
-    return np.asarray(hats.sum(axis=0) / np.float32(count), np.float32)
+    length, half = np.float32(cells), np.float32(0.5)
+    start = np.float32(low) * length - half
+    size = ((np.float32(high) * length - half) - start) / np.float32(bins)
+    count = max(math.ceil(size), 1)
+    starts_G = start + np.arange(bins, dtype=np.float32) * size
+    points_P = (np.arange(count, dtype=np.float32) + half) * size / np.float32(count)
+    points_GP = np.clip(starts_G[:, None] + points_P, 0, cells - 1)
+    hats_GPL = np.maximum(0, 1 - np.abs(points_GP[:, :, None] - np.arange(cells, dtype=np.float32)))
+    return np.asarray(hats_GPL.sum(axis=1) / np.float32(count), np.float32)
 
 
 def check_box(box: Box) -> None:

@@ -15,8 +15,11 @@
 | samples    | a row                       | image and label map, cached by chunk           | `TrainSample`        |
 | crops      | an image                    | random crop and its box; flip, normalise       | pixels, boxes        |
 | source     | order, samples, crops       | batches, the same for any number of workers    | `Batch`              |
-| pooling    | label maps and boxes        | LabelPooling without a dense map (pure)        | (B, C) logits        |
+| bins       | boxes                       | RoIAlign's weights of the cells (pure)         | cells, weights       |
+| pooling    | label maps and boxes        | LabelPooling without a dense map (pure)        | (B, C), (B, Y, X, C) |
 | targets    | `Batch`                     | the paper's target kinds (pure)                | (B, C) soft targets  |
+| mixing     | images, soft targets        | CutMix and mixup, batch-wise (pure)            | the same, mixed      |
+| colour     | pixels in [0, 1]            | colour jitter, PCA lighting, batch-wise (pure) | pixels               |
 | model      | a timm name                 | builds and tries the student                   | `nn.Module`          |
 | optim      | a student                   | optimiser and schedule from timm               | both                 |
 | student    | batches                     | one update at a time; its state                | losses, `Checkpoint` |

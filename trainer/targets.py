@@ -69,6 +69,6 @@ def one_hot(classes_B: Tensor, num_classes: int) -> Tensor:
     return torch.zeros(len(classes_B), num_classes, device=classes_B.device).scatter_(1, classes_B[:, None], 1.0)
 
 
-def soft_cross_entropy(logits_BC: Tensor, targets_BC: Tensor) -> Tensor:
-    """Mean over the batch of the cross-entropy with soft targets, a float32 scalar."""
-    return -(targets_BC * F.log_softmax(logits_BC.float(), dim=1)).sum(1).mean()
+def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean over all rows of the cross-entropy with soft targets, a float32 scalar; (B, C) or, for tokens, (B, T, C)."""
+    return -(targets * F.log_softmax(logits.float(), dim=-1)).sum(-1).mean()

@@ -1,4 +1,7 @@
 import math
+import re
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,10 +11,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from store.errors import LabelMapError
 from store.pooling import pool_map
+from trainer.bins import axis_weights
 from trainer.kinds import Fill
-from trainer.pooling import LabelPooling, axis_weights, check_boxes, pool_logits
+from trainer.pooling import LabelPooling, check_boxes, pool_logits
 
+DOCS = Path(__file__).parents[2] / "docs" / "pooling.md"
 FILLS: tuple[Fill, ...] = ("zero", "tail", "min")
 
 
@@ -23,25 +29,35 @@ def random_maps(seed: int, batch: int, top_k: int, num_classes: int, height: int
     return classes.to(torch.uint16), scores.half()
 
 
-def dense_pooling(classes: Tensor, scores: Tensor, boxes: Tensor, num_classes: int) -> Tensor:
-    """The reference: scatter to a dense map, then torchvision's RoIAlign."""
-    batch, _, height, width = classes.shape
-    dense = torch.zeros(batch, num_classes, height, width, device=scores.device)
-    dense.scatter_(1, classes.long(), scores.float())
+def dense_map(classes: Tensor, scores: Tensor, rest: Tensor, num_classes: int) -> Tensor:
+    """(B, C, H, W): the kept scores, and `rest` (B, H, W) for every other class."""
+    dense = rest.float()[:, None].repeat(1, num_classes, 1, 1)
+    return dense.scatter_(1, classes.long(), scores.float())
+
+
+def dense_pooling(dense: Tensor, boxes: Tensor, grid: tuple[int, int] = (1, 1)) -> Tensor:
+    """The reference, torchvision's RoIAlign on a dense map: (B, C), or (B, Y, X, C) for a grid."""
+    batch, _, height, width = dense.shape
     cells = boxes * torch.tensor([width, height, width, height], dtype=torch.float32, device=boxes.device)
     index = torch.arange(batch, dtype=torch.float32, device=boxes.device)[:, None]
-    pooled: Tensor = roi_align(dense, torch.cat([index, cells], 1), (1, 1), 1.0, -1, aligned=True)
-    return pooled[:, :, 0, 0]
+    pooled: Tensor = roi_align(dense, torch.cat([index, cells], 1), grid, 1.0, -1, aligned=True)
+    return pooled[:, :, 0, 0] if grid == (1, 1) else pooled.permute(0, 2, 3, 1)
 
 
 def random_boxes(seed: int, batch: int, height: int, width: int) -> Tensor:
-    """(B, 4) float32; half of them aligned to cells, where a rounding error would flip `ceil`."""
+    """(B, 4) float32; of each side half are aligned to cells, where a rounding error would flip `ceil`.
+
+    A quarter of the aligned ones are one cell long; a quarter of the others lie within less than one.
+    """
     rng = np.random.default_rng(seed)
     sides = []
     for cells in (width, height):
         free = np.sort(rng.random((batch, 2)), axis=1)
         low = rng.integers(0, cells, batch)
         aligned = np.stack([low, rng.integers(low + 1, cells + 1)], axis=1) / cells
+        small = rng.random((batch, 1)) < 0.25
+        aligned = np.where(small, np.stack([low, low + 1], axis=1) / cells, aligned)
+        free = np.where(small, free[:, :1] * (1 - 1 / cells) + np.sort(rng.random((batch, 2)), axis=1) / cells, free)
         side = np.where(rng.random((batch, 1)) < 0.5, aligned, free).astype(np.float32)
         side[side[:, 0] >= side[:, 1]] = (0, 1)
         sides.append(side)
@@ -49,49 +65,73 @@ def random_boxes(seed: int, batch: int, height: int, width: int) -> Tensor:
 
 
 sizes = st.integers(1, 17)
+grids = st.tuples(st.integers(1, 6), st.integers(1, 6))
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**32 - 1), sizes, sizes, st.integers(1, 40), st.integers(1, 5))
-def test_pooling_equals_roi_align_on_the_dense_map(seed: int, height: int, width: int, classes: int, k: int) -> None:
-    maps = random_maps(seed, 32, min(k, classes), classes, height, width)  # 60 x 32 boxes
+def rest_of(scores: Tensor, tail: Tensor, num_classes: int, fill: Fill) -> Tensor:
+    """(B, H, W): the logit that a fill gives the classes outside the top K."""
+    if fill == "tail" and num_classes > scores.shape[1]:
+        return tail - math.log(num_classes - scores.shape[1])
+    return scores[:, -1].float() if fill == "min" else torch.zeros_like(tail)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32 - 1), sizes, sizes, st.integers(1, 40), st.integers(1, 5), grids, st.sampled_from(FILLS))
+def test_pooling_equals_roi_align_on_the_dense_map(
+    seed: int, height: int, width: int, num_classes: int, k: int, grid: tuple[int, int], fill: Fill
+) -> None:
+    maps = random_maps(seed, 32, min(k, num_classes), num_classes, height, width)  # 100 x 32 boxes
     boxes = random_boxes(seed, 32, height, width)
-    ours = pool_logits(*maps, boxes, num_classes=classes)
-    torch.testing.assert_close(ours, dense_pooling(*maps, boxes, classes), rtol=0, atol=1e-5)
+    tail = torch.randn(32, height, width, generator=torch.Generator().manual_seed(seed))
+    ours = pool_logits(*maps, boxes, num_classes=num_classes, fill=fill, grid=grid, tail_BHW=tail)
+    dense = dense_map(*maps, rest_of(maps[1], tail, num_classes, fill), num_classes)
+    torch.testing.assert_close(ours, dense_pooling(dense, boxes, grid), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("grid", [2, 7, 14])
+def test_a_student_s_token_grid_equals_roi_align_at_the_teacher_s_size(grid: int) -> None:
+    maps, boxes = random_maps(0, 16, 5, 100, 15, 15), random_boxes(0, 16, 15, 15)
+    ours = pool_logits(*maps, boxes, num_classes=100, grid=grid)
+    dense = dense_map(*maps, torch.zeros(16, 15, 15), 100)
+    torch.testing.assert_close(ours, dense_pooling(dense, boxes, (grid, grid)), rtol=0, atol=1e-5)
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("fill", FILLS)
-def test_pooling_on_the_gpu_equals_pooling_on_the_cpu(cuda: torch.device, fill: Fill) -> None:
+@pytest.mark.parametrize("grid", [1, (3, 4)])
+def test_pooling_on_the_gpu_equals_pooling_on_the_cpu(
+    cuda: torch.device, fill: Fill, grid: int | tuple[int, int]
+) -> None:
     maps, boxes = random_maps(0, 256, 5, 1000, 15, 15), random_boxes(0, 256, 15, 15)
-    tail = torch.randn(256, 15, 15)
-    classes, scores = (part.to(cuda) for part in maps)
-    ours = pool_logits(classes, scores, boxes.to(cuda), num_classes=1000, fill=fill, tail_BHW=tail.to(cuda))
-    on_cpu = pool_logits(*maps, boxes, num_classes=1000, fill=fill, tail_BHW=tail)
-    torch.testing.assert_close(ours.cpu(), on_cpu, rtol=0, atol=1e-5)
+    tail, flips = torch.randn(256, 15, 15), torch.arange(256) % 2 == 0
+    layer = LabelPooling(1000, fill=fill, grid=grid)
+    ours = layer(*(part.to(cuda) for part in (*maps, boxes, tail, flips)))
+    torch.testing.assert_close(ours.cpu(), layer(*maps, boxes, tail, flips), rtol=0, atol=1e-5)
 
 
 @pytest.mark.gpu
-def test_pooling_on_the_gpu_equals_roi_align_and_never_waits(cuda: torch.device) -> None:
+@pytest.mark.parametrize("grid", [(1, 1), (3, 4)])
+def test_pooling_on_the_gpu_equals_roi_align_and_never_waits(cuda: torch.device, grid: tuple[int, int]) -> None:
     classes, scores = (part.to(cuda) for part in random_maps(1, 1024, 5, 1000, 15, 12))
-    boxes = random_boxes(1, 1024, 15, 12).to(cuda)
+    boxes, flips = random_boxes(1, 1024, 15, 12).to(cuda), torch.zeros(1024, dtype=torch.bool, device=cuda)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        ours = pool_logits(classes, scores, boxes, num_classes=1000)
+        ours = pool_logits(classes, scores, boxes, num_classes=1000, grid=grid, flips_B=flips)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    torch.testing.assert_close(ours, dense_pooling(classes, scores, boxes, 1000), rtol=0, atol=1e-5)
+    dense = dense_map(classes, scores, torch.zeros(1024, 15, 12, device=cuda), 1000)
+    torch.testing.assert_close(ours, dense_pooling(dense, boxes, grid), rtol=0, atol=1e-5)
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 2**32 - 1), sizes, sizes, st.integers(1, 12), st.integers(1, 5), st.sampled_from(FILLS))
+@given(st.integers(0, 2**32 - 1), sizes, sizes, st.integers(1, 12), st.integers(1, 5), st.sampled_from(FILLS), grids)
 def test_pooling_equals_the_stores_numpy_twin(
-    seed: int, height: int, width: int, num_classes: int, k: int, fill: Fill
+    seed: int, height: int, width: int, num_classes: int, k: int, fill: Fill, grid: tuple[int, int]
 ) -> None:
     classes, scores = random_maps(seed, 8, min(k, num_classes), num_classes, height, width)
     tail = torch.randn(8, height, width, generator=torch.Generator().manual_seed(seed)).half()
     boxes = random_boxes(seed, 8, height, width)
-    ours = pool_logits(classes, scores, boxes, num_classes=num_classes, fill=fill, tail_BHW=tail)
+    ours = pool_logits(classes, scores, boxes, num_classes=num_classes, fill=fill, grid=grid, tail_BHW=tail)
     for i in range(8):
         x1, y1, x2, y2 = (float(side) for side in boxes[i])
         theirs = pool_map(
@@ -100,9 +140,16 @@ def test_pooling_equals_the_stores_numpy_twin(
             num_classes=num_classes,
             box=(x1, y1, x2, y2),
             fill=fill,
+            grid=grid,
             tail_HW=tail[i].numpy(),
         )
-        np.testing.assert_allclose(ours[i].numpy(), theirs, rtol=0, atol=2e-5)
+        np.testing.assert_allclose(ours[i].numpy(), theirs, rtol=0, atol=2e-5, strict=True)
+
+
+def test_pooling_twice_gives_the_same_bits() -> None:
+    maps, boxes = random_maps(2, 32, 5, 50, 15, 15), random_boxes(2, 32, 15, 15)
+    first, second = (pool_logits(*maps, boxes, num_classes=50, fill="min", grid=3) for _ in range(2))
+    assert torch.equal(first, second)
 
 
 def hot_cell_map(y: int, x: int) -> tuple[Tensor, Tensor]:
@@ -145,10 +192,11 @@ def test_boxes_are_x_then_y_on_a_map_that_is_not_square(box: tuple[float, ...], 
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 20))
-def test_weights_along_an_axis_sum_to_one(seed: int, cells: int) -> None:
+@given(st.integers(0, 2**32 - 1), st.integers(1, 20), st.integers(1, 20))
+def test_weights_along_an_axis_sum_to_one(seed: int, cells: int, bins: int) -> None:
     boxes = random_boxes(seed, 16, cells, cells)
-    torch.testing.assert_close(axis_weights(boxes[:, 0], boxes[:, 2], cells).sum(1), torch.ones(16))
+    weights = axis_weights(boxes[:, 0], boxes[:, 2], cells, bins)
+    torch.testing.assert_close(weights.sum(2), torch.ones(16, bins))
 
 
 def test_pooling_of_a_flipped_map_is_pooling_of_the_flipped_box() -> None:
@@ -163,16 +211,44 @@ def test_pooling_of_a_flipped_map_is_pooling_of_the_flipped_box() -> None:
     torch.testing.assert_close(there[same], here[same], rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("grid", "expected"),
+    [
+        ((1, 2), [[0.0, 5.0]]),  # the top right cell is one of the right half's two by two: columns 2 and 3
+        ((2, 1), [[5.0], [0.0]]),
+        ((2, 2), [[0.0, 10.0], [0.0, 0.0]]),
+    ],
+)
+def test_a_grid_s_rows_lie_below_one_another_and_its_columns_side_by_side(
+    grid: tuple[int, int], expected: list[list[float]]
+) -> None:
+    pooled = pool_logits(*hot_cell_map(0, 3), torch.tensor([[0.5, 0.0, 1.0, 1.0]]), num_classes=2, grid=grid)
+    torch.testing.assert_close(pooled[0, :, :, 1], torch.tensor(expected))
+
+
+def test_the_grid_of_a_flipped_crop_is_mirrored_left_to_right() -> None:
+    maps, boxes = random_maps(3, 8, 2, 6, 5, 7), random_boxes(3, 8, 5, 7)
+    flips = torch.arange(8) % 2 == 0
+    plain = pool_logits(*maps, boxes, num_classes=6, grid=(3, 4))
+    flipped = pool_logits(*maps, boxes, num_classes=6, grid=(3, 4), flips_B=flips)
+    assert torch.equal(flipped[flips], plain[flips].flip(2))
+    assert torch.equal(flipped[~flips], plain[~flips])
+    assert not torch.equal(flipped, plain)
+
+
 @pytest.mark.parametrize("fill", FILLS)
-def test_fills_stand_for_the_classes_outside_the_top_k(fill: Fill) -> None:
-    """Against a dense map in which every absent class has the fill's logit."""
-    classes, scores = random_maps(5, 12, 2, 7, 3, 4)
-    tail, boxes = torch.randn(12, 3, 4), random_boxes(5, 12, 3, 4)
-    rest = {"zero": torch.zeros(12, 3, 4), "min": scores[:, -1].float(), "tail": tail - math.log(5)}[fill]
-    every = rest[:, None].repeat(1, 7, 1, 1).scatter_(1, classes.long(), scores.float())
-    all_classes = torch.arange(7)[None, :, None, None].repeat(12, 1, 3, 4)
-    ours = pool_logits(classes, scores, boxes, num_classes=7, fill=fill, tail_BHW=tail)
-    torch.testing.assert_close(ours, dense_pooling(all_classes, every, boxes, 7), rtol=0, atol=1e-5)
+def test_one_target_of_a_flipped_crop_is_that_of_the_crop(fill: Fill) -> None:
+    maps, boxes, tail = random_maps(3, 8, 2, 6, 5, 7), random_boxes(3, 8, 5, 7), torch.randn(8, 5, 7)
+    layer = LabelPooling(6, fill=fill)
+    assert torch.equal(layer(*maps, boxes, tail, torch.ones(8, dtype=torch.bool)), layer(*maps, boxes, tail))
+
+
+@pytest.mark.parametrize("grid", [0, (2, 0), (-1, 2)])
+def test_a_grid_without_bins_is_refused(grid: int | tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="expected at least one bin"):
+        LabelPooling(6, grid=grid)
+    with pytest.raises(LabelMapError, match="expected at least one bin"):
+        pool_map(np.zeros((1, 2, 2), np.uint16), np.zeros((1, 2, 2), np.float16), num_classes=2, grid=grid)
 
 
 def test_the_tail_fill_gives_kept_classes_their_exact_probability() -> None:
@@ -193,8 +269,8 @@ def test_fill_tail_without_a_tail_is_refused() -> None:
 
 def test_the_module_is_the_function() -> None:
     maps, boxes = random_maps(7, 4, 2, 6, 3, 3), random_boxes(7, 4, 3, 3)
-    expected = pool_logits(*maps, boxes, num_classes=6, fill="min")
-    assert torch.equal(LabelPooling(6, fill="min")(*maps, boxes, None), expected)
+    expected = pool_logits(*maps, boxes, num_classes=6, fill="min", grid=2)
+    assert torch.equal(LabelPooling(6, fill="min", grid=2)(*maps, boxes), expected)
 
 
 @pytest.mark.parametrize(
@@ -204,3 +280,18 @@ def test_the_module_is_the_function() -> None:
 def test_boxes_without_area_or_outside_the_image_are_refused(box: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match=r"box 1 .*expected 0 <= x1 < x2 <= 1"):
         check_boxes(torch.tensor([(0.0, 0.0, 1.0, 1.0), box]))
+
+
+def test_every_example_of_the_docs_runs_and_gives_what_it_says() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    assert len(blocks) == 4
+    found: dict[str, Any] = {}
+    for block in blocks:
+        exec(block, found)
+    assert found["target_left"][0, 3] == pytest.approx(0.9999, abs=1e-4)
+    torch.testing.assert_close(found["target_whole"][0, [3, 7]], torch.full((2,), 0.495), rtol=0, atol=5e-4)
+    assert (found["imagenet_1k"], found["imagenet_21k"]) == pytest.approx((0.957, 0.502), abs=5e-4)
+    assert found["grid_logits"].shape == (1, 14, 14, 10)
+    assert found["token_targets"][0, 0].argmax() == 7  # mirrored: the first token is what lies on the right
+    torch.testing.assert_close(found["mixed_targets"].sum(1), torch.ones(8))
+    assert found["loss"] == pytest.approx(math.log(10))

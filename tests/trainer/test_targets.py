@@ -96,3 +96,11 @@ def test_soft_cross_entropy_of_hard_targets_is_cross_entropy() -> None:
     logits, labels = torch.randn(6, 8), torch.arange(6)
     expected = torch.nn.functional.cross_entropy(logits, labels)
     torch.testing.assert_close(soft_cross_entropy(logits, one_hot(labels, 8)), expected)
+
+
+def test_soft_cross_entropy_of_tokens_is_the_mean_over_images_and_tokens() -> None:
+    batch = make_batch()
+    targets = pool_logits(batch.classes, batch.scores, batch.boxes, num_classes=8, grid=2).flatten(1, 2).softmax(-1)
+    logits = torch.randn(16, 4, 8)
+    every = [soft_cross_entropy(logits[:, token], targets[:, token]) for token in range(4)]
+    torch.testing.assert_close(soft_cross_entropy(logits, targets), torch.stack(every).mean())

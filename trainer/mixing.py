@@ -1,0 +1,94 @@
+"""CutMix and mixup of a batch with itself: what is drawn, and its use on images and on soft targets.
+
+Sources: CutMix (ICCV 2019), one box per batch; mixup (ICLR 2018). Pure: any device, no wait for it.
+
+Shapes: B batch, C classes, H W pixels (y, x).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Mix:
+    """How one batch is mixed."""
+
+    kind: Literal["cutmix", "mixup"]
+    lam: float  # weight of an image's own target; with CutMix exactly the share of its own pixels
+    partners: Tensor  # (B,) int64 on the CPU: which image each one is mixed with, a permutation
+    box: tuple[int, int, int, int]  # x1, y1, x2, y2 of the partner's pixels, ends excluded; with mixup all
+
+
+def draw_mix(
+    rng: np.random.Generator,
+    *,
+    cutmix_prob: float,
+    cutmix_alpha: float,
+    mixup_prob: float,
+    mixup_alpha: float,
+    batch: int,
+    height: int,
+    width: int,
+) -> Mix | None:
+    """Draw how to mix one batch; None leaves it as it is.
+
+    Args:
+        rng: what to draw from.
+        cutmix_prob: share of the batches that CutMix mixes.
+        cutmix_alpha: of the Beta distribution of the area that is kept, before the box is cut off at the borders.
+        mixup_prob: share of the batches that mixup mixes; at most 1 together with `cutmix_prob`.
+        mixup_alpha: of the Beta distribution of the weight.
+        batch: images.
+        height: of each, pixels.
+        width: of each, pixels.
+    """
+    choice = rng.random()
+    if choice >= cutmix_prob + mixup_prob:
+        return None
+    partners = torch.from_numpy(rng.permutation(batch))
+    if choice >= cutmix_prob:
+        lam = float(rng.beta(mixup_alpha, mixup_alpha))
+        return Mix(kind="mixup", lam=lam, partners=partners, box=(0, 0, width, height))
+    box = draw_box(rng, float(rng.beta(cutmix_alpha, cutmix_alpha)), height, width)
+    # The border may cut the box off, and its sides are whole pixels: the weight is that of what is really pasted.
+    lam = 1 - (box[2] - box[0]) * (box[3] - box[1]) / (height * width)
+    return Mix(kind="cutmix", lam=lam, partners=partners, box=box)
+
+
+def draw_box(rng: np.random.Generator, kept: float, height: int, width: int) -> tuple[int, int, int, int]:
+    """x1, y1, x2, y2 of a box in the image's proportions, around a uniform centre, cut off at the borders.
+
+    Args:
+        rng: what to draw from.
+        kept: share of the image's area outside the whole box.
+        height: of the image, pixels.
+        width: of the image, pixels.
+    """
+    side = math.sqrt(1 - kept)
+    h, w = round(height * side), round(width * side)
+    y1, x1 = int(rng.integers(height)) - h // 2, int(rng.integers(width)) - w // 2
+    return max(x1, 0), max(y1, 0), min(x1 + w, width), min(y1 + h, height)
+
+
+def mix_images(images_B3HW: Tensor, mix: Mix) -> Tensor:
+    """The mixed images, of the same dtype: uint8 or floating. The input stays as it is."""
+    # Pageable memory, but not waited for: it is copied aside before the call returns.
+    partners_B = mix.partners.to(images_B3HW.device, non_blocking=True)
+    if mix.kind == "mixup":
+        mixed_B3HW = torch.lerp(images_B3HW[partners_B].float(), images_B3HW.float(), mix.lam)
+        return (mixed_B3HW if images_B3HW.is_floating_point() else mixed_B3HW.round()).to(images_B3HW.dtype)
+    x1, y1, x2, y2 = mix.box
+    mixed_B3HW = images_B3HW.clone()
+    mixed_B3HW[:, :, y1:y2, x1:x2] = images_B3HW[:, :, y1:y2, x1:x2][partners_B]
+    return mixed_B3HW
+
+
+def mix_targets(targets_BC: Tensor, mix: Mix) -> Tensor:
+    """(B, C) soft targets of the mixed images; rows still sum to 1."""
+    partners_B = mix.partners.to(targets_BC.device, non_blocking=True)
+    return torch.lerp(targets_BC[partners_B], targets_BC, mix.lam)
