@@ -17,6 +17,7 @@ from store.text import printable
 from store.view.describe import describe_row
 from store.view.figure import draw_map
 from store.view.render import make_console, render_row
+from trainer.checkpoint import step_checkpoints
 from trainer.evaluate import load_student, open_val, predict
 from trainer.loading import worker_deaths
 from trainer.ranges import read_range
@@ -54,7 +55,7 @@ def _compare(console: Console, out: Path, val: list[Path]) -> None:
     table = Table("trained with", "top-1 is a digit present", "top-1 is the label", box=None, pad_edge=False)
     present = {scene.key: set(scene.labels) for shard in val for scene in read_truth(shard)}
     for target, name in ARMS.items():
-        model, settings = load_student(out / target / "last.pt")
+        model, settings = load_student(step_checkpoints(out / target)[-1])
         hits = label_hits = 0
         for prediction in predict(model, open_val(val, 10), settings):
             best = prediction.logits.argmax(1)

@@ -1,15 +1,15 @@
-"""The command `relabel-train`: train a student on shards and their labels."""
+"""The command `relabel-train`: train a student on shards and their labels, evaluate and export it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+import sys
 from pathlib import Path
 
 import click
 
 from pipelines.recipes import RECIPES
 from store.command import Commands
-from store.errors import SettingsError
-from store.patterns import expand_shards
+from store.errors import PeerError
+from store.patterns import expand_shards, expand_sources
 from store.text import printable
 
 # click keeps the lines of a paragraph that starts with \b as they are.
@@ -32,13 +32,13 @@ def main() -> None:
     metavar="PATTERN",
     multiple=True,
     required=True,
-    help="Image shards to train on: a path, a glob or braces, such as 'train-{0000..1023}.tar'. Repeatable.",
+    help="Image shards to train on: a path or URL with globs or braces, such as 'train-{0000..1023}.tar'. Repeatable.",
 )
 @click.option(
     "--labels",
     metavar="STORE",
     required=True,
-    help="The label store made from these shards, on a disk.",
+    help="The label store made from these shards: a path, or a URL such as s3://bucket/labels.zarr.",
 )
 @click.option(
     "--val",
@@ -60,7 +60,7 @@ def main() -> None:
     multiple=True,
     help="Change one setting of the recipe, such as lr=0.05 or target=original. Repeatable.",
 )
-@click.option("--resume", is_flag=True, help="Continue the run in --out after its last finished epoch.")
+@click.option("--resume", is_flag=True, help="Continue the run in --out after its last checkpoint.")
 def run(
     recipe: str,
     shards: tuple[str, ...],
@@ -70,47 +70,41 @@ def run(
     assignments: tuple[str, ...],
     resume: bool,
 ) -> None:
-    """Train a student.
+    """Train a student, here or on all ranks that torchrun starts.
 
-    FOLDER then holds settings.json (what was trained), metrics.jsonl (loss and accuracy), last.pt (to continue from)
-    and best.pt (the best on the validation shards). The same command with --resume continues an interrupted run.
+    FOLDER then holds settings.json (what was trained), metrics.jsonl and TensorBoard's files (loss and accuracy),
+    step-*.pt (to continue from) and best.pt (the best on the validation shards).
+
+    Ctrl-C and SIGTERM end the run after the step at hand, with a checkpoint. The same command with --resume continues a
+    run however it ended.
     """
     # Imported here: torch takes seconds, and help should not.
     from pipelines.train_progress import TrainProgress
     from trainer.loop import train
     from trainer.overrides import with_overrides
 
-    if "://" in labels:
-        raise SettingsError(
-            f"{labels}: the trainer reads labels from a disk; relabel-store merge {labels} --into labels.zarr"
-        )
     settings = with_overrides(RECIPES[recipe](), assignments)
-    train_shards, val_shards = expand_shards(shards), expand_shards(val)
-    with _resume_hint(out), TrainProgress() as progress:
-        result = train(
-            settings,
-            shards=train_shards,
-            labels=Path(labels),
-            val_shards=val_shards,
-            out=out,
-            resume=resume,
-            reporter=progress,
-        )
+    train_shards, val_shards = expand_sources(shards), expand_shards(val)
+    with TrainProgress() as progress:
+        try:
+            result = train(
+                settings,
+                shards=train_shards,
+                labels=labels,
+                val_shards=val_shards,
+                out=out,
+                resume=resume,
+                reporter=progress,
+            )
+        except PeerError:  # that rank says why
+            sys.exit(1)
+    if os.environ.get("RANK", "0") != "0":
+        return
     best = "" if result.best_top1 is None else f", best top-1 {result.best_top1:.2%}"
-    click.echo(f"{result.epochs} epochs done{best}: {printable(str(out))}")
-
-
-@contextmanager
-def _resume_hint(out: Path) -> Iterator[None]:
-    """Tells whoever stops a run how to go on with it."""
-    from trainer.checkpoint import LAST
-
-    try:
-        yield
-    except KeyboardInterrupt:
-        if (out / LAST).exists():
-            click.echo("stopped; the same command with --resume goes on after the last finished epoch", err=True)
-        raise
+    step = f" and {result.steps} steps" if result.steps else ""
+    click.echo(f"{result.epochs} epochs{step} done{best}: {printable(str(out))}")
+    if not result.finished:
+        click.echo("stopped by a signal; the same command with --resume goes on from here", err=True)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,12 @@ class TrainProgress:
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("loss {task.fields[loss]:.3f}  {task.fields[rate]:,.0f} images/s"),
+            TextColumn(
+                "loss {task.fields[loss]:.3f}  {task.fields[rate]:,.0f} images/s  {task.fields[waiting]:.0%} waiting"
+            ),
         )
         self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._bar.add_task("training", total=None, visible=False, loss=0.0, rate=0.0)
+        self._task = self._bar.add_task("training", total=None, visible=False, loss=0.0, rate=0.0, waiting=0.0)
 
     def __enter__(self) -> "TrainProgress":
         self._bar.start()
@@ -39,11 +41,12 @@ class TrainProgress:
                 visible=True,
                 loss=report.loss,
                 rate=report.images_per_second,
+                waiting=report.waiting,
             )
             return
         self._print(
             f"epoch {report.epoch}/{report.epochs} step {report.step}/{report.steps}: loss {report.loss:.4f}, "
-            f"lr {report.lr:.4g}, {report.images_per_second:,.0f} images/s"
+            f"lr {report.lr:.4g}, {report.images_per_second:,.0f} images/s, {report.waiting:.0%} waiting for data"
         )
 
     def epoch(self, report: EpochReport) -> None:

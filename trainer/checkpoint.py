@@ -1,5 +1,9 @@
-"""Checkpoints: everything a run needs to go on, in one file that is whole or not there."""
+"""Checkpoints: everything a run needs to go on, in one file that is whole or not there.
 
+`step-00001234.pt` after so many updates, of which the last few are kept, and `best.pt` of the best epoch.
+"""
+
+import re
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -10,23 +14,32 @@ import torch
 
 from store.errors import RunFolderError
 from store.schema import MAX_CLASSES
-from trainer.files import write_atomically
+from trainer.files import aside, write_atomically
 
-LAST, BEST = "last.pt", "best.pt"
+BEST = "best.pt"
+STEP = re.compile(r"step-(\d{8,12})\.pt")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Checkpoint:
-    """The state after some whole epochs; no generator's state is needed, since every step is reseeded."""
+    """The state after some updates; no generator's state is needed, since every step is reseeded."""
 
     model: dict[str, Any]
+    ema: dict[str, Any] | None  # the moving average of the model's state; None where the run keeps none
     optimiser: dict[str, Any]
     scheduler: dict[str, Any]
-    epoch: int  # epochs done, 1 or more
-    top1: float | None  # of this epoch, 0 to 1; None without validation shards
+    epoch: int  # epochs that are done, evaluation included
+    samples_seen: int  # in the epoch after those
+    loss_sum: float  # over that epoch's steps
+    top1: float | None  # of the last epoch done, 0 to 1; None without validation shards
     best_top1: float | None  # of all epochs so far
     num_classes: int
     settings: dict[str, Any]  # as `settings_to_json` gives them
+
+    @property
+    def weights(self) -> dict[str, Any]:
+        """What is evaluated: the moving average where there is one."""
+        return self.model if self.ema is None else self.ema
 
 
 def save_checkpoint(file: Path, checkpoint: Checkpoint) -> None:
@@ -37,6 +50,30 @@ def save_checkpoint(file: Path, checkpoint: Checkpoint) -> None:
     """
     values = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
     write_atomically(file, lambda handle: torch.save(values, handle))
+
+
+def save_step(folder: Path, checkpoint: Checkpoint, *, updates: int, keep: int) -> Path:
+    """Write the checkpoint after so many updates, then delete all but the last `keep`; gives its file.
+
+    Raises:
+        RunFolderError: the disk refused; older checkpoints are as they were.
+    """
+    file = folder / f"step-{updates:08d}.pt"
+    save_checkpoint(file, checkpoint)
+    for old in [path for path in step_checkpoints(folder) if path != file][: 1 - keep or None]:
+        old.unlink(missing_ok=True)
+    return file
+
+
+def step_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a run folder but for the best, oldest first."""
+    found = {int(match[1]): file for file in folder.iterdir() if (match := STEP.fullmatch(file.name))}
+    return [found[updates] for updates in sorted(found)]
+
+
+def was_saving(folder: Path) -> bool:
+    """Whether a checkpoint was being written when the run was killed."""
+    return aside(folder / BEST).exists() or any(folder.glob(aside(folder / "step-*.pt").name))
 
 
 def load_checkpoint(file: Path) -> Checkpoint:
@@ -55,7 +92,7 @@ def load_checkpoint(file: Path) -> Checkpoint:
     except Exception as error:  # whatever hostile bytes make the unpickler raise
         raise RunFolderError(
             f"{file}: damaged, or not a checkpoint ({type(error).__name__}); "
-            "restore it, or train again in another folder"
+            "restore it, go on from an older one by deleting it, or train again in another folder"
         ) from error
     found = values if isinstance(values, dict) else {}
     wrong = {name for name, holds in CHECKS.items() if not holds(found.get(name))} | (found.keys() ^ CHECKS.keys())
@@ -73,9 +110,15 @@ def _is_share(value: object) -> bool:
     return value is None or (isinstance(value, float) and 0 <= value <= 1)
 
 
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
 CHECKS: dict[str, Callable[[object], bool]] = {
     "model": _is_dict, "optimiser": _is_dict, "scheduler": _is_dict, "settings": _is_dict,
+    "ema": lambda value: value is None or isinstance(value, dict),
     "top1": _is_share, "best_top1": _is_share,
-    "epoch": lambda value: type(value) is int and value > 0,
+    "epoch": _is_count, "samples_seen": _is_count,
+    "loss_sum": lambda value: isinstance(value, float),
     "num_classes": lambda value: type(value) is int and 0 < value <= MAX_CLASSES,
 }  # fmt: skip

@@ -1,36 +1,41 @@
-"""Training a student from shards and labels: one process, one device."""
+"""Training from shards and labels to checkpoints and metrics, in one process or several."""
 
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from store.errors import TrainingError
-from store.reader import LabelStore
+from store.remote import Shard
 from store.shards import ShardIndex
-from trainer.checkpoint import BEST, LAST, save_checkpoint
 from trainer.device import resolve_device
-from trainer.evaluate import Accuracy, evaluate, open_val
-from trainer.join import check_join, join_shards
+from trainer.evaluate import evaluate
 from trainer.loading import worker_deaths
-from trainer.metrics import append_metrics, trim_metrics
+from trainer.position import Position
+from trainer.prepare import open_folder, prepare
+from trainer.ranks import Ranks, joined_ranks, peer_deaths
+from trainer.records import Records
 from trainer.report import EpochReport, Reporter, StepReport
-from trainer.runfolder import check_never_saved, open_run_folder, run_identity
+from trainer.runfolder import locked_folder
 from trainer.settings import TrainSettings
-from trainer.source import Batch, SampleStream, load_batches, make_order
+from trainer.source import Batch, SampleStream, load_batches
+from trainer.stop import StopSignal
 from trainer.student import Student
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainResult:
-    """A finished run."""
+    """How far a run has come: to its end, or to where a signal stopped it."""
 
-    epochs: int
+    epochs: int  # done
+    steps: int  # done in the epoch after those
+    finished: bool
     top1: float | None  # of the last epoch, 0 to 1; None without validation shards
     best_top1: float | None
 
@@ -43,138 +48,180 @@ class _Run:
     student: Student
     steps: int  # in an epoch
     val: tuple[ShardIndex, ...]
-    out: Path
-    reporter: Reporter
+    ranks: Ranks
+    records: Records
+    stop: StopSignal
+    position: Position
+
+    @property
+    def updates(self) -> int:
+        """Done since the run's start."""
+        return self.position.epoch * self.steps + self.position.step
 
 
 @worker_deaths()
+@peer_deaths()
 def train(
     settings: TrainSettings,
     *,
-    shards: Sequence[Path],
-    labels: Path,
+    shards: Sequence[Shard],
+    labels: Path | str,
     val_shards: Sequence[Path],
     out: Path,
     resume: bool,
     reporter: Reporter,
 ) -> TrainResult:
-    """Train a student and leave `settings.json`, `metrics.jsonl`, `last.pt` and `best.pt` in the run folder.
+    """Train a student and leave `settings.json`, `metrics.jsonl`, checkpoints and TensorBoard's files in a run folder.
+
+    Under torchrun it is called on every rank, with the same arguments. SIGTERM or Ctrl-C on any of them ends the run on
+    all, with a checkpoint, after the step or the batch of evaluation at hand.
 
     Args:
         settings: of the run.
         shards: image shards, each with a label group in the store.
         labels: the label store.
         val_shards: evaluated after every epoch; may be empty, and then there is no `best.pt`.
-        out: the run folder, empty or new unless `resume`.
-        resume: go on after the last finished epoch of the run in `out`; start if there is none.
-        reporter: told of progress.
+        out: the run folder, empty or new unless `resume`; the same on every rank.
+        resume: go on after the last checkpoint in `out`, or start if there is none. Always so in a process that
+            torchrun has started again.
+        reporter: told of progress, on rank 0.
 
     Raises:
         RelabelError: shards, labels, settings or folder that cannot be used, all found before the first step.
-        TrainingError: the loss is no longer finite, a loader process was killed or the device's memory is full; the
-            checkpoint of the last good epoch stays.
+        PeerError: the same, on the ranks that did not find it.
+        TrainingError: the loss is no longer finite, a loader process or a rank died, or the device's memory is full;
+            the last checkpoint stays.
     """
     settings = resolve_device(settings)
-    store = LabelStore.open(labels)
-    num_classes = store.schema.num_classes
-    joined = join_shards(shards, store)
-    order = make_order(joined, settings)
-    val = open_val(val_shards, num_classes) if val_shards else ()
-    student = Student(settings, num_classes=num_classes, steps_per_epoch=order.steps)
-    check_join(joined, settings, num_classes=num_classes)
-    open_run_folder(out, run_identity(settings, store.schema, joined, val), resume=resume)
-    run = _Run(settings=settings, student=student, steps=order.steps, val=val, out=out, reporter=reporter)
-    done, result = _continue(run) if resume else (0, TrainResult(epochs=0, top1=None, best_top1=None))
-    stream = SampleStream(joined, order, settings, start_step=done * order.steps)
-    with closing(load_batches(stream, student.device)) as batches:
-        for epoch in range(done, settings.epochs):
-            result = _epoch(run, batches, epoch, result.best_top1)
-    return result
+    resume = resume or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+    with joined_ranks(settings.device) as ranks, ExitStack() as stack:
+        prepared = prepare(settings, shards=shards, labels=labels, val_shards=val_shards, ranks=ranks)
+        ranks.together(lambda: stack.enter_context(locked_folder(out)) if ranks.rank == 0 else None)
+        position = open_folder(out, prepared, ranks, resume=resume)
+        steps = prepared.order.steps
+        run = _Run(
+            settings=settings,
+            student=prepared.student,
+            steps=steps,
+            val=prepared.val,
+            ranks=ranks,
+            records=stack.enter_context(
+                Records(
+                    out,
+                    reporter,
+                    rank=ranks.rank,
+                    updates_done=position.epoch * steps + position.step,
+                    keep=settings.keep_checkpoints,
+                )
+            ),
+            stop=stack.enter_context(StopSignal()),
+            position=position,
+        )
+        stream = SampleStream(
+            prepared.joined, prepared.order, settings, start_step=run.updates, rank=ranks.rank, world=ranks.world
+        )
+        with closing(load_batches(stream, run.student.device)) as batches:
+            while position.epoch < settings.epochs and _epoch(run, batches):
+                pass
+    return TrainResult(
+        epochs=position.epoch,
+        steps=position.step,
+        finished=position.epoch == settings.epochs,
+        top1=position.top1,
+        best_top1=position.best_top1,
+    )
 
 
-def _continue(run: _Run) -> tuple[int, TrainResult]:
-    """Epochs done and the result so far, with the student as it was then."""
-    file = run.out / LAST
-    if not file.exists():  # started, and stopped within its first epoch
-        check_never_saved(run.out)
-        trim_metrics(run.out, 0)
-        return 0, TrainResult(epochs=0, top1=None, best_top1=None)
-    checkpoint = run.student.restore(file)
-    trim_metrics(run.out, checkpoint.epoch)
-    return checkpoint.epoch, TrainResult(epochs=checkpoint.epoch, top1=checkpoint.top1, best_top1=checkpoint.best_top1)
-
-
-def _epoch(run: _Run, batches: Iterator[Batch], epoch: int, best: float | None) -> TrainResult:
-    """Train, evaluate, report and save one epoch, counted from 0."""
-    started = time.monotonic()
-    loss = _train_epoch(run, batches, epoch)
-    accuracy = evaluate(run.student.model, run.val, run.settings) if run.val else None
-    top1 = None if accuracy is None else accuracy.top1
-    is_best = top1 is not None and (best is None or top1 > best)
-    best = top1 if is_best else best
+def _epoch(run: _Run, batches: Iterator[Batch]) -> bool:
+    """Train what is left of an epoch, evaluate, report and save; False if a signal has stopped it."""
+    position, started, accuracy = run.position, time.monotonic(), None
+    if not _train_epoch(run, batches):
+        return False
+    if run.val:
+        accuracy = evaluate(run.student.evaluated(), run.val, run.settings, ranks=run.ranks, should_stop=run.stop)
+        if accuracy is None:
+            run.records.save(run.student.checkpoint(position), run.updates)
+            return False
+    loss = position.loss_sum / run.steps
+    is_best = position.end_epoch(None if accuracy is None else accuracy.top1)
     report = EpochReport(
-        epoch=epoch + 1,
+        epoch=position.epoch,
         epochs=run.settings.epochs,
         loss=loss,
         seconds=time.monotonic() - started,
         accuracy=accuracy,
         is_best=is_best,
     )
-    _check_weights(run, epoch)
-    # The checkpoint comes last: whatever was written for an epoch that it does not count is written again.
-    append_metrics(run.out, _epoch_record(report))
-    checkpoint = run.student.checkpoint(epoch=epoch + 1, top1=top1, best_top1=best)
-    if is_best:
-        save_checkpoint(run.out / BEST, checkpoint)
-    save_checkpoint(run.out / LAST, checkpoint)
-    run.reporter.epoch(report)
-    return TrainResult(epochs=epoch + 1, top1=top1, best_top1=best)
+    run.records.epoch(report, run.student.checkpoint(position), run.updates)
+    return not run.ranks.any(run.stop())
 
 
-def _train_epoch(run: _Run, batches: Iterator[Batch], epoch: int) -> float:
-    """All steps of an epoch; returns the mean loss."""
+def _train_epoch(run: _Run, batches: Iterator[Batch]) -> bool:
+    """The steps that an epoch has left; False if a signal has stopped it, after a checkpoint."""
+    position, settings, since = run.position, run.settings, _Since()
     run.student.model.train()
-    losses: list[Tensor] = []  # since the last report, on the device: reading one would wait for it
-    total, started = 0.0, time.monotonic()
-    for step in range(run.steps):
-        lr = run.student.lr
-        losses.append(run.student.update(next(batches), epoch * run.steps + step))
-        if (step + 1) % run.settings.log_interval and step + 1 < run.steps:
-            continue
-        mean = float(torch.stack(losses).mean())
-        _check_finite(mean, run, epoch, step)
-        now = time.monotonic()
-        report = StepReport(
-            epoch=epoch + 1,
-            epochs=run.settings.epochs,
-            step=step + 1,
-            steps=run.steps,
-            loss=mean,
-            lr=lr,
-            images_per_second=len(losses) * run.settings.batch_size / (now - started),
-        )
-        append_metrics(run.out, {"kind": "step", **asdict(report)})
-        run.reporter.step(report)
-        total += mean * len(losses)
-        losses, started = [], now
-    return total / run.steps
+    while position.step < run.steps:
+        lr, batch = run.student.lr, since.next(batches)
+        since.losses.append(run.student.update(batch, run.updates))
+        position.step += 1
+        stopped = run.ranks.any(run.stop())
+        saves = stopped or _divides(settings.checkpoint_interval, position.step)
+        if saves or _divides(settings.log_interval, position.step) or position.step == run.steps:
+            _report(run, since, lr)
+            since = _Since()
+        if saves:
+            run.records.save(run.student.checkpoint(position), run.updates)
+        if stopped:
+            return False
+    return True
 
 
-def _check_finite(loss: float, run: _Run, epoch: int, step: int) -> None:
-    if math.isfinite(loss):
+@dataclass(slots=True)
+class _Since:
+    """What happened since the last report."""
+
+    losses: list[Tensor] = field(default_factory=list)  # on the device: reading one would wait for it
+    started: float = field(default_factory=time.monotonic)
+    waited: float = 0.0  # seconds
+
+    def next(self, batches: Iterator[Batch]) -> Batch:
+        """The next batch, with the time it took."""
+        start = time.monotonic()
+        batch = next(batches)
+        self.waited += time.monotonic() - start
+        return batch
+
+
+def _report(run: _Run, since: _Since, lr: float) -> None:
+    """Read the losses, check them, and tell."""
+    position, count = run.position, len(since.losses)
+    loss = float(run.ranks.sum(torch.stack(since.losses).mean().cpu())) / run.ranks.world
+    run.ranks.together(lambda: _check_finite(run, loss))
+    seconds = time.monotonic() - since.started
+    report = StepReport(
+        epoch=position.epoch + 1,
+        epochs=run.settings.epochs,
+        step=position.step,
+        steps=run.steps,
+        loss=loss,
+        lr=lr,
+        images_per_second=count * run.settings.batch_size / seconds,
+        waiting=since.waited / seconds,
+    )
+    run.records.step(report, run.updates)
+    position.loss_sum += loss * count
+
+
+def _check_finite(run: _Run, loss: float) -> None:
+    """The last update comes after the last loss: without a look at the weights, its damage would be saved."""
+    if math.isfinite(loss) and all(bool(torch.isfinite(weights).all()) for weights in run.student.model.parameters()):
         return
-    kept = f"{run.out / LAST} holds epoch {epoch}" if epoch else "nothing was saved yet"
-    raise TrainingError(f"epoch {epoch + 1}, step {step + 1}: the loss is {loss}; {kept}. Try a lower lr")
+    found = f"the loss is {loss}" if not math.isfinite(loss) else "the weights are not finite"
+    position = run.position
+    raise TrainingError(
+        f"epoch {position.epoch + 1}, step {position.step}: {found}; {run.records.kept()}. Try a lower lr, or clip_grad"
+    )
 
 
-def _check_weights(run: _Run, epoch: int) -> None:
-    """The last update comes after the last loss: without this, its damage would be saved as a good epoch."""
-    if not all(bool(torch.isfinite(weights).all()) for weights in run.student.model.parameters()):
-        _check_finite(math.nan, run, epoch, run.steps - 1)
-
-
-def _epoch_record(report: EpochReport) -> dict[str, object]:
-    accuracy: Accuracy | None = report.accuracy
-    counts = {} if accuracy is None else {**asdict(accuracy), "top1": accuracy.top1, "top5": accuracy.top5}
-    record = {"kind": "epoch", "epoch": report.epoch, "loss": report.loss, "seconds": report.seconds}
-    return {**record, **counts, "is_best": report.is_best}
+def _divides(interval: int, step: int) -> bool:
+    return interval > 0 and step % interval == 0

@@ -1,6 +1,7 @@
 """`metrics.jsonl`: one JSON object per report and per epoch, each epoch's once however often a run was resumed."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ METRICS = "metrics.jsonl"
 class _Line(NamedTuple):
     text: bytes
     epoch: int
-    is_epochs_end: bool
+    step: float  # infinite for an epoch's end
 
 
 def append_metrics(folder: Path, record: dict[str, Any]) -> None:
@@ -36,17 +37,23 @@ def finished_epochs(folder: Path) -> int:
         RunFolderError: a line that is not one of ours.
     """
     lines = _read_lines(folder / METRICS)
-    return max((line.epoch if line.is_epochs_end else line.epoch - 1 for line in lines), default=0)
+    return max((line.epoch if line.step == math.inf else line.epoch - 1 for line in lines), default=0)
 
 
-def trim_metrics(folder: Path, epochs_done: int) -> None:
-    """Drop the lines of later epochs, which a resumed run goes through again.
+def trim_metrics(folder: Path, epochs_done: int, steps_done: int) -> None:
+    """Drop the lines of what a resumed run goes through again.
+
+    Args:
+        folder: of the run.
+        epochs_done: whole epochs that are behind it.
+        steps_done: steps of the next one.
 
     Raises:
         RunFolderError: a line that is not one of ours.
     """
     file = folder / METRICS
-    kept = [line.text for line in _read_lines(file) if line.epoch <= epochs_done]
+    done = epochs_done + 1, steps_done
+    kept = [line.text for line in _read_lines(file) if line.epoch <= epochs_done or (line.epoch, line.step) <= done]
     if file.exists():
         write_atomically(file, lambda handle: handle.writelines(kept))
 
@@ -66,10 +73,11 @@ def _parse(file: Path, number: int, text: bytes) -> _Line:
         record = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise _damaged(file, number) from error
-    epoch = record.get("epoch") if isinstance(record, dict) else None
-    if type(epoch) is not int:
+    values = record if isinstance(record, dict) else {}
+    epoch, step = values.get("epoch"), math.inf if values.get("kind") == "epoch" else values.get("step")
+    if type(epoch) is not int or not isinstance(step, int | float):
         raise _damaged(file, number)
-    return _Line(text, epoch, record.get("kind") == "epoch")
+    return _Line(text, epoch, step)
 
 
 def _damaged(file: Path, number: int) -> RunFolderError:

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from store.errors import PeerError, RelabelError, SettingsError, TrainingError
+from trainer.meeting import meeting_place
 from trainer.wording import reason
 
 T = TypeVar("T")
@@ -95,11 +96,11 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
     try:
         if device == "cuda":
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        dist.init_process_group("nccl" if device == "cuda" else "gloo")
+        dist.init_process_group("nccl" if device == "cuda" else "gloo", **meeting_place())
         ranks = Ranks(
             rank=dist.get_rank(), world=dist.get_world_size(), control=dist.new_group(backend="gloo", timeout=PATIENCE)
         )
-    except (RuntimeError, ValueError, KeyError) as error:
+    except (RuntimeError, ValueError, LookupError) as error:
         raise SettingsError(
             f"the ranks of this run cannot be joined ({reason(error)}); start them with torchrun, each with a GPU of "
             "its own where there are GPUs"

@@ -14,9 +14,10 @@ class StepReport:
     epochs: int
     step: int  # steps done in this epoch
     steps: int  # in an epoch
-    loss: float  # mean
+    loss: float  # mean, over all ranks
     lr: float  # of the last step
-    images_per_second: float
+    images_per_second: float  # of all ranks together
+    waiting: float  # share of the time in which rank 0 waited for data, 0 to 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,7 +27,7 @@ class EpochReport:
     epoch: int  # from 1
     epochs: int
     loss: float  # mean
-    seconds: float  # training and validation
+    seconds: float  # training and validation, since this process took it up
     accuracy: Accuracy | None  # None without validation shards
     is_best: bool  # the best top-1 so far
 

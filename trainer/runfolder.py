@@ -1,15 +1,17 @@
 """The folder of one run: started empty, continued only with the same settings and labels."""
 
+import fcntl
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from store.errors import RunFolderError
+from store.errors import RelabelError, RunFolderError
 from store.schema import StoreSchema
 from store.shards import ShardIndex
-from trainer.checkpoint import BEST, LAST
+from trainer.checkpoint import BEST, was_saving
 from trainer.files import aside, make_folder, read_whole, write_atomically
 from trainer.join import JoinedShard
 from trainer.metrics import finished_epochs
@@ -17,6 +19,7 @@ from trainer.overrides import settings_differences, settings_to_json
 from trainer.settings import TrainSettings
 
 SETTINGS = "settings.json"
+LOCK = ".lock"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,19 +52,37 @@ def run_identity(
     )
 
 
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Make a run's folder and keep other processes out of it; the lock goes with this process, however it ends.
+
+    Raises:
+        RunFolderError: another process is at work there, or the folder cannot be made.
+    """
+    make_folder(folder)
+    try:
+        with (folder / LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+    except BlockingIOError as error:
+        raise RunFolderError(
+            f"{folder}: another process trains there; wait for it, or choose another folder"
+        ) from error
+    except OSError as error:
+        if isinstance(error, RelabelError) or error.filename != str(folder / LOCK):
+            raise
+        raise RunFolderError(f"{folder}: cannot be written: {error.strerror}") from error
+
+
 def open_run_folder(folder: Path, identity: RunIdentity, *, resume: bool) -> None:
-    """Start a run in an empty or new folder, or check that this one may be continued.
+    """Start a run in a folder that is empty but for its lock, or check that this one may be continued.
 
     Raises:
         RunFolderError: a folder that is not empty without `resume`, is no run folder, cannot be written, or belongs
             to a run with other settings or labels; the differences are listed.
     """
-    make_folder(folder)
-    try:
-        # A kill while settings.json was first written leaves its aside file alone.
-        is_empty = set(folder.iterdir()) <= {aside(folder / SETTINGS)}
-    except OSError as error:
-        raise RunFolderError(f"{folder}: cannot be read: {error.strerror or error}") from error
+    # A kill while settings.json was first written leaves its aside file alone.
+    is_empty = set(folder.iterdir()) <= {aside(folder / SETTINGS), folder / LOCK}
     if is_empty:
         text = json.dumps(identity.to_json(), indent=1) + "\n"
         write_atomically(folder / SETTINGS, lambda handle: handle.write(text.encode()))
@@ -82,11 +103,10 @@ def check_never_saved(folder: Path) -> None:
     """
     finished = max(finished_epochs(folder), int((folder / BEST).exists()))
     # The metrics of an epoch are written first: a run that was killed while it saved its first one may start again.
-    was_saving = any(aside(folder / name).exists() for name in (LAST, BEST))
-    if finished > int(was_saving):
+    if finished > int(was_saving(folder)):
         raise RunFolderError(
-            f"{folder / LAST}: missing, though epoch {finished} was finished; "
-            "put it back to continue, or train again in another folder"
+            f"{folder}: its step-*.pt are missing, though epoch {finished} was finished; "
+            "put one back to continue, or train again in another folder"
         )
 
 

@@ -63,9 +63,8 @@ def join_parts(parts: Sequence[Batch]) -> Batch:
     return Batch(**joined)
 
 
-def blank_batch(settings: TrainSettings) -> Batch:
-    """One or two black crops of whole images, labelled as class 0."""
-    size = min(settings.batch_size, 2)
+def blank_batch(settings: TrainSettings, size: int) -> Batch:
+    """Black crops of whole images, labelled as class 0."""
     return Batch(
         images=torch.zeros(size, 3, settings.image_size, settings.image_size, dtype=torch.uint8),
         boxes=torch.tensor([[0.0, 0.0, 1.0, 1.0]]).repeat(size, 1),
@@ -77,7 +76,7 @@ def blank_batch(settings: TrainSettings) -> Batch:
     )
 
 
-def make_order(joined: Sequence[JoinedShard], settings: TrainSettings) -> SampleOrder:
+def make_order(joined: Sequence[JoinedShard], settings: TrainSettings, *, world: int = 1) -> SampleOrder:
     """The order of these shards' usable rows.
 
     Raises:
@@ -104,13 +103,24 @@ class SampleStream(IterableDataset[Batch | RelabelError]):
     """This process's part of every batch from `start_step` on, epoch after epoch without a pause."""
 
     def __init__(
-        self, joined: Sequence[JoinedShard], order: SampleOrder, settings: TrainSettings, *, start_step: int
+        self,
+        joined: Sequence[JoinedShard],
+        order: SampleOrder,
+        settings: TrainSettings,
+        *,
+        start_step: int,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         self.joined, self.order, self.settings, self.start_step = joined, order, settings, start_step
+        self.rank, self.world = rank, world
 
     def __iter__(self) -> Iterator[Batch | RelabelError]:
         worker = get_worker_info()
-        owned = np.array_split(np.arange(self.order.num_streams), worker.num_workers if worker else 1)
+        owned = np.array_split(
+            np.array_split(np.arange(self.order.num_streams), self.world)[self.rank],
+            worker.num_workers if worker else 1,
+        )
         mine = owned[worker.id if worker else 0]
         reader = SampleReader(
             self.joined, cached_rows=len(mine) * CACHED_ROWS_PER_STREAM, with_tail=self.settings.pools_tail

@@ -50,7 +50,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
 
 
 def said_until(process: subprocess.Popen[str], words: str) -> str:
-    """What a run says up to and with a line that has these words: a group is in the store before the run tells of it."""
+    """What a run says up to a line with these words: a group is in the store before the run tells of it."""
     assert process.stderr is not None
     said = ""
     for line in process.stderr:

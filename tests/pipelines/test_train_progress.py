@@ -7,7 +7,7 @@ from pipelines.train_progress import TrainProgress
 from trainer.evaluate import Accuracy
 from trainer.report import EpochReport, StepReport
 
-STEP = StepReport(epoch=2, epochs=8, step=10, steps=62, loss=1.5, lr=0.05, images_per_second=1234.5)
+STEP = StepReport(epoch=2, epochs=8, step=10, steps=62, loss=1.5, lr=0.05, images_per_second=1234.5, waiting=0.031)
 EPOCH = EpochReport(
     epoch=2, epochs=8, loss=1.25, seconds=61.0,
     accuracy=Accuracy(samples=200, top1_hits=101, top5_hits=190), is_best=True,
@@ -21,7 +21,7 @@ def test_without_a_terminal_there_are_plain_lines(capsys: pytest.CaptureFixture[
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines() == [
-        "epoch 2/8 step 10/62: loss 1.5000, lr 0.05, 1,234 images/s",
+        "epoch 2/8 step 10/62: loss 1.5000, lr 0.05, 1,234 images/s, 3% waiting for data",
         "epoch 2/8: loss 1.2500, 61.0 s, top-1 50.50%, top-5 95.00% (best so far)",
     ]
 

@@ -1,3 +1,4 @@
+import json
 import math
 import os
 import pickle
@@ -12,7 +13,7 @@ import torch
 
 from store.errors import RunFolderError
 from tests.trainer.builders import small_settings
-from trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_step, step_checkpoints
 from trainer.files import write_atomically
 from trainer.metrics import append_metrics, finished_epochs, trim_metrics
 from trainer.overrides import settings_to_json
@@ -21,7 +22,7 @@ from trainer.overrides import settings_to_json
 def make_checkpoint(**changes: Any) -> Checkpoint:
     values: dict[str, Any] = {
         "model": {"weight": torch.arange(1000.0)}, "optimiser": {"state": {}}, "scheduler": {"t": [1.0, None]},
-        "epoch": 3, "top1": 0.5, "best_top1": 0.625, "num_classes": 5,
+        "ema": None, "epoch": 3, "samples_seen": 96, "loss_sum": 7.5, "top1": 0.5, "best_top1": 0.625, "num_classes": 5,
         "settings": settings_to_json(small_settings()),
     }  # fmt: skip
     return Checkpoint(**(values | changes))
@@ -99,7 +100,9 @@ def test_a_damaged_checkpoint_is_told_and_nothing_of_it_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_damaged(tmp_path / "last.pt", damage)
-    with pytest.raises(RunFolderError, match=r"last.pt: damaged, or not a checkpoint .*; restore it, or train again"):
+    with pytest.raises(
+        RunFolderError, match=r"last.pt: damaged, or not a checkpoint .*; restore it, go on from an older one"
+    ):
         load_checkpoint(tmp_path / "last.pt")
     assert not (tmp_path / "pwned").exists()
 
@@ -108,7 +111,7 @@ def test_a_damaged_checkpoint_is_told_and_nothing_of_it_runs(
     ("values", "message"),
     [
         ([], "not a checkpoint of this release"),
-        ({"model": {}}, "wrong, missing or unknown: best_top1, epoch, num_classes"),
+        ({"model": {}}, "wrong, missing or unknown: best_top1, ema, epoch, loss_sum, num_classes"),
         ({1: 2}, "wrong, missing or unknown: 1, best_top1"),
     ],
 )
@@ -121,10 +124,11 @@ def test_other_files_of_torch_are_refused(tmp_path: Path, values: object, messag
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("epoch", "3"), ("epoch", True), ("epoch", 0), ("epoch", -1), ("epoch", 1.0),
+        ("epoch", "3"), ("epoch", True), ("epoch", -1), ("epoch", 1.0),
         ("top1", math.nan), ("top1", 1.5), ("best_top1", -0.1), ("best_top1", "0.5"), ("best_top1", True),
         ("num_classes", True), ("num_classes", 0), ("num_classes", 2**40),
-        ("model", []), ("optimiser", None), ("scheduler", 1), ("settings", "{}"), ("samples_seen", 96),
+        ("model", []), ("optimiser", None), ("scheduler", 1), ("settings", "{}"), ("samples_seen", -1),
+        ("samples_seen", 96.0), ("loss_sum", 1), ("ema", []), ("generator", 1),
     ],
 )  # fmt: skip
 def test_values_that_cannot_be_are_refused_by_name(tmp_path: Path, name: str, value: object) -> None:
@@ -143,13 +147,15 @@ def test_an_absent_checkpoint_is_named(tmp_path: Path, is_there: bool) -> None:
 
 
 def test_metrics_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
-    for epoch in (1, 1, 2, 2, 3):
-        append_metrics(tmp_path, {"epoch": epoch})
+    for epoch, step in ((1, 1), (1, 2), (2, 1), (2, 2), (2, 3), (3, 1)):
+        append_metrics(tmp_path, {"epoch": epoch, "step": step})
+    append_metrics(tmp_path, {"epoch": 2, "kind": "epoch"})
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 1, "lo')  # cut off by a kill
-    trim_metrics(tmp_path, 2)
-    assert (tmp_path / "metrics.jsonl").read_text() == '{"epoch": 1}\n{"epoch": 1}\n{"epoch": 2}\n{"epoch": 2}\n'
-    trim_metrics(tmp_path / "absent", 0)
+    trim_metrics(tmp_path, 1, 2)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["epoch"], line["step"]) for line in lines] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    trim_metrics(tmp_path / "absent", 0, 0)
 
 
 def test_metrics_that_cannot_be_written_are_told(tmp_path: Path) -> None:
@@ -161,12 +167,13 @@ def test_metrics_that_cannot_be_written_are_told(tmp_path: Path) -> None:
     "line",
     [
         b"nonsense", b"[]", b"{}", b'{"epoch": null}', b'{"epoch": 1e400}', b'{"epoch": true}', b'{"epoch": "1"}',
-        b'{"epoch": 1, "\xff": 2}', b"[" * 100_000, b'{"epoch": 1}\r{"epoch": 2}', b"",
+        b'{"epoch": 1, "\xff": 2}', b'{"epoch": 1}', b'{"epoch": 1, "step": "2"}',
+        b"[" * 100_000, b'{"epoch": 1}\r{"epoch": 2}', b"",
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("read", [lambda folder: trim_metrics(folder, 1), finished_epochs])
+@pytest.mark.parametrize("read", [lambda folder: trim_metrics(folder, 1, 0), finished_epochs])
 def test_a_damaged_line_of_metrics_is_named(tmp_path: Path, line: bytes, read: Callable[[Path], object]) -> None:
-    (tmp_path / "metrics.jsonl").write_bytes(b'{"epoch": 1}\n' + line + b"\n")
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"epoch": 1, "step": 1}\n' + line + b"\n")
     with pytest.raises(RunFolderError, match=r"metrics.jsonl: line 2 is damaged"):
         read(tmp_path)
 
@@ -174,19 +181,29 @@ def test_a_damaged_line_of_metrics_is_named(tmp_path: Path, line: bytes, read: C
 def test_metrics_that_are_no_file_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "metrics.jsonl")  # reading it would wait for ever
     with pytest.raises(RunFolderError, match=r"metrics.jsonl: not a regular file"):
-        trim_metrics(tmp_path, 1)
+        trim_metrics(tmp_path, 1, 0)
 
 
 def test_finished_epochs_are_counted_by_their_ends_and_by_what_follows_them(tmp_path: Path) -> None:
     counts = [finished_epochs(tmp_path)]
     for epoch, kind in ((1, "step"), (1, "epoch"), (2, "step"), (3, "step")):
-        append_metrics(tmp_path, {"kind": kind, "epoch": epoch})
+        append_metrics(tmp_path, {"kind": kind, "epoch": epoch, "step": 1})
         counts.append(finished_epochs(tmp_path))
     assert counts == [0, 0, 1, 1, 2]
 
 
 def test_a_line_that_was_cut_off_is_not_continued(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"epoch": 1, "lo')
-    trim_metrics(tmp_path, 1)
+    trim_metrics(tmp_path, 1, 0)
     append_metrics(tmp_path, {"epoch": 1})
     assert (tmp_path / "metrics.jsonl").read_text() == '{"epoch": 1}\n'
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+def test_the_last_checkpoints_are_kept_in_the_order_of_their_updates(tmp_path: Path, keep: int) -> None:
+    (tmp_path / "step-1.pt").touch()  # not one of ours
+    for updates in (1, 9, 10, 100, 123_456_789):
+        assert save_step(tmp_path, make_checkpoint(), updates=updates, keep=keep).is_file()
+    kept = [int(file.stem.removeprefix("step-")) for file in step_checkpoints(tmp_path)]
+    assert kept == [10, 100, 123_456_789][-keep:]
+    assert (tmp_path / "step-1.pt").exists()

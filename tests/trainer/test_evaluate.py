@@ -13,6 +13,7 @@ from trainer.checkpoint import save_checkpoint
 from trainer.device import resolve_device
 from trainer.evaluate import evaluate, load_student, open_val, predict
 from trainer.overrides import settings_to_json
+from trainer.position import Position
 from trainer.student import Student
 
 SETTINGS = resolve_device(small_settings(batch_size=8))
@@ -98,7 +99,7 @@ def test_an_undecodable_validation_image_is_an_error_not_a_gap(tmp_path: Path, w
 
 def test_a_saved_student_predicts_as_before(dataset: Dataset, tmp_path: Path) -> None:
     student = Student(SETTINGS, num_classes=5, steps_per_epoch=1)
-    save_checkpoint(tmp_path / "last.pt", student.checkpoint(epoch=1, top1=None, best_top1=None))
+    save_checkpoint(tmp_path / "last.pt", student.checkpoint(Position(epoch=1)))
     model, settings = load_student(tmp_path / "last.pt")
     val = open_val(dataset.val, 5)
     device = torch.device(settings.device)
@@ -129,7 +130,7 @@ def test_a_validation_shard_that_vanished_is_named(tmp_path: Path) -> None:
 def test_a_checkpoint_without_a_usable_student_is_refused(
     tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
-    checkpoint = Student(SETTINGS, num_classes=5, steps_per_epoch=1).checkpoint(epoch=1, top1=None, best_top1=None)
+    checkpoint = Student(SETTINGS, num_classes=5, steps_per_epoch=1).checkpoint(Position(epoch=1))
     save_checkpoint(tmp_path / "last.pt", replace(checkpoint, **changes))
     with pytest.raises(RunFolderError, match=r"last.pt: holds no student that can be used here: ") as caught:
         load_student(tmp_path / "last.pt")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from store.errors import RelabelError, RunFolderError, SettingsError, ShardError, StoreNotFoundError, TrainingError
 from tests.trainer.builders import Dataset, Recorder, label_shard, make_dataset, small_settings, write_shard
-from trainer.checkpoint import load_checkpoint
+from trainer.checkpoint import load_checkpoint, step_checkpoints
 from trainer.loop import TrainResult, train
 from trainer.source import Batch
 from trainer.student import Student
@@ -41,15 +41,23 @@ def metrics(out: Path) -> list[dict[str, Any]]:
     """Without what depends on the clock."""
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return [
-        {name: value for name, value in line.items() if name not in ("seconds", "images_per_second")} for line in lines
+        {name: value for name, value in line.items() if name not in ("seconds", "images_per_second", "waiting")}
+        for line in lines
     ]
 
 
+def last(out: Path) -> Path:
+    return step_checkpoints(out)[-1]
+
+
 def assert_same_state(a: Path, b: Path) -> None:
-    ours, theirs = load_checkpoint(a), load_checkpoint(b)
-    assert (ours.epoch, ours.top1, ours.best_top1) == (theirs.epoch, theirs.top1, theirs.best_top1)
+    ours, theirs = load_checkpoint(last(a)), load_checkpoint(last(b))
+    for name in ("epoch", "samples_seen", "loss_sum", "top1", "best_top1"):
+        assert getattr(ours, name) == getattr(theirs, name), name
     for name, tensor in ours.model.items():
         assert torch.equal(tensor, theirs.model[name]), name
+    for name, tensor in ours.weights.items():
+        assert torch.equal(tensor, theirs.weights[name]), name
     assert ours.optimiser["param_groups"] == theirs.optimiser["param_groups"]
     for i, state in ours.optimiser["state"].items():
         assert torch.equal(state["momentum_buffer"], theirs.optimiser["state"][i]["momentum_buffer"])
@@ -71,7 +79,7 @@ def interrupted_run(data: Dataset, out: Path, *, at_step: int, **changes: Any) -
             run(data, out, **changes)
 
 
-LONG_RUN: dict[str, Any] = {"epochs": 3, "model_args": {"drop_rate": 0.2}}
+LONG_RUN: dict[str, Any] = {"epochs": 3, "model_args": {"drop_rate": 0.2}, "ema_decay": 0.9}
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +92,9 @@ def uninterrupted(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) ->
 def test_a_run_leaves_its_files_and_reports(dataset: Dataset, tmp_path: Path) -> None:
     reporter = Recorder()
     result = run(dataset, tmp_path / "run", reporter=reporter)
-    assert sorted(file.name for file in (tmp_path / "run").iterdir()) == [
-        "best.pt", "last.pt", "metrics.jsonl", "settings.json",
+    names = (file.name.split(".out.tfevents")[0] for file in (tmp_path / "run").iterdir())
+    assert sorted(names) == [
+        ".lock", "best.pt", "events", "metrics.jsonl", "settings.json", "step-00000004.pt", "step-00000008.pt",
     ]  # fmt: skip
     assert [(report.epoch, report.step, report.steps) for report in reporter.steps] == [
         (1, 2, 4), (1, 4, 4), (2, 2, 4), (2, 4, 4),
@@ -98,7 +107,7 @@ def test_a_run_leaves_its_files_and_reports(dataset: Dataset, tmp_path: Path) ->
     assert identity["labels"]["shards"] == {"train-0": 70, "train-1": 10, "train-2": 48}
     assert identity["labels"]["schema"]["teacher"]["digest"] == "0" * 64
     assert identity["labels"]["schema"]["view"]["mode"] == "squash"
-    assert load_checkpoint(tmp_path / "run" / "last.pt").epoch == 2
+    assert load_checkpoint(last(tmp_path / "run")).epoch == 2
 
 
 @pytest.mark.parametrize(("at_step", "workers"), [(3, 0), (6, 2), (8, 0)])
@@ -109,7 +118,7 @@ def test_resuming_equals_never_stopping_bit_for_bit(
     interrupted_run(dataset, out, at_step=at_step, **LONG_RUN)
     torch.manual_seed(1234)
     run(dataset, out, resume=True, workers=workers, **LONG_RUN)
-    assert_same_state(out / "last.pt", uninterrupted / "last.pt")
+    assert_same_state(out, uninterrupted)
     assert metrics(out) == metrics(uninterrupted)
 
 
@@ -126,9 +135,9 @@ def test_resuming_after_a_kill_between_metrics_and_checkpoint_repeats_nothing(
 
 def test_resuming_a_finished_run_does_nothing(dataset: Dataset, tmp_path: Path) -> None:
     first = run(dataset, tmp_path / "run")
-    before = (tmp_path / "run" / "last.pt").read_bytes()
+    before = last(tmp_path / "run").read_bytes()
     assert run(dataset, tmp_path / "run", resume=True) == first
-    assert (tmp_path / "run" / "last.pt").read_bytes() == before
+    assert last(tmp_path / "run").read_bytes() == before
 
 
 @pytest.mark.parametrize("exists", [True, False])
@@ -150,7 +159,9 @@ def test_without_validation_there_is_no_best(dataset: Dataset, tmp_path: Path) -
         {"target": "global"}, {"target": "local-single"}, {"target": "global-single"}, {"target": "original"},
         {"target": "original", "label_smoothing": 0.1}, {"original_weight": 0.5, "label_smoothing": 0.1},
         {"fill": "tail"}, {"fill": "min"},
-        {"opt": "adamw", "lr": 1e-3}, {"batch_size": 25}, {"interpolation": "bicubic"},
+        {"opt": "adamw", "lr": 1e-3}, {"batch_size": 25}, {"interpolation": "bicubic"}, {"accumulate": 4},
+        {"colour_jitter": 0.4, "lighting": 0.1}, {"cutmix_prob": 0.5, "mixup_prob": 0.5}, {"ema_decay": 0.9},
+        {"clip_grad": 1.0}, {"sched": "step", "sched_args": {"decay_epochs": 0.5}},
     ],
 )  # fmt: skip
 def test_every_kind_of_run_trains(dataset: Dataset, tmp_path: Path, changes: dict[str, Any]) -> None:
@@ -235,15 +246,15 @@ def test_a_lost_checkpoint_is_never_taken_for_a_run_that_had_none(
 ) -> None:
     run(dataset, tmp_path / "run", epochs=1)
     for file in (tmp_path / "run").iterdir():
-        if file.name not in ("settings.json", *left):
+        if file.name not in (".lock", "settings.json", *left):
             file.unlink()
-    message = r"last.pt: missing, though epoch 1 was finished; put it back to continue, or train again in another"
+    message = r"run: its step-\*.pt are missing, though epoch 1 was finished; put one back to continue, or train again"
     with pytest.raises(RunFolderError, match=message):
         run(dataset, tmp_path / "run", resume=True, epochs=1)
-    assert sorted(file.name for file in (tmp_path / "run").iterdir()) == sorted(["settings.json", *left])
+    assert sorted(file.name for file in (tmp_path / "run").iterdir()) == sorted([".lock", "settings.json", *left])
 
 
-@pytest.mark.parametrize("saving", ["best.pt", "last.pt"])
+@pytest.mark.parametrize("saving", ["best.pt", "step-00000004.pt"])
 def test_a_run_that_was_killed_while_it_saved_its_first_epoch_starts_again(
     dataset: Dataset, uninterrupted: Path, tmp_path: Path, saving: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,25 +275,27 @@ def test_a_run_that_was_killed_while_it_saved_its_first_epoch_starts_again(
 
 def test_a_later_save_that_was_cut_off_does_not_excuse_a_lost_checkpoint(dataset: Dataset, tmp_path: Path) -> None:
     run(dataset, tmp_path / "run")
-    (tmp_path / "run" / "last.pt").rename(tmp_path / "run" / ".last.pt.partial")
-    with pytest.raises(RunFolderError, match=r"last.pt: missing, though epoch 2 was finished"):
+    (first, second) = step_checkpoints(tmp_path / "run")
+    first.unlink()
+    second.rename(tmp_path / "run" / f".{second.name}.partial")
+    with pytest.raises(RunFolderError, match=r"its step-\*.pt are missing, though epoch 2 was finished"):
         run(dataset, tmp_path / "run", resume=True)
 
 
 def test_a_damaged_checkpoint_stops_a_resume(dataset: Dataset, tmp_path: Path) -> None:
     run(dataset, tmp_path / "run", epochs=1)
-    (tmp_path / "run" / "last.pt").write_bytes(b"gone")
-    with pytest.raises(RunFolderError, match=r"last.pt: damaged"):
+    last(tmp_path / "run").write_bytes(b"gone")
+    with pytest.raises(RunFolderError, match=r"step-00000004.pt: damaged.* go on from an older one by deleting it"):
         run(dataset, tmp_path / "run", resume=True, epochs=1)
 
 
 def test_a_checkpoint_of_another_run_stops_a_resume_and_leaves_the_metrics(dataset: Dataset, tmp_path: Path) -> None:
     run(dataset, tmp_path / "other", epochs=1, lr=0.04)
     interrupted_run(dataset, tmp_path / "run", at_step=6)
-    (tmp_path / "other" / "last.pt").replace(tmp_path / "run" / "last.pt")
+    last(tmp_path / "other").replace(last(tmp_path / "run"))
     before = metrics(tmp_path / "run")
     with pytest.raises(
-        RunFolderError, match=r"last.pt: not a checkpoint of this run \(epochs: 1 then, 2 now; lr: 0.04"
+        RunFolderError, match=r"step-00000004.pt: not a checkpoint of this run \(epochs: 1 then, 2 now; lr: 0.04"
     ):
         run(dataset, tmp_path / "run", resume=True)
     assert metrics(tmp_path / "run") == before
@@ -297,16 +310,16 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(
         return update(self, batch, done) * (float("nan") if done == 5 else 1)
 
     monkeypatch.setattr(Student, "update", diverging)
-    message = r"epoch 2, step 2: the loss is nan; .*last.pt holds epoch 1. Try a lower lr"
+    message = r"epoch 2, step 2: the loss is nan; .*step-00000004.pt is the last checkpoint. Try a lower lr"
     with pytest.raises(TrainingError, match=message):
         run(dataset, tmp_path / "run")
-    assert load_checkpoint(tmp_path / "run" / "last.pt").epoch == 1
+    assert load_checkpoint(last(tmp_path / "run")).epoch == 1
 
 
 def test_a_loss_that_is_not_finite_in_the_first_epoch_saves_nothing(dataset: Dataset, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="the loss is nan; nothing was saved yet"):
         run(dataset, tmp_path / "run", lr=1e6, weight_decay=1e6, log_interval=1000)
-    assert not (tmp_path / "run" / "last.pt").exists()
+    assert step_checkpoints(tmp_path / "run") == []
 
 
 @pytest.mark.parametrize("epoch", [1, 2])
@@ -323,10 +336,12 @@ def test_weights_that_only_the_last_update_of_an_epoch_spoils_are_not_saved(
         return loss
 
     monkeypatch.setattr(Student, "update", spoiling)
-    kept = "nothing was saved yet" if epoch == 1 else "last.pt holds epoch 1"
-    with pytest.raises(TrainingError, match=f"epoch {epoch}, step 4: the loss is nan; .*{kept}. Try a lower lr"):
+    kept = "nothing was saved yet" if epoch == 1 else "step-00000004.pt is the last checkpoint"
+    with pytest.raises(
+        TrainingError, match=f"epoch {epoch}, step 4: the weights are not finite; .*{kept}. Try a lower lr"
+    ):
         run(dataset, tmp_path / "run")
-    assert (tmp_path / "run" / "last.pt").exists() == (epoch == 2)
+    assert len(step_checkpoints(tmp_path / "run")) == epoch - 1
     assert [line["epoch"] for line in metrics(tmp_path / "run") if line["kind"] == "epoch"] == [1][: epoch - 1]
 
 

@@ -40,7 +40,7 @@ def answered(teacher: Teacher, tmp_path_factory: pytest.TempPathFactory) -> tupl
     """The teacher's answers to 200 random crops of 64 photographs, and the photographs' labels."""
     labels = tmp_path_factory.mktemp("real") / "labels.zarr"
     summary = run_annotator([SHARD], labels, teacher, batch_size=16, workers=1)
-    assert (summary.images, summary.failures) == (64, [])
+    assert (summary.images, summary.failures) == (64, {})
     pixels, batch = draw_crops([SHARD], LabelStore.open(labels), crops=200, size=CROP_PIXELS, seed=0)
     return ask_teacher(teacher, pixels), batch
 

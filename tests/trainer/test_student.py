@@ -13,6 +13,7 @@ from trainer.checkpoint import save_checkpoint
 from trainer.device import resolve_device
 from trainer.model import build_student
 from trainer.optim import build_optimiser, build_scheduler
+from trainer.position import Position
 from trainer.source import Batch
 from trainer.student import Student, step_seed
 
@@ -173,7 +174,7 @@ def test_dropout_depends_on_the_step_alone(tmp_path: Path) -> None:
     """So a resumed run needs no generator's state."""
     settings = resolve_device(small_settings(model_args={"drop_rate": 0.5}))
     student = Student(settings, num_classes=5, steps_per_epoch=4)
-    save_checkpoint(tmp_path / "last.pt", student.checkpoint(epoch=1, top1=None, best_top1=None))
+    save_checkpoint(tmp_path / "last.pt", student.checkpoint(Position(epoch=1)))
     losses: list[float] = []
     for step in (2, 2, 3):
         student.restore(tmp_path / "last.pt")
@@ -181,7 +182,7 @@ def test_dropout_depends_on_the_step_alone(tmp_path: Path) -> None:
         torch.rand(17)  # whatever else draws in between
         losses.append(float(student.update(make_batch(), step)))
     assert losses[0] == losses[1] != losses[2]
-    assert step_seed(0, 1) != step_seed(1, 0)
+    assert len({step_seed(*parts) for parts in ((0, 1, 0), (1, 0, 0), (0, 0, 1), (0, 0, 0))}) == 4
 
 
 def make_student() -> Student:
@@ -209,6 +210,9 @@ def put_for_all(value: object) -> Change:
         ("settings", lambda _: {}, "batch_size: None then, 32 now"),
         ("num_classes", lambda _: 6, "classes: 6 then, 5 now"),
         ("epoch", lambda _: 3, "epochs: 3 done, 2 wanted"),
+        ("samples_seen", lambda _: 33, "samples seen: 33, not a number of whole batches of 32 in an epoch"),
+        ("samples_seen", lambda _: 96, "samples seen: 96, not a number"),
+        ("ema", lambda _: {}, "moving average: there is none"),
         ("scheduler", lambda _: {}, "base_values: None then"),
         ("scheduler", put(base_values=[5.0]), r"base_values: \[5.0\] then"),
         ("scheduler", put(update_groups=1), "update_groups: 1 then, None now"),
@@ -230,7 +234,7 @@ def put_for_all(value: object) -> Change:
 def test_an_odd_checkpoint_is_refused_in_one_line(tmp_path: Path, part: str, change: Change, message: str) -> None:
     student, file = make_student(), tmp_path / "last.pt"
     student.update(make_batch(), 0)
-    good = student.checkpoint(epoch=1, top1=None, best_top1=None)
+    good = student.checkpoint(Position(epoch=1))
     save_checkpoint(file, good)
     assert make_student().restore(file).epoch == 1
     save_checkpoint(file, replace(good, **{part: change(getattr(good, part))}))
@@ -242,7 +246,7 @@ def test_an_odd_checkpoint_is_refused_in_one_line(tmp_path: Path, part: str, cha
 
 def test_a_checkpoint_may_come_from_another_machine(tmp_path: Path) -> None:
     student = make_student()
-    checkpoint = student.checkpoint(epoch=1, top1=None, best_top1=None)
+    checkpoint = student.checkpoint(Position(epoch=1))
     elsewhere = {"workers": 9, "device": "cuda", "log_interval": 7}
     save_checkpoint(tmp_path / "last.pt", replace(checkpoint, settings=checkpoint.settings | elsewhere))
     student.restore(tmp_path / "last.pt")
@@ -279,3 +283,50 @@ def test_a_student_learns_on_the_gpu_and_its_step_never_waits(cuda: torch.device
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert float(loss) < first / 2
+
+
+def test_the_last_epochs_are_not_mixed() -> None:
+    student = Student(
+        resolve_device(small_settings(epochs=3, mixing_off_epochs=1, cutmix_prob=1.0)), num_classes=5, steps_per_epoch=2
+    )
+    mixed: list[bool] = []
+    augment = student._augment
+
+    def watched(*arguments: Any, mixes: bool, **options: Any) -> Any:
+        mixed.append(mixes)
+        return augment(*arguments, mixes=mixes, **options)
+
+    student._augment = watched  # type: ignore[assignment]
+    for step in range(6):
+        student.update(make_batch(), step)
+    assert mixed == [True] * 4 + [False] * 2
+
+
+def test_parts_of_a_batch_give_the_gradients_of_the_whole() -> None:
+    found = []
+    for accumulate in (1, 3):  # test_resnet's norms would tell parts apart
+        settings = small_settings(model="test_convnext", opt="sgd", accumulate=accumulate, batch_size=24)
+        student = Student(resolve_device(settings), num_classes=5, steps_per_epoch=1)
+        loss = student.update(make_batch(), 0)
+        found.append((loss, torch.cat([weights.detach().flatten() for weights in student.model.parameters()])))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
+
+
+def test_gradients_are_clipped_to_the_norm() -> None:
+    student = Student(resolve_device(small_settings(clip_grad=1e-3)), num_classes=5, steps_per_epoch=1)
+    student.update(make_batch(), 0)
+    norm = torch.cat(
+        [weights.grad.flatten() for weights in student.model.parameters() if weights.grad is not None]
+    ).norm()
+    assert 0 < norm <= 1.001e-3
+
+
+def test_the_moving_average_follows_and_is_what_is_evaluated() -> None:
+    student = Student(resolve_device(small_settings(ema_decay=0.5)), num_classes=5, steps_per_epoch=9)
+    for step in range(3):
+        student.update(make_batch(), step)
+    assert student.evaluated() is not student.model
+    name, weights = next(iter(student.model.named_parameters()))
+    average = student.evaluated().get_parameter(name)
+    assert 0 < (average - weights).abs().max() < 1
+    assert student.checkpoint(Position()).weights.keys() == student.model.state_dict().keys()

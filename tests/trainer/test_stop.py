@@ -1,0 +1,33 @@
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from trainer.stop import StopSignal
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """A run that is started by a test has handlers of its own."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_signal_is_remembered_and_the_second_does_what_it_always_does(number: signal.Signals) -> None:
+    with StopSignal() as stop:
+        assert not stop()
+        signal.raise_signal(number)
+        assert stop()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+    assert stop()
+
+
+def test_signals_are_left_as_they_were(recwarn: pytest.WarningsRecorder) -> None:
+    with StopSignal():
+        assert signal.getsignal(signal.SIGTERM) is not signal.default_int_handler
+    assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

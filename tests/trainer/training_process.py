@@ -1,0 +1,93 @@
+"""A training run as a process of its own, to be stopped, killed and spread over ranks.
+
+Run as `python -m tests.trainer.training_process FOLDER OUT [key=value ...]`; FOLDER is a `make_dataset`'s.
+"""
+
+import os
+import sys
+import time
+from hashlib import sha1
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from store.errors import PeerError, RelabelError
+from tests.trainer.builders import Recorder, small_settings
+from trainer import evaluate
+from trainer.loop import train
+from trainer.overrides import with_overrides
+from trainer.source import Batch
+from trainer.student import Student
+
+PACE = float(os.environ.get("PACE", "0"))  # seconds for a step or a batch of evaluation, so that signals hit within
+SEEN = os.environ.get("SEEN")  # a folder for files that name every crop trained on, one for each process
+
+
+def slow_down() -> None:
+    """Make every step tell that it has begun, then take its time."""
+    update, predict = Student.update, evaluate.predict
+
+    def slow_update(self: Student, batch: Batch, done: int) -> Tensor:
+        time.sleep(PACE)
+        return update(self, batch, done)
+
+    def slow_predict(*arguments: object, **options: object) -> object:
+        for prediction in predict(*arguments, **options):  # type: ignore[arg-type]
+            print("evaluating", flush=True)
+            time.sleep(PACE)
+            yield prediction
+
+    Student.update = slow_update  # type: ignore[method-assign, assignment]
+    evaluate.predict = slow_predict  # type: ignore[assignment]
+
+
+def note_crops(folder: Path) -> None:
+    """Note what every update trains on: crops are drawn by row and epoch, whoever reads them."""
+    update = Student.update
+
+    def noting_update(self: Student, batch: Batch, done: int) -> Tensor:
+        crops = zip(batch.images, batch.boxes, strict=True) if batch.images.any() else ()  # none of a rehearsal's
+        names = [sha1(image.numpy().tobytes() + box.numpy().tobytes()).hexdigest() for image, box in crops]
+        with (folder / str(os.getpid())).open("a") as file:
+            file.writelines(f"{done} {name}\n" for name in names)
+        return update(self, batch, done)
+
+    Student.update = noting_update  # type: ignore[method-assign, assignment]
+
+
+class Speaker(Recorder):
+    """Says how far it is, for whoever sends signals."""
+
+    def step(self, report: object) -> None:
+        print("step", flush=True)
+
+
+def main() -> None:
+    folder, out, *settings = sys.argv[1:]
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    if PACE:
+        slow_down()
+    if SEEN:
+        note_crops(Path(SEEN))
+    try:
+        result = train(
+            with_overrides(small_settings(epochs=3, ema_decay=0.9, log_interval=1), settings),
+            shards=sorted(Path(folder).glob("train-*.tar")),
+            labels=Path(folder) / "labels",
+            val_shards=[Path(folder) / "val.tar"],
+            out=Path(out),
+            resume=True,
+            reporter=Speaker(),
+        )
+    except PeerError:
+        sys.exit(1)
+    except RelabelError as error:
+        sys.exit(f"error: {error}")
+    if os.environ.get("RANK", "0") == "0":
+        print(f"done {result.epochs} {result.steps} {result.finished}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

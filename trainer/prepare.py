@@ -1,0 +1,89 @@
+"""All that a run needs, opened and compared before its folder is touched; one rank's error is the error of all."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from store.reader import LabelStore
+from store.remote import Shard
+from store.schema import StoreSchema
+from store.shards import ShardIndex
+from trainer.checkpoint import step_checkpoints
+from trainer.evaluate import open_val
+from trainer.join import JoinedShard, check_join, join_shards
+from trainer.metrics import trim_metrics
+from trainer.order import SampleOrder
+from trainer.position import Position
+from trainer.ranks import Ranks
+from trainer.runfolder import check_never_saved, open_run_folder, run_identity
+from trainer.settings import TrainSettings
+from trainer.source import make_order
+from trainer.student import Student
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Prepared:
+    """What is trained on what."""
+
+    schema: StoreSchema
+    joined: tuple[JoinedShard, ...]
+    order: SampleOrder
+    val: tuple[ShardIndex, ...]
+    student: Student
+
+
+def prepare(
+    settings: TrainSettings,
+    *,
+    shards: Sequence[Shard],
+    labels: Path | str,
+    val_shards: Sequence[Path],
+    ranks: Ranks,
+) -> Prepared:
+    """Open the data, build the student, and compare shards with labels; raises as `trainer.loop.train`."""
+    store = ranks.together(lambda: LabelStore.open(labels))
+    joined = ranks.together(lambda: join_shards([Path(str(shard)) for shard in shards], store))
+    order = ranks.together(lambda: make_order(joined, settings, world=ranks.world))
+    classes = store.schema.num_classes
+    val = ranks.together(lambda: open_val(val_shards, classes) if val_shards else ())
+    student = ranks.together(
+        lambda: Student(settings, num_classes=classes, steps_per_epoch=order.steps, ranks=ranks)
+    )  # fmt: skip
+    ranks.together(lambda: check_join(ranks.share(joined), settings, num_classes=classes))
+    return Prepared(schema=store.schema, joined=joined, order=order, val=val, student=student)
+
+
+def open_folder(out: Path, prepared: Prepared, ranks: Ranks, *, resume: bool) -> Position:
+    """Start a run in its folder, or go on from its last checkpoint; raises RunFolderError.
+
+    Args:
+        out: locked by rank 0.
+        prepared: the student is as it was then, afterwards.
+        ranks: all of them read the checkpoint, rank 0 alone changes anything.
+        resume: whether there may be a run.
+    """
+    identity = run_identity(prepared.student.settings, prepared.schema, prepared.joined, prepared.val)
+    ranks.first(lambda: open_run_folder(out, identity, resume=resume))
+    position = ranks.together(lambda: _restore(out, prepared.student))
+    ranks.first(lambda: _continue(out, position))
+    return position
+
+
+def _restore(out: Path, student: Student) -> Position:
+    found = step_checkpoints(out)
+    if not found:  # new, or stopped before its first checkpoint
+        return Position()
+    checkpoint = student.restore(found[-1])
+    return Position(
+        epoch=checkpoint.epoch,
+        step=checkpoint.samples_seen // student.settings.batch_size,
+        loss_sum=checkpoint.loss_sum,
+        top1=checkpoint.top1,
+        best_top1=checkpoint.best_top1,
+    )
+
+
+def _continue(out: Path, position: Position) -> None:
+    if position == Position():
+        check_never_saved(out)
+    trim_metrics(out, position.epoch, position.step)
