@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from pipelines.evaluate import evaluate
 from pipelines.recipes import RECIPES
 from store.command import Commands
 from store.errors import SettingsError
@@ -112,6 +113,8 @@ def _resume_hint(out: Path) -> Iterator[None]:
             click.echo("stopped; the same command with --resume goes on after the last finished epoch", err=True)
         raise
 
+
+main.add_command(evaluate)
 
 if __name__ == "__main__":
     main()

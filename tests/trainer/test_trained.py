@@ -21,6 +21,11 @@ class Averaged(Checkpoint):
     ema: dict[str, Any] | None
 
 
+def with_average(checkpoint: Checkpoint, ema: dict[str, Any]) -> Checkpoint:
+    values = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint) if field.name != "ema"}
+    return Averaged(**values, ema=ema)
+
+
 @pytest.fixture
 def checkpoint() -> Checkpoint:
     student = Student(resolve_device(small_settings()), num_classes=5, steps_per_epoch=1)
@@ -30,9 +35,7 @@ def checkpoint() -> Checkpoint:
 @pytest.fixture
 def averaged(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
     """Read in place of any file; its average is all ones."""
-    values = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint) if field.name != "ema"}
-    ones = {name: torch.ones_like(tensor) for name, tensor in checkpoint.model.items()}
-    averaged = Averaged(**values, ema=ones)
+    averaged = with_average(checkpoint, {name: torch.ones_like(value) for name, value in checkpoint.model.items()})
     monkeypatch.setattr("trainer.trained.load_checkpoint", lambda _: averaged)
     return averaged
 
