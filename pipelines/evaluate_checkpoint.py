@@ -16,7 +16,7 @@ from store.patterns import expand_shards
 from store.shards import ShardIndex
 from trainer.evaluate import open_val, score
 from trainer.ranks import Ranks, joined_ranks
-from trainer.real_labels import RealLabels, check_real, read_real
+from trainer.reallabels import RealLabels, check_real, read_real
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

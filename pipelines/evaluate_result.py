@@ -66,7 +66,7 @@ def summary(evaluation: Evaluation) -> str:
     settings, accuracy = evaluation.candidate.settings, accuracy_of(evaluation.tally)
     lines = [
         printable(f"{evaluation.checkpoint}: {settings.model}, {evaluation.candidate.origin}"),
-        f"{accuracy.samples:,} images in {evaluation.shards:,} shards; {settings.val_size} px, "
+        f"{accuracy.samples:,} images in {evaluation.shards:,} shard{'s'[: evaluation.shards > 1]}; {settings.val_size} px, "
         f"crop {settings.val_crop_pct:g}, {settings.interpolation}, {settings.precision}",
         _line("top-1", accuracy.top1_hits, accuracy.samples),
         _line("top-5", accuracy.top5_hits, accuracy.samples),

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from pipelines.evaluate import evaluate
+from pipelines.export import export
 from pipelines.recipes import RECIPES
 from store.command import Commands
 from store.errors import SettingsError
@@ -115,6 +116,7 @@ def _resume_hint(out: Path) -> Iterator[None]:
 
 
 main.add_command(evaluate)
+main.add_command(export)
 
 if __name__ == "__main__":
     main()

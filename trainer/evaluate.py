@@ -17,11 +17,11 @@ from trainer.crops import normalise
 from trainer.device import autocast, full_memory
 from trainer.loading import load_items, worker_deaths
 from trainer.ranks import Ranks
-from trainer.real_labels import RealLabels
+from trainer.reallabels import RealLabels
 from trainer.scoring import Tally
 from trainer.settings import TrainSettings
 from trainer.trained import load_trained
-from trainer.val_batches import ValBatches
+from trainer.valset import ValBatches
 
 ALONE = Ranks()
 

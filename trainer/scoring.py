@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trainer.ranks import Ranks
-from trainer.real_labels import RealLabels, val_number
+from trainer.reallabels import RealLabels, val_number
 
 BEST = 5  # top-5: among the five highest logits, or all if there are fewer classes
 

@@ -127,7 +127,7 @@ def test_the_summary_is_aligned_and_names_cannot_steer_the_terminal(folder: Path
     assert lines[6:9] == [
         "",
         f"{folder / 'best.pt'}: test_resnet, weights after 3 epochs",
-        "23 images in 1 shards; 32 px, crop 1, bilinear, float32",
+        "23 images in 1 shard; 32 px, crop 1, bilinear, float32",
     ]
     assert lines[9:] == [f"top-1  {hits / COUNT:7.2%}  {hits} of 23", "top-5  100.00%  23 of 23"]
     assert [line.partition(",")[0] for line in result.stderr.splitlines()] == [

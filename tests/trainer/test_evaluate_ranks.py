@@ -17,7 +17,7 @@ from tests.trainer.builders import NUM_CLASSES, png, small_settings, write_shard
 from trainer.device import resolve_device
 from trainer.evaluate import Accuracy, evaluate, open_val, score
 from trainer.ranks import Ranks, joined_ranks
-from trainer.real_labels import IMAGES
+from trainer.reallabels import IMAGES
 
 SETTINGS = resolve_device(small_settings(batch_size=8))
 Work = Callable[[Ranks], Any]

@@ -8,7 +8,7 @@ import torch
 from store.errors import SettingsError, ShardError
 from tests.trainer.builders import png, write_tar
 from trainer.evaluate import open_val
-from trainer.real_labels import IMAGES, MAX_BYTES, check_real, read_real, val_number
+from trainer.reallabels import IMAGES, MAX_BYTES, check_real, read_real, val_number
 from trainer.scoring import Tally
 
 
