@@ -64,10 +64,10 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
 def summary(evaluation: Evaluation) -> str:
     """A few aligned lines."""
     settings, accuracy = evaluation.candidate.settings, accuracy_of(evaluation.tally)
+    shards = f"{evaluation.shards:,} shard" + ("s" if evaluation.shards > 1 else "")
     lines = [
         printable(f"{evaluation.checkpoint}: {settings.model}, {evaluation.candidate.origin}"),
-        f"{accuracy.samples:,} images in {evaluation.shards:,} shard{'s'[: evaluation.shards > 1]}; {settings.val_size} px, "
-        f"crop {settings.val_crop_pct:g}, {settings.interpolation}, {settings.precision}",
+        f"{accuracy.samples:,} images in {shards}; {settings.val_size} px, crop {settings.val_crop_pct:g}, {settings.interpolation}, {settings.precision}",
         _line("top-1", accuracy.top1_hits, accuracy.samples),
         _line("top-5", accuracy.top5_hits, accuracy.samples),
     ]

@@ -93,8 +93,7 @@ def predict(
     mean, std = (torch.tensor(values, device=device) for values in (settings.mean, settings.std))
     model.eval()
     batches = ValBatches(val, settings, ranks)
-    workers = min(settings.workers, len(batches))
-    for keys, originals, images in load_items(batches, workers=workers, pin_memory=device.type == "cuda"):
+    for keys, originals, images in load_items(batches, workers=settings.workers, pin_memory=device.type == "cuda"):
         with full_memory(), torch.inference_mode(), autocast(settings):
             logits = model(normalise(images.to(device, non_blocking=True), mean, std)).float().cpu()
         yield Prediction(keys, originals, logits)

@@ -18,6 +18,7 @@ from tests.trainer.test_trained import with_average
 from trainer.checkpoint import load_checkpoint, save_checkpoint
 from trainer.device import resolve_device
 from trainer.evaluate import Accuracy, evaluate, load_student, open_val
+from trainer.named import named_settings
 from trainer.student import Student
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "real"
@@ -108,6 +109,11 @@ def test_timm_says_how_images_are_prepared_unless_it_is_given(folder: Path) -> N
     found = counted(invoke(folder, "published.pth", *NAMED, *VIEW, "--interpolation", "bicubic", "--json"))
     assert (found["image_size"], found["crop_pct"], found["interpolation"]) == (32, 1, "bicubic")
     assert (found["mean"], found["std"]) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+
+
+def test_weights_from_elsewhere_are_taken_exactly_as_they_are() -> None:
+    settings, num_classes = named_settings("test_resnet", {}, {"val_size": 64})
+    assert (settings.precision, settings.val_size, settings.image_size, num_classes) == ("float32", 64, 64, 1000)
 
 
 def test_a_student_of_ours_may_see_other_images_than_it_was_trained_with(folder: Path) -> None:
@@ -257,12 +263,14 @@ def test_every_option_has_help() -> None:
 def test_torchrun_counts_what_one_process_counts_and_prints_once(folder: Path) -> None:
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
-        *("-m", "pipelines.train", "evaluate", "--json", "--workers", "0"),
+        *("-m", "pipelines.train", "evaluate", "--json", "--workers", "0", "--batch-size", "4"),
         *("--checkpoint", str(folder / "best.pt"), "--val", str(folder / "val.tar")),
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
     assert json.loads(done.stdout) == counted(invoke(folder, "best.pt", "--json"))
+    shown = [line for line in done.stderr.splitlines() if "images/s" in line]
+    assert [line.partition(" images")[0] for line in shown] == ["7 of 23", "15 of 23", "23 of 23"]  # 2 x 4 at once
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,12 @@ def on_ranks(world: int, work: Work, folder: Path) -> list[Any]:
         port = free.getsockname()[1]
     arguments = (world, port, work, folder)
     context = start_processes(_rank, arguments, world, join=False, start_method="fork")  # type: ignore[no-untyped-call]
-    while not context.join(timeout=60):
-        pass
+    deadline = time.monotonic() + 60
+    while not context.join(timeout=1):
+        if time.monotonic() > deadline:  # they wait for one another
+            for process in context.processes:
+                process.kill()
+            pytest.fail("the ranks did not come to an end")
     return [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in range(world)]
 
 
@@ -103,12 +108,21 @@ def test_one_rank_that_is_told_to_stop_stops_all_before_its_next_batch(tmp_path:
     assert on_ranks(2, stopped_early, tmp_path) == [(None, 2)] * 2
 
 
-@pytest.mark.parametrize("place", [1, 39])
-def test_one_ranks_damaged_image_is_told_by_all_within_a_batch(tmp_path: Path, place: int) -> None:
+@pytest.mark.parametrize(("place", "rounds"), [(1, 1), (39, 5)])
+def test_one_ranks_damaged_image_is_told_by_all_within_a_batch(tmp_path: Path, place: int, rounds: int) -> None:
     members = [(f"s{i:02}.png", png(i) if i != place else b"\x89PNG no") for i in range(40)]
     labelled = [part for name, data in members for part in ((name, data), (f"{name[:3]}.cls", b"0"))]
     val = open_val([write_tar(tmp_path / "val.tar", labelled)], NUM_CLASSES)
-    first, second = on_ranks(2, lambda ranks: evaluate(Brightest(), val, SETTINGS, ranks), tmp_path)
+
+    def count_rounds(ranks: Ranks) -> None:
+        done: list[int] = []
+        try:
+            score(Brightest(), val, SETTINGS, ranks, progress=lambda images, _: done.append(images))
+        finally:
+            (tmp_path / f"rounds{ranks.rank}").write_text(str(len(done)))
+
+    first, second = on_ranks(2, count_rounds, tmp_path)
+    assert [(tmp_path / f"rounds{rank}").read_text() for rank in range(2)] == [str(rounds)] * 2
     assert isinstance(second, ImageError)
     assert f"val.tar: 's{place:02}': " in str(second)
     assert isinstance(first, PeerError)
