@@ -67,7 +67,8 @@ def summary(evaluation: Evaluation) -> str:
     shards = f"{evaluation.shards:,} shard" + ("s" if evaluation.shards > 1 else "")
     lines = [
         printable(f"{evaluation.checkpoint}: {settings.model}, {evaluation.candidate.origin}"),
-        f"{accuracy.samples:,} images in {shards}; {settings.val_size} px, crop {settings.val_crop_pct:g}, {settings.interpolation}, {settings.precision}",
+        f"{accuracy.samples:,} images in {shards}; {settings.val_size} px, crop {settings.val_crop_pct:g}, "
+        f"{settings.interpolation}, {settings.precision}",
         _line("top-1", accuracy.top1_hits, accuracy.samples),
         _line("top-5", accuracy.top5_hits, accuracy.samples),
     ]
