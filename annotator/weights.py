@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -33,16 +32,22 @@ def load_state(path: Path) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise TeacherError(f"{path}: holds more than tensors and is not loaded; save its state_dict alone") from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # whatever damaged bytes make the unpickler raise
         raise TeacherError(f"{path}: not a readable checkpoint: {first_line(error)}") from error
     return _tensors(content, path)
 
 
-def fit_state(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+def fit_state(network: nn.Module, state: dict[str, Tensor], path: Path, *, role: str = "teacher") -> None:
     """Load tensors into a network; all of them must be used, and no parameter left out.
 
+    Args:
+        network: on the CPU.
+        state: from `load_state`.
+        path: where it came from, for messages.
+        role: what the network is, for messages.
+
     Raises:
-        TeacherError: names or shapes differ; the message gives the first ones.
+        TeacherError: names, shapes or kinds differ; the message gives the first ones.
     """
     state = {name.removeprefix("module.").removeprefix("_orig_mod."): tensor for name, tensor in state.items()}
     own = network.state_dict()
@@ -57,7 +62,9 @@ def fit_state(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
         ("has other shapes:", sorted(wrong)),
     ):
         if names:
-            raise TeacherError(f"{path}: does not fit the teacher: it {kind} {first_few(names)}")
+            raise TeacherError(f"{path}: does not fit the {role}: it {kind} {first_few(names)}")
+    if odd := [name for name, tensor in state.items() if not _is_plain(tensor)]:
+        raise TeacherError(f"{path}: sparse, quantized, complex or without values: {first_few(odd)}")
     if bad := [name for name, tensor in state.items() if not torch.isfinite(tensor.float()).all()]:
         raise TeacherError(f"{path}: values that are not finite in {first_few(bad)}")
     network.load_state_dict(own | state)  # a counter that no evaluation reads may be missing
@@ -80,3 +87,7 @@ def _tensors(content: object, path: Path) -> dict[str, Tensor]:
         if state and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
             return dict(state)
     raise TeacherError(f"{path}: expected a mapping of names to tensors, also under {' or '.join(STATE_KEYS)}")
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return not (tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.is_meta)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from pipelines.evaluate import evaluate
+from pipelines.export import export
 from pipelines.recipes import RECIPES
 from store.command import Commands
 from store.errors import PeerError
@@ -106,6 +108,9 @@ def run(
     if not result.finished:
         click.echo("stopped by a signal; the same command with --resume goes on from here", err=True)
 
+
+main.add_command(evaluate)
+main.add_command(export)
 
 if __name__ == "__main__":
     main()

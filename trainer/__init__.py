@@ -23,9 +23,15 @@
 | model      | a timm name                 | builds and tries the student                   | `nn.Module`          |
 | optim      | a student                   | optimiser and schedule from timm               | both                 |
 | student    | batches                     | one update at a time; its state                | losses, `Checkpoint` |
-| evaluate   | a student and val shards    | predictions, exact counts                      | `Accuracy`           |
+| valset     | val shards                  | one rank's share of the images                 | batches              |
+| reallabels | real.json, keys             | checks both                                    | `RealLabels`         |
+| scoring    | predictions                 | exact counts, per class and by ReaL labels     | `Tally`              |
+| evaluate   | a student and val shards    | predictions and counts, over all ranks         | `Accuracy`           |
 | files      | bytes                       | writes whole or not at all                     | a file               |
 | checkpoint | all state                   | whole or not at all                            | `last.pt`, `best.pt` |
+| trained    | a checkpoint                | builds its student                             | `Trained`            |
+| named      | a timm name                 | how timm prepares its images                   | `TrainSettings`      |
+| export     | a checkpoint                | weights and what is known of them              | safetensors          |
 | metrics    | results                     | one JSON line each, none twice                 | `metrics.jsonl`      |
 | runfolder  | settings and labels         | starts or continues a run                      | `settings.json`      |
 | loop       | all of these                | trains                                         | `TrainResult`        |

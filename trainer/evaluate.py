@@ -1,29 +1,29 @@
-"""Predictions and exact counts on validation shards.
+"""Predictions and exact counts on validation shards, by one process or by several ranks.
 
 Shapes: B batch, C classes, S side of an image.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
-from store.errors import ImageError, RelabelError, RunFolderError, ShardError
-from store.images import decode_image
-from store.shards import NO_LABEL, Sample, ShardIndex, index_shard
-from trainer.checkpoint import load_checkpoint
-from trainer.crops import normalise, resize_and_centre
-from trainer.device import autocast, full_memory, resolve_device
+from store.errors import RelabelError, ShardError
+from store.shards import NO_LABEL, ShardIndex, index_shard
+from trainer.crops import normalise
+from trainer.device import autocast, full_memory
 from trainer.loading import load_items, worker_deaths
-from trainer.model import build_student
-from trainer.overrides import settings_from_json
-from trainer.ranges import read_range
+from trainer.ranks import Ranks
+from trainer.reallabels import RealLabels
+from trainer.scoring import Tally
 from trainer.settings import TrainSettings
-from trainer.wording import reason
+from trainer.trained import load_trained
+from trainer.valset import ValBatches
+
+ALONE = Ranks()
 
 
 class Prediction(NamedTuple):
@@ -73,92 +73,109 @@ def open_val(shards: Sequence[Path], num_classes: int) -> tuple[ShardIndex, ...]
     return val
 
 
-def predict(model: nn.Module, val: Sequence[ShardIndex], settings: TrainSettings) -> Iterator[Prediction]:
-    """The student's logits for every sample, batch by batch; leaves the model in evaluation mode.
+def predict(
+    model: nn.Module, val: Sequence[ShardIndex], settings: TrainSettings, ranks: Ranks = ALONE
+) -> Iterator[Prediction]:
+    """The student's logits for every sample of this rank, batch by batch; leaves the model in evaluation mode.
 
     Args:
-        model: on the settings' device.
+        model: on the settings' device; not wrapped for DistributedDataParallel, which would wait for the other ranks.
         val: from `open_val`.
         settings: resolved ones (`resolve_device`), for size, mean, deviation, batch size, workers and precision.
+        ranks: each predicts every `world`-th sample, some one fewer than others, or none.
 
     Raises:
         ImageError: an image cannot be decoded.
         ShardError: a shard changed since it was indexed.
-        TrainingError: a loader process was killed.
+        TrainingError: a loader process was killed, or the device's memory is full.
     """
     device = torch.device(settings.device)
     mean, std = (torch.tensor(values, device=device) for values in (settings.mean, settings.std))
     model.eval()
-    batches = _ValBatches(val, settings)
+    batches = ValBatches(val, settings, ranks)
     for keys, originals, images in load_items(batches, workers=settings.workers, pin_memory=device.type == "cuda"):
-        with torch.inference_mode(), autocast(settings):
-            logits = model(normalise(images.to(device, non_blocking=True), mean, std))
-        yield Prediction(keys, originals, logits.float().cpu())
+        with full_memory(), torch.inference_mode(), autocast(settings):
+            logits = model(normalise(images.to(device, non_blocking=True), mean, std)).float().cpu()
+        yield Prediction(keys, originals, logits)
 
 
-@full_memory()
 @worker_deaths()
-def evaluate(model: nn.Module, val: Sequence[ShardIndex], settings: TrainSettings) -> Accuracy:
-    """Top-1 and top-5 hits; see `predict` for arguments and errors."""
-    samples = top1_hits = top5_hits = 0
-    for prediction in predict(model, val, settings):
-        best = prediction.logits.topk(min(5, prediction.logits.shape[1]), dim=1).indices
-        hits = best == prediction.originals[:, None]
-        samples += len(hits)
-        top1_hits += int(hits[:, 0].sum())
-        top5_hits += int(hits.any(1).sum())
+def score(
+    model: nn.Module,
+    val: Sequence[ShardIndex],
+    settings: TrainSettings,
+    ranks: Ranks = ALONE,
+    should_stop: Callable[[], bool] | None = None,
+    *,
+    real: RealLabels | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> Tally | None:
+    """Count hits over all ranks, each of which calls this with the same arguments.
+
+    Args:
+        model: see `predict`.
+        val: see `predict`.
+        settings: see `predict`.
+        ranks: see `predict`.
+        should_stop: asked before every batch; where one rank's says yes, all stop.
+        real: count hits by these labels too; `check_real` has checked the keys.
+        progress: told after every batch how many images are done, about, and how many there are.
+
+    Returns:
+        The same counts on every rank; None if it was stopped.
+
+    Raises:
+        PeerError: on the ranks beside the one that raised one of `predict`'s errors.
+    """
+    samples = [sample for index in val for sample in index.samples]
+    tally = Tally(max(sample.label for sample in samples) + 1, real)
+    rounds = ValBatches(val, settings, ranks).rounds
+    predictions = predict(model, val, settings, ranks)
+    error: RelabelError | None = None
+    stopped = False
+    for done in range(rounds):
+        # A rank's failure must end the others too, which would wait for it forever.
+        stopped = ranks.any(error is not None or (should_stop is not None and should_stop()))
+        if stopped:
+            break
+        try:
+            if (prediction := next(predictions, None)) is not None:
+                tally.add(*prediction)
+        except RelabelError as raised:
+            error = raised
+        if progress is not None:
+            progress(len(samples) * (done + 1) // rounds, len(samples))
+    ranks.together(lambda: _raise(error))
+    if stopped:
+        return None
+    tally.join(ranks)
+    return tally
+
+
+def evaluate(
+    model: nn.Module,
+    val: Sequence[ShardIndex],
+    settings: TrainSettings,
+    ranks: Ranks = ALONE,
+    should_stop: Callable[[], bool] | None = None,
+) -> Accuracy | None:
+    """Top-1 and top-5 hits over all ranks, or None if it was stopped; see `score` for arguments and errors."""
+    tally = score(model, val, settings, ranks, should_stop)
+    return None if tally is None else accuracy_of(tally)
+
+
+def accuracy_of(tally: Tally) -> Accuracy:
+    """A tally's totals."""
+    samples, top1_hits, top5_hits = tally.total()
     return Accuracy(samples=samples, top1_hits=top1_hits, top5_hits=top5_hits)
 
 
 def load_student(checkpoint: Path) -> tuple[nn.Module, TrainSettings]:
-    """A trained student on this machine's device, with the settings it was trained with, resolved for here.
-
-    Raises:
-        RunFolderError: the checkpoint is absent or damaged, or its student cannot be built here.
-    """
-    state = load_checkpoint(checkpoint)
-    try:
-        settings = resolve_device(settings_from_json({**state.settings, "device": "auto", "precision": "auto"}))
-        model = build_student(settings, state.num_classes)
-        model.load_state_dict(state.model)
-    except Exception as error:  # whatever odd settings and tensors make torch raise
-        raise RunFolderError(f"{checkpoint}: holds no student that can be used here: {reason(error)}") from error
-    return model.to(settings.device).eval(), settings
+    """A trained student on this machine's device, with the settings it was trained with; see `load_trained`."""
+    student = load_trained(checkpoint)
+    return student.model, student.settings
 
 
-ValBatch = tuple[list[str], Tensor, Tensor]
-"""Keys, (B,) int64 original labels and (B, 3, S, S) uint8 images."""
-
-
-class _ValBatches(Dataset[ValBatch | RelabelError]):
-    """Validation images batch by batch, or what is wrong with one of them as a value."""
-
-    def __init__(self, val: Sequence[ShardIndex], settings: TrainSettings) -> None:
-        self.samples: list[tuple[Path, Sample]] = [(index.path, sample) for index in val for sample in index.samples]
-        self.settings = settings
-
-    def __len__(self) -> int:
-        return -(-len(self.samples) // self.settings.batch_size)
-
-    def __getitem__(self, i: int) -> ValBatch | RelabelError:
-        size = self.settings.batch_size
-        part = self.samples[i * size : (i + 1) * size]
-        try:
-            images = [self._image(path, sample) for path, sample in part]
-        except RelabelError as error:
-            return error
-        originals = torch.tensor([sample.label for _, sample in part], dtype=torch.int64)
-        return [sample.key for _, sample in part], originals, torch.stack(images)
-
-    def _image(self, path: Path, sample: Sample) -> Tensor:
-        settings = self.settings
-        try:
-            image = decode_image(read_range(path, sample.offset, sample.length))
-            pixels = resize_and_centre(image, settings.val_size, settings.val_crop_pct, settings.interpolation)
-        except ImageError as error:
-            raise ImageError(
-                f"{path}: {sample.key!r}: {error}; validation images are never skipped: mend the shard"
-            ) from error
-        except OSError as error:
-            raise ShardError(f"{path}: cannot be read: {error.strerror or error}") from error
-        return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+def _raise(error: RelabelError | None) -> None:
+    if error is not None:
+        raise error

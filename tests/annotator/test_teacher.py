@@ -111,12 +111,18 @@ def write_checkpoint(path: Path, kind: str) -> Path:
         "nan": state | {"fc.bias": torch.full((12,), torch.nan)},
         "list": [1, 2],
         "empty": {},
+        "sparse": state | {"fc.bias": state["fc.bias"].to_sparse()},
+        "complex": state | {"fc.bias": state["fc.bias"].to(torch.complex64)},
+        "meta": state | {"fc.bias": state["fc.bias"].to("meta")},
         "evil": {"state_dict": Evil()},
     }
     if kind in contents:
         torch.save(contents[kind], path)
     elif kind == "pickle":
         path.write_bytes(pickle.dumps(Evil()))
+    elif kind == "opcodes":  # a stack that runs empty
+        torch.save(state, path, _use_new_zipfile_serialization=False)
+        path.write_bytes(b"\x80\x02as" + path.read_bytes()[4:])
     else:
         path.write_bytes(b"garbage" * 9)
     return path
@@ -131,6 +137,10 @@ def write_checkpoint(path: Path, kind: str) -> Path:
         ("nan", "not finite in 'fc.bias'"),
         ("list", "expected a mapping of names to tensors"),
         ("empty", "expected a mapping of names to tensors"),
+        ("sparse", "sparse, quantized, complex or without values: 'fc.bias'"),
+        ("complex", "sparse, quantized, complex or without values: 'fc.bias'"),
+        ("meta", "sparse, quantized, complex or without values: 'fc.bias'"),
+        ("opcodes", "not a readable checkpoint: "),
         ("evil", "holds more than tensors and is not loaded"),
         ("pickle", "holds more than tensors|not a readable"),
         ("garbage", "holds more than tensors|not a readable"),

@@ -46,6 +46,7 @@ def test_hits_are_counted_exactly(tmp_path: Path) -> None:
     """Labels go round 0 to 4: 7, 7, 7, 6 and 6 of 33."""
     val = open_val([write_shard(tmp_path / "val.tar", 33)], 9)
     accuracy = evaluate(Fixed([9, 8, 0, 6, 1, 5, 4, 3, 2]), val, SETTINGS)
+    assert accuracy is not None
     assert (accuracy.samples, accuracy.top1_hits, accuracy.top5_hits) == (33, 7, 20)
     assert (accuracy.top1, accuracy.top5) == (7 / 33, 20 / 33)
 
@@ -53,6 +54,7 @@ def test_hits_are_counted_exactly(tmp_path: Path) -> None:
 def test_fewer_than_five_classes_make_top5_all_of_them(tmp_path: Path) -> None:
     val = open_val([write_tar(tmp_path / "v.tar", [("a.png", png(0)), ("a.cls", b"1")])], 2)
     accuracy = evaluate(Fixed([1, 0]), val, SETTINGS)
+    assert accuracy is not None
     assert (accuracy.top1_hits, accuracy.top5_hits) == (0, 1)
 
 
@@ -152,3 +154,18 @@ def test_a_full_device_is_told(dataset: Dataset) -> None:
 
     with pytest.raises(TrainingError, match="the device's memory is full; lower batch_size"):
         evaluate(Greedy(), open_val(dataset.val, 5), SETTINGS)
+
+
+def test_evaluation_stops_before_the_batch_at_which_it_is_told_to(dataset: Dataset) -> None:
+    seen: list[int] = []
+    model = Fixed([0] * 5)
+    model.register_forward_hook(lambda *_: seen.append(1))
+    asked = iter([False, False, True])
+    assert evaluate(model, open_val(dataset.val, 5), SETTINGS, should_stop=lambda: next(asked)) is None
+    assert len(seen) == 2
+
+
+def test_a_part_of_a_training_batch_is_what_is_evaluated_at_once(dataset: Dataset) -> None:
+    settings = resolve_device(small_settings(batch_size=8, accumulate=4))
+    parts = list(predict(Fixed([0] * 5), open_val(dataset.val, 5), settings))
+    assert {len(part.keys) for part in parts} == {2}

@@ -81,11 +81,11 @@ def train_all(data: builders.Dataset, out: Path) -> None:
     ("where", "use"),
     [
         ("trainer.join._check_members", check),
-        ("trainer.evaluate.decode_image", predict_one),
-        ("trainer.evaluate.decode_image", evaluate_all),
+        ("trainer.valset.decode_image", predict_one),
+        ("trainer.valset.decode_image", evaluate_all),
         ("trainer.join._check_members", train_all),
         ("trainer.samples.decode_image", train_all),
-        ("trainer.evaluate.decode_image", train_all),
+        ("trainer.valset.decode_image", train_all),
     ],
 )
 def test_a_killed_loader_process_is_one_clear_line_everywhere(

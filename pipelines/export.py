@@ -1,0 +1,52 @@
+"""The command `relabel-train export`: a student's weights as safetensors."""
+
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from store.text import printable
+
+EXAMPLE = """\b
+Example:
+  relabel-train export --checkpoint runs/resnet18/best.pt --out student.safetensors
+"""
+
+
+@click.command(epilog=EXAMPLE)
+@click.option(
+    "--checkpoint",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="A checkpoint of relabel-train.",
+)
+@click.option(
+    "--out",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The file to write, which must not exist yet; its name ends in .safetensors.",
+)
+@click.option(
+    "--weights",
+    type=click.Choice(["model", "ema"]),
+    help="The trained weights or their moving average. Default: the average where there is one.",
+)
+def export(checkpoint: Path, out: Path, weights: Literal["model", "ema"] | None) -> None:
+    """Write a student's weights for timm, torchvision and others to read.
+
+    The file's metadata names the architecture and how images are prepared.
+    """
+    # Imported here: torch takes seconds, and help should not.
+    from pipelines.candidate import WEIGHTS
+    from trainer.export import export_student
+
+    student = export_student(checkpoint, out, weights)
+    top1 = "" if student.top1 is None else f", top-1 {student.top1:.2%}"
+    click.echo(
+        printable(
+            f"{out}: {student.settings.model} with {student.num_classes:,} classes, "
+            f"{WEIGHTS[student.weights]} after {student.epoch} epochs{top1}"
+        )
+    )

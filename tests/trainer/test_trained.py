@@ -1,0 +1,71 @@
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from store.errors import RunFolderError
+from tests.trainer.builders import small_settings
+from trainer.checkpoint import Checkpoint, save_checkpoint
+from trainer.device import resolve_device
+from trainer.evaluate import load_student
+from trainer.student import Student
+from trainer.trained import Weights, load_trained
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Averaged(Checkpoint):
+    """A checkpoint of a run with a moving average."""
+
+    ema: dict[str, Any] | None
+
+
+def with_average(checkpoint: Checkpoint, ema: dict[str, Any]) -> Checkpoint:
+    values = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint) if field.name != "ema"}
+    return Averaged(**values, ema=ema)
+
+
+@pytest.fixture
+def checkpoint() -> Checkpoint:
+    student = Student(resolve_device(small_settings()), num_classes=5, steps_per_epoch=1)
+    return student.checkpoint(epoch=3, top1=0.5, best_top1=0.625)
+
+
+@pytest.fixture
+def averaged(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
+    """Read in place of any file; its average is all ones."""
+    averaged = with_average(checkpoint, {name: torch.ones_like(value) for name, value in checkpoint.model.items()})
+    monkeypatch.setattr("trainer.trained.load_checkpoint", lambda _: averaged)
+    return averaged
+
+
+def test_a_student_comes_back_with_what_is_known_of_it(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "best.pt", checkpoint)
+    student = load_trained(tmp_path / "best.pt")
+    assert (student.num_classes, student.weights, student.epoch, student.top1) == (5, "model", 3, 0.5)
+    assert not student.model.training
+    assert all(torch.equal(tensor.cpu(), checkpoint.model[name]) for name, tensor in student.model.state_dict().items())
+
+
+@pytest.mark.parametrize(("weights", "is_average"), [(None, True), ("ema", True), ("model", False)])
+def test_the_moving_average_is_taken_where_there_is_one(
+    averaged: Checkpoint, weights: Weights | None, is_average: bool
+) -> None:
+    student = load_trained(Path("best.pt"), weights)
+    assert all(bool((tensor == 1).all()) for tensor in student.model.parameters()) == is_average
+    assert student.weights == ("ema" if is_average else "model")
+    # The average is what was evaluated: nothing is known of the other weights.
+    assert student.top1 == (0.5 if is_average else None)
+
+
+def test_evaluation_takes_the_moving_average(averaged: Checkpoint) -> None:
+    model, settings = load_student(Path("best.pt"))
+    assert all(bool((tensor == 1).all()) for tensor in model.parameters())
+    assert settings.model == "test_resnet"
+
+
+def test_an_average_that_is_not_there_is_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "best.pt", checkpoint)
+    with pytest.raises(RunFolderError, match=r"best\.pt: holds no moving average .*; take the model's weights$"):
+        load_trained(tmp_path / "best.pt", "ema")

@@ -1,0 +1,44 @@
+"""Settings for a network that timm knows by name, to evaluate it with weights from elsewhere; nothing is downloaded."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+
+from store.errors import SettingsError
+from trainer.settings import TrainSettings
+from trainer.wording import reason
+
+CLASSES = 1000  # where timm knows none
+
+
+def named_settings(model: str, model_args: dict[str, Any], chosen: Mapping[str, Any]) -> tuple[TrainSettings, int]:
+    """How timm prepares the images of a network, and how many classes its own weights have.
+
+    Args:
+        model: timm's name, which may carry a tag such as `resnet50.tv_in1k`; `build_student` refuses unknown ones.
+        model_args: for timm.create_model.
+        chosen: settings that replace timm's.
+
+    Raises:
+        SettingsError: an unknown tag, or a value that cannot be.
+    """
+    try:
+        config = timm.get_pretrained_cfg(model)
+    except RuntimeError as error:
+        raise SettingsError(f"model={model!r}: {reason(error)}") from error
+    view: dict[str, Any] = {}
+    if config is not None:
+        view = {
+            "val_size": config.input_size[1],
+            "val_crop_pct": float(config.crop_pct),
+            "interpolation": config.interpolation,
+            "mean": tuple(config.mean),
+            "std": tuple(config.std),
+        }
+    view |= chosen
+    if "val_size" in view:
+        view["image_size"] = view["val_size"]  # `build_student` tries both
+    # Exactly as the weights are: these were not trained here in another precision.
+    settings = TrainSettings(model=model, model_args=model_args, precision="float32", **view)
+    return settings, CLASSES if config is None else config.num_classes

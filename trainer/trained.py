@@ -1,0 +1,85 @@
+"""A trained student out of a checkpoint of this project."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from store.errors import RunFolderError
+from trainer.checkpoint import Checkpoint, load_checkpoint
+from trainer.device import resolve_device
+from trainer.model import build_student
+from trainer.overrides import settings_from_json
+from trainer.settings import TrainSettings
+from trainer.wording import reason
+
+Weights = Literal["model", "ema"]
+"""The weights that were trained, or their moving average."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Trained:
+    """A student in evaluation mode, and what is known of it."""
+
+    model: nn.Module  # on the settings' device
+    settings: TrainSettings  # it was trained with these, resolved for here
+    num_classes: int
+    weights: Weights
+    epoch: int  # epochs done
+    top1: float | None  # of these weights on the run's validation shards, 0 to 1; None if that is not known
+
+
+def load_trained(file: Path, weights: Weights | None = None) -> Trained:
+    """Read a checkpoint and build its student; see `build_trained`.
+
+    Raises:
+        RunFolderError: also where the checkpoint is absent or damaged.
+    """
+    return build_trained(load_checkpoint(file), file, weights)
+
+
+def build_trained(
+    checkpoint: Checkpoint, file: Path, weights: Weights | None = None, chosen: Mapping[str, Any] | None = None
+) -> Trained:
+    """Build a checkpoint's student on this machine's device.
+
+    Args:
+        checkpoint: from `load_checkpoint`.
+        file: where it came from, for messages.
+        weights: which of them; None for the moving average where there is one.
+        chosen: settings that replace those it was trained with.
+
+    Raises:
+        RunFolderError: it has no such weights, or its student cannot be built here.
+        SettingsError: a chosen setting that cannot be.
+    """
+    ema: dict[str, Any] | None = getattr(checkpoint, "ema", None)
+    if weights == "ema" and not ema:
+        raise RunFolderError(f"{file}: holds no moving average (its run had ema_decay=0); take the model's weights")
+    taken: Weights = weights or ("ema" if ema else "model")
+    with _no_student(file):
+        settings = resolve_device(settings_from_json({**checkpoint.settings, "device": "auto", "precision": "auto"}))
+    settings = replace(settings, **(chosen or {}))
+    with _no_student(file):
+        model = build_student(settings, checkpoint.num_classes)
+        model.load_state_dict(ema if ema and taken == "ema" else checkpoint.model)
+    return Trained(
+        model=model.to(settings.device).eval(),
+        settings=settings,
+        num_classes=checkpoint.num_classes,
+        weights=taken,
+        epoch=checkpoint.epoch,
+        # Where there is a moving average, it is what was evaluated.
+        top1=None if ema and taken == "model" else checkpoint.top1,
+    )
+
+
+@contextmanager
+def _no_student(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # whatever odd settings and tensors make torch raise
+        raise RunFolderError(f"{file}: holds no student that can be used here: {reason(error)}") from error

@@ -1,0 +1,60 @@
+"""One rank's share of the validation images, batch by batch.
+
+Letters: B batch, S side of an image.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from store.errors import ImageError, RelabelError, ShardError
+from store.images import decode_image
+from store.shards import Sample, ShardIndex
+from trainer.crops import resize_and_centre
+from trainer.ranges import read_range
+from trainer.ranks import Ranks
+from trainer.settings import TrainSettings
+
+ValBatch = tuple[list[str], Tensor, Tensor]
+"""Keys, (B,) int64 original labels and (B, 3, S, S) uint8 images."""
+
+
+class ValBatches(Dataset[ValBatch | RelabelError]):
+    """This rank's images batch by batch, or what is wrong with one of them as a value."""
+
+    def __init__(self, val: Sequence[ShardIndex], settings: TrainSettings, ranks: Ranks) -> None:
+        samples = [(index.path, sample) for index in val for sample in index.samples]
+        self._mine: Sequence[tuple[Path, Sample]] = ranks.share(samples)
+        # As many images at once as in training, where `batch_size` is that of all ranks together.
+        self._size = -(-settings.batch_size // (ranks.world * settings.accumulate))
+        # Of the largest share, rank 0's: all ranks go through as many rounds.
+        self.rounds = -(-len(samples[:: ranks.world]) // self._size)
+        self._settings = settings
+
+    def __len__(self) -> int:
+        return -(-len(self._mine) // self._size)
+
+    def __getitem__(self, i: int) -> ValBatch | RelabelError:
+        part = self._mine[i * self._size : (i + 1) * self._size]
+        try:
+            images = [self._image(path, sample) for path, sample in part]
+        except RelabelError as error:
+            return error
+        originals = torch.tensor([sample.label for _, sample in part], dtype=torch.int64)
+        return [sample.key for _, sample in part], originals, torch.stack(images)
+
+    def _image(self, path: Path, sample: Sample) -> Tensor:
+        settings = self._settings
+        try:
+            image = decode_image(read_range(path, sample.offset, sample.length))
+            pixels = resize_and_centre(image, settings.val_size, settings.val_crop_pct, settings.interpolation)
+        except ImageError as error:
+            raise ImageError(
+                f"{path}: {sample.key!r}: {error}; validation images are never skipped: mend the shard"
+            ) from error
+        except OSError as error:
+            raise ShardError(f"{path}: cannot be read: {error.strerror or error}") from error
+        return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
