@@ -36,11 +36,6 @@ class Checkpoint:
     num_classes: int
     settings: dict[str, Any]  # as `settings_to_json` gives them
 
-    @property
-    def weights(self) -> dict[str, Any]:
-        """What is evaluated: the moving average where there is one."""
-        return self.model if self.ema is None else self.ema
-
 
 def save_checkpoint(file: Path, checkpoint: Checkpoint) -> None:
     """Write or replace a checkpoint.

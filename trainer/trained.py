@@ -56,7 +56,7 @@ def build_trained(
         RunFolderError: it has no such weights, or its student cannot be built here.
         SettingsError: a chosen setting that cannot be.
     """
-    ema: dict[str, Any] | None = getattr(checkpoint, "ema", None)
+    ema = checkpoint.ema
     if weights == "ema" and not ema:
         raise RunFolderError(f"{file}: holds no moving average (its run had ema_decay=0); take the model's weights")
     taken: Weights = weights or ("ema" if ema else "model")

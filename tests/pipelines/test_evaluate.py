@@ -3,6 +3,7 @@ import os
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ from safetensors.torch import save_file
 
 from pipelines.train import main
 from tests.trainer.builders import NUM_CLASSES, png, small_settings, write_shard, write_tar
-from tests.trainer.test_trained import with_average
 from trainer.checkpoint import load_checkpoint, save_checkpoint
 from trainer.device import resolve_device
 from trainer.evaluate import Accuracy, evaluate, load_student, open_val
 from trainer.named import named_settings
+from trainer.position import Position
 from trainer.student import Student
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "real"
@@ -33,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluate")
     write_shard(folder / "val.tar", COUNT)
     student = Student(resolve_device(small_settings()), num_classes=NUM_CLASSES, steps_per_epoch=1)
-    save_checkpoint(folder / "best.pt", student.checkpoint(epoch=3, top1=0.5, best_top1=0.5))
+    save_checkpoint(folder / "best.pt", student.checkpoint(Position(epoch=3, top1=0.5, best_top1=0.5)))
     state = {name: tensor.cpu() for name, tensor in student.model.state_dict().items()}
     published = {
         "epoch": 299,
@@ -44,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     torch.save(published, folder / "published.pth")
     torch.save({name: tensor for name, tensor in state.items() if name != "fc.bias"}, folder / "short.pth")
-    save_file(state, folder / "weights.safetensors")
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / "weights.safetensors")
     return folder
 
 
@@ -89,7 +90,7 @@ def test_the_moving_average_is_what_is_evaluated(folder: Path, monkeypatch: pyte
     checkpoint = load_checkpoint(folder / "best.pt")
     zeros = {name: torch.zeros_like(tensor) for name, tensor in checkpoint.model.items()}
     zeros["fc.bias"][2] = 1
-    monkeypatch.setattr("pipelines.candidate.load_checkpoint", lambda _: with_average(checkpoint, zeros))
+    monkeypatch.setattr("pipelines.candidate.load_checkpoint", lambda _: replace(checkpoint, ema=zeros))
     found = counted(invoke(folder, "best.pt", "--json"))
     assert found["weights"] == "moving average after 3 epochs"
     assert [row["top1_hits"] for row in found["classes"]] == [0, 0, 5, 0, 0]
@@ -244,7 +245,7 @@ def test_a_size_that_the_student_cannot_take_is_one_line(tmp_path: Path) -> None
     write_shard(tmp_path / "val.tar", 2)
     settings = resolve_device(small_settings(model="test_vit", image_size=160, val_size=160))
     student = Student(settings, num_classes=NUM_CLASSES, steps_per_epoch=1)
-    save_checkpoint(tmp_path / "best.pt", student.checkpoint(epoch=1, top1=None, best_top1=None))
+    save_checkpoint(tmp_path / "best.pt", student.checkpoint(Position(epoch=1, top1=None, best_top1=None)))
     assert_one_line_error(invoke(tmp_path, "best.pt", "--image-size", "100"), "does not take images of 100 x 100")
 
 

@@ -13,6 +13,7 @@ from tests.trainer.builders import small_settings
 from trainer.checkpoint import save_checkpoint
 from trainer.device import resolve_device
 from trainer.export import export_student
+from trainer.position import Position
 from trainer.student import Student
 from trainer.trained import load_trained
 
@@ -30,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("docs")
     settings = resolve_device(small_settings(model="resnet18", batch_size=2))
     student = Student(settings, num_classes=1000, steps_per_epoch=1)
-    save_checkpoint(folder / "best.pt", student.checkpoint(epoch=1, top1=None, best_top1=None))
+    save_checkpoint(folder / "best.pt", student.checkpoint(Position(epoch=1, top1=None, best_top1=None)))
     export_student(folder / "best.pt", folder / "student.safetensors")
     return folder
 

@@ -1,5 +1,6 @@
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,10 @@ from torch import nn
 from pipelines.train import main
 from store.errors import RunFolderError
 from tests.trainer.builders import small_settings
-from tests.trainer.test_trained import with_average
 from trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from trainer.device import resolve_device
 from trainer.export import export_student, plain_tensors
+from trainer.position import Position
 from trainer.student import Student
 from trainer.trained import Weights, load_trained
 
@@ -28,7 +29,7 @@ def write_checkpoint(file: Path, model: str = "test_resnet") -> Path:
     model_args = ARGS if model == "test_resnet" else {}
     settings = resolve_device(small_settings(model=model, model_args=model_args, val_crop_pct=0.875))
     student = Student(settings, num_classes=NUM_CLASSES, steps_per_epoch=1)
-    save_checkpoint(file, student.checkpoint(epoch=3, top1=0.5, best_top1=0.5))
+    save_checkpoint(file, student.checkpoint(Position(epoch=3, top1=0.5, best_top1=0.5)))
     return file
 
 
@@ -86,7 +87,7 @@ def test_the_moving_average_is_exported_where_there_is_one(
 ) -> None:
     checkpoint: Checkpoint = load_checkpoint(best)
     ones = {name: torch.ones_like(tensor) for name, tensor in checkpoint.model.items()}
-    monkeypatch.setattr("trainer.trained.load_checkpoint", lambda _: with_average(checkpoint, ones))
+    monkeypatch.setattr("trainer.trained.load_checkpoint", lambda _: replace(checkpoint, ema=ones))
     export_student(best, tmp_path / "s.safetensors", weights)
     found = load_file(tmp_path / "s.safetensors")
     expected = checkpoint.model if value is None else ones

@@ -56,8 +56,9 @@ def assert_same_state(a: Path, b: Path) -> None:
         assert getattr(ours, name) == getattr(theirs, name), name
     for name, tensor in ours.model.items():
         assert torch.equal(tensor, theirs.model[name]), name
-    for name, tensor in ours.weights.items():
-        assert torch.equal(tensor, theirs.weights[name]), name
+    assert (ours.ema is None) == (theirs.ema is None)
+    for name, tensor in (ours.ema or {}).items():
+        assert torch.equal(tensor, (theirs.ema or {})[name]), name
     assert ours.optimiser["param_groups"] == theirs.optimiser["param_groups"]
     for i, state in ours.optimiser["state"].items():
         assert torch.equal(state["momentum_buffer"], theirs.optimiser["state"][i]["momentum_buffer"])

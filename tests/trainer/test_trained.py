@@ -1,6 +1,5 @@
-from dataclasses import dataclass, fields
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -10,32 +9,21 @@ from tests.trainer.builders import small_settings
 from trainer.checkpoint import Checkpoint, save_checkpoint
 from trainer.device import resolve_device
 from trainer.evaluate import load_student
+from trainer.position import Position
 from trainer.student import Student
 from trainer.trained import Weights, load_trained
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Averaged(Checkpoint):
-    """A checkpoint of a run with a moving average."""
-
-    ema: dict[str, Any] | None
-
-
-def with_average(checkpoint: Checkpoint, ema: dict[str, Any]) -> Checkpoint:
-    values = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint) if field.name != "ema"}
-    return Averaged(**values, ema=ema)
 
 
 @pytest.fixture
 def checkpoint() -> Checkpoint:
     student = Student(resolve_device(small_settings()), num_classes=5, steps_per_epoch=1)
-    return student.checkpoint(epoch=3, top1=0.5, best_top1=0.625)
+    return student.checkpoint(Position(epoch=3, top1=0.5, best_top1=0.625))
 
 
 @pytest.fixture
 def averaged(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
     """Read in place of any file; its average is all ones."""
-    averaged = with_average(checkpoint, {name: torch.ones_like(value) for name, value in checkpoint.model.items()})
+    averaged = replace(checkpoint, ema={name: torch.ones_like(value) for name, value in checkpoint.model.items()})
     monkeypatch.setattr("trainer.trained.load_checkpoint", lambda _: averaged)
     return averaged
 
