@@ -13,6 +13,7 @@ from torch import Tensor
 from store.errors import TrainingError
 from store.reader import LabelStore
 from store.shards import ShardIndex
+from trainer.batch import Batch
 from trainer.checkpoint import BEST, LAST, save_checkpoint
 from trainer.device import resolve_device
 from trainer.evaluate import Accuracy, evaluate, open_val
@@ -22,7 +23,7 @@ from trainer.metrics import append_metrics, trim_metrics
 from trainer.report import EpochReport, Reporter, StepReport
 from trainer.runfolder import check_never_saved, open_run_folder, run_identity
 from trainer.settings import TrainSettings
-from trainer.source import Batch, SampleStream, load_batches, make_order
+from trainer.source import SampleStream, load_batches, make_order
 from trainer.student import Student
 
 
@@ -81,11 +82,11 @@ def train(
     order = make_order(joined, settings)
     val = open_val(val_shards, num_classes) if val_shards else ()
     student = Student(settings, num_classes=num_classes, steps_per_epoch=order.steps)
-    check_join(joined, settings, num_classes=num_classes)
+    table = check_join(joined, settings, num_classes=num_classes)
     open_run_folder(out, run_identity(settings, store.schema, joined, val), resume=resume)
     run = _Run(settings=settings, student=student, steps=order.steps, val=val, out=out, reporter=reporter)
     done, result = _continue(run) if resume else (0, TrainResult(epochs=0, top1=None, best_top1=None))
-    stream = SampleStream(joined, order, settings, start_step=done * order.steps)
+    stream = SampleStream(joined, table, order, settings, start_step=done * order.steps)
     with closing(load_batches(stream, student.device)) as batches:
         for epoch in range(done, settings.epochs):
             result = _epoch(run, batches, epoch, result.best_top1)

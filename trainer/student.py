@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from store.errors import RunFolderError, SettingsError
+from trainer.batch import Batch, blank_batch
 from trainer.checkpoint import Checkpoint, load_checkpoint
 from trainer.crops import flip_images, normalise
 from trainer.device import autocast, full_memory
@@ -20,7 +21,6 @@ from trainer.model import build_student
 from trainer.optim import build_optimiser, build_scheduler
 from trainer.overrides import settings_differences, settings_to_json
 from trainer.settings import TrainSettings
-from trainer.source import Batch, blank_batch
 from trainer.targets import LabelBatch, TargetMaker, soft_cross_entropy
 from trainer.wording import brief, reason
 

@@ -12,24 +12,30 @@ from store.images import decode_image
 from store.reader import LabelStore
 from store.shards import index_shard
 from tests.trainer.builders import Dataset, label_shard, make_dataset, small_settings, write_shard
+from trainer.batch import Batch
 from trainer.crops import crop_and_resize, draw_crop, sample_rng
-from trainer.join import join_shards
+from trainer.join import check_join, check_rows, join_shards
 from trainer.samples import SampleReader
 from trainer.settings import TrainSettings
-from trainer.source import Batch, SampleStream, load_batches, make_order
+from trainer.source import SampleStream, load_batches, make_order
 
 # On a machine of one core torch advises against two workers, as a warning.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
 
-def stream(data: Dataset, settings: TrainSettings, *, start_step: int = 0) -> SampleStream:
+def stream(
+    data: Dataset, settings: TrainSettings, *, start_step: int = 0, rank: int = 0, world: int = 1
+) -> SampleStream:
     joined = join_shards(data.shards, LabelStore.open(data.labels))
-    return SampleStream(joined, make_order(joined, settings), settings, start_step=start_step)
+    table = check_join(joined, settings, num_classes=5)
+    order = make_order(joined, settings, world=world)
+    return SampleStream(joined, table, order, settings, start_step=start_step, rank=rank, world=world)
 
 
-def batches(data: Dataset, *, start_step: int = 0, **changes: Any) -> list[Batch]:
+def batches(data: Dataset, *, start_step: int = 0, rank: int = 0, world: int = 1, **changes: Any) -> list[Batch]:
     settings = small_settings(**changes)
-    return list(load_batches(stream(data, settings, start_step=start_step), torch.device("cpu")))
+    part = stream(data, settings, start_step=start_step, rank=rank, world=world)
+    return list(load_batches(part, torch.device("cpu")))
 
 
 def rows_of(data: Dataset, **changes: Any) -> list[list[int]]:
@@ -149,9 +155,9 @@ def test_label_chunks_are_decoded_about_once_an_epoch(dataset: Dataset, monkeypa
 
 def test_the_chunk_cache_stays_within_its_rows(dataset: Dataset) -> None:
     joined = join_shards(dataset.shards, LabelStore.open(dataset.labels))
-    reader = SampleReader(joined, cached_rows=70, with_tail=True)
+    reader = SampleReader(joined, check_rows(joined, num_classes=None, workers=0), cached_rows=70, with_tail=True)
     for row in (0, 65, 75, 100, 0):
-        reader.read(row)
+        assert len(list(reader.read(np.array([row])))) == 1
     assert reader._chunks._rows <= 70
     assert len(reader._chunks._kept) == 1
 
