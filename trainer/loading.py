@@ -11,7 +11,8 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing import connection, forkserver, set_forkserver_preload
+from multiprocessing import connection, forkserver, resource_tracker, set_forkserver_preload
+from multiprocessing.util import Finalize
 from typing import Any, TypeVar
 
 from torch.utils.data import DataLoader, Dataset
@@ -32,6 +33,7 @@ def start_server() -> None:
     main process finishes what it is doing, and needs them for it.
     """
     set_forkserver_preload(PRELOADED)
+    resource_tracker.ensure_running()  # else the server starts it, which lets the signals in again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # which a new process inherits
     try:
         forkserver.ensure_running()
@@ -71,6 +73,7 @@ def _loader(dataset: Dataset[T], workers: int, pin_memory: bool) -> Iterator[Ite
         return
     start_server()
     wanted, wanting = multiprocessing.Pipe(duplex=False)
+    end = Finalize(None, _tell_end, (wanting,), exitpriority=1)  # also where the main process simply ends
     try:
         yield iter(
             DataLoader(
@@ -84,9 +87,13 @@ def _loader(dataset: Dataset[T], workers: int, pin_memory: bool) -> Iterator[Ite
         )
     finally:
         # Before torch's own farewell, in which it waits for each process to finish its item.
-        wanting.send_bytes(b"end")
-        wanting.close()
+        end()
         wanted.close()
+
+
+def _tell_end(wanting: connection.Connection) -> None:
+    wanting.send_bytes(b"end")
+    wanting.close()
 
 
 def _begin(wanted: connection.Connection, _: int) -> None:
