@@ -25,7 +25,7 @@ from pipelines.teacher_options import teacher_options
 from store.patterns import expand_shards
 from store.reader import LabelStore
 from trainer.crops import crop_and_resize, draw_crop
-from trainer.join import join_shards
+from trainer.join import check_rows, join_shards
 from trainer.kinds import Fill
 from trainer.pooling import pool_logits
 from trainer.samples import SampleReader
@@ -48,9 +48,10 @@ def draw_crops(
 ) -> tuple[Tensor, LabelBatch]:
     """Random crops of photographs taken in turn, (B, 3, size, size) uint8, and their photographs' labels."""
     joined = join_shards(shards, labels)
-    rows = [shard.start + int(row) for shard in joined for row in np.flatnonzero(shard.group.usable())]
-    reader, rng = SampleReader(joined, cached_rows=len(rows), with_tail=True), np.random.default_rng(seed)
-    samples = [reader.read(rows[i % len(rows)]) for i in range(crops)]
+    rows = np.concatenate([shard.start + np.flatnonzero(shard.group.usable()) for shard in joined])
+    table = check_rows(joined, num_classes=None, workers=0)
+    reader, rng = SampleReader(joined, table, cached_rows=len(rows), with_tail=True), np.random.default_rng(seed)
+    samples = list(reader.read(np.resize(rows, crops)))
     pixels, boxes = [], []
     for sample in samples:
         height, width = sample.image.shape[:2]

@@ -105,7 +105,7 @@ class _Download:
                 if now.etag if "if_match" in condition else now.st_mtime_ns:
                     return answer, start
             except BaseError as error:
-                if "Error performing" in str(error) and _status(error) != NO_SUCH_RANGE:
+                if "Error performing" in str(error) and status_of(error) != NO_SUCH_RANGE:
                     raise
             self.ranges = False  # what came was all of it, another part, or a part of who knows what
         answer = obstore.get(bucket, name)
@@ -121,7 +121,7 @@ class _Download:
 
     def _final(self, error: Exception, barren: int) -> OSError | None:
         """What to give up with, if it is of no use to ask again."""
-        status = _status(error)
+        status = status_of(error)
         if self.found and status == FAILED_CONDITION:
             return _replaced(self.url)
         if "Content-Length Header missing" in str(error):
@@ -149,7 +149,7 @@ def _condition(found: RemoteStat) -> "GetOptions | None":
     return None
 
 
-def _status(error: Exception) -> int:
+def status_of(error: Exception) -> int:
     """The server's answer, which obstore has in its text alone; 0 where there was none, or one that obstore refused."""
     found = re.search(r"status code: (\d{3})", str(error))
     return int(found[1]) if found else 0

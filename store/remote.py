@@ -68,6 +68,17 @@ class RemoteShard:
             from store.download import download
         return download(self.url, file)
 
+    def read_range(self, start: int, count: int) -> bytes:
+        """`count` bytes from `start` on; fewer or none where the shard does not hold so many there.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+            OSError: a refusal, or attempts that all failed.
+        """
+        with needing_obstore():
+            from store.ranges import read_range
+        return read_range(self.url, start, count)
+
 
 Shard = Path | RemoteShard
 

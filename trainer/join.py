@@ -1,9 +1,12 @@
 """Joins image shards to their label groups and refuses what does not belong together.
 
-The main process reads JSON only; whatever goes through Zarr happens in the workers, which are forked.
+Neither a label store's arrays nor a server is touched before a fork: that happens in the loader's processes, which come
+from a server process of their own.
 """
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -14,10 +17,13 @@ from torch.utils.data import Dataset
 from store.errors import JoinError, RelabelError
 from store.group import LabelGroup
 from store.reader import LabelStore
-from store.shards import NO_LABEL, index_shard, shard_name
+from store.remote import RemoteShard, Shard
+from store.shards import NO_LABEL, ShardIndex, index_shard, shard_name
 from store.text import first_few
 from trainer.loading import load_items
-from trainer.members import ImageMember, read_image
+from trainer.members import read_images
+from trainer.ranges import REQUESTS
+from trainer.rows import GroupRows, RowTable, make_table, read_group_rows
 from trainer.settings import TrainSettings
 from trainer.wording import brief
 
@@ -28,27 +34,12 @@ SHOWN_ROWS = 3  # of those in which a shard and its labels differ
 class JoinedShard:
     """An image shard and its labels; row i of the group is the shard's i-th sample."""
 
-    path: Path
+    shard: Shard
     group: LabelGroup
     start: int  # number of the shard's first row among the rows of all shards
 
-    def fresh_group(self) -> LabelGroup:
-        """The label group with nothing read yet, for a reader that drops groups to bound its memory."""
-        return self.group.fresh()
 
-
-def image_member(group: LabelGroup, row: int) -> ImageMember:
-    """Where the labels say that a row's image lies."""
-    return ImageMember(
-        row=row,
-        key=group.keys[row],
-        offset=int(group.offsets[row, 0]),
-        length=int(group.offsets[row, 1]),
-        digest=int(group.digests[row]),
-    )
-
-
-def join_shards(shards: Sequence[Path], store: LabelStore) -> tuple[JoinedShard, ...]:
+def join_shards(shards: Sequence[Shard], store: LabelStore) -> tuple[JoinedShard, ...]:
     """Find the label group of every shard, in the order given.
 
     Raises:
@@ -57,7 +48,8 @@ def join_shards(shards: Sequence[Path], store: LabelStore) -> tuple[JoinedShard,
     """
     if not shards:
         raise JoinError("no shards to train on")
-    missing = [str(path) for path in shards if shard_name(path) not in store]
+    there = store.place.map(lambda shard: shard_name(shard) in store, shards)
+    missing = [str(shard) for shard, is_there in zip(shards, there, strict=True) if not is_there]
     if missing:
         raise JoinError(
             f"{store}: no labels for {len(missing)} of {len(shards)} shards: {first_few(missing)}; "
@@ -65,9 +57,9 @@ def join_shards(shards: Sequence[Path], store: LabelStore) -> tuple[JoinedShard,
         )
     joined: list[JoinedShard] = []
     start = 0
-    for path in shards:
-        group = store.group(shard_name(path))
-        joined.append(JoinedShard(path=path, group=group, start=start))
+    groups = store.place.map(lambda shard: store.group(shard_name(shard)), shards)
+    for shard, group in zip(shards, groups, strict=True):
+        joined.append(JoinedShard(shard=shard, group=group, start=start))
         start += len(group)
     return tuple(joined)
 
@@ -77,8 +69,11 @@ def quarantined_rows(joined: Sequence[JoinedShard]) -> tuple[int, ...]:
     return tuple(shard.start + row for shard in joined for row in sorted(shard.group.quarantined))
 
 
-def check_join(joined: Sequence[JoinedShard], settings: TrainSettings, *, num_classes: int) -> None:
+def check_join(joined: Sequence[JoinedShard], settings: TrainSettings, *, num_classes: int) -> RowTable:
     """Compare every shard with its labels before training starts: size, first and last member, labels, tail.
+
+    Returns:
+        What the labels know of every row, for a `SampleStream`.
 
     Raises:
         JoinError: a shard that its labels were not made from, or labels without what the settings need.
@@ -87,13 +82,28 @@ def check_join(joined: Sequence[JoinedShard], settings: TrainSettings, *, num_cl
     """
     if settings.pools_tail and (without := [shard.group.name for shard in joined if not shard.group.has_tail]):
         raise JoinError(f"fill=tail needs labels with a tail; {first_few(without)} have none: use fill=zero or min")
-    checks = _Checks(joined, num_classes=num_classes if settings.needs_original else None)
-    for _ in load_items(checks, workers=min(settings.workers, len(joined))):
-        pass
+    return check_rows(joined, num_classes=num_classes if settings.needs_original else None, workers=settings.workers)
 
 
-class _Checks(Dataset[RelabelError | None]):
-    """One shard's check per item, with its error as the value."""
+def check_rows(joined: Sequence[JoinedShard], *, num_classes: int | None, workers: int) -> RowTable:
+    """The same without settings; `num_classes` is None where original labels are not needed."""
+    checks = _Checks(joined, num_classes=num_classes)
+    if workers:
+        return make_table(list(load_items(checks, workers=min(workers, len(joined)))))
+    with ThreadPoolExecutor(REQUESTS) as threads:
+        found = list(threads.map(checks.__getitem__, range(len(joined))))
+    return make_table(list(_raised(found)))
+
+
+def _raised(found: Iterable[GroupRows | RelabelError]) -> Iterable[GroupRows]:
+    for rows in found:
+        if isinstance(rows, RelabelError):
+            raise rows
+        yield rows
+
+
+class _Checks(Dataset[GroupRows | RelabelError]):
+    """One shard's rows per item once they are checked, or its error as the value."""
 
     def __init__(self, joined: Sequence[JoinedShard], *, num_classes: int | None) -> None:
         self.joined, self.num_classes = joined, num_classes
@@ -101,42 +111,43 @@ class _Checks(Dataset[RelabelError | None]):
     def __len__(self) -> int:
         return len(self.joined)
 
-    def __getitem__(self, i: int) -> RelabelError | None:
-        shard, group = self.joined[i], self.joined[i].fresh_group()
+    def __getitem__(self, i: int) -> GroupRows | RelabelError:
+        shard, group = self.joined[i].shard, self.joined[i].group.fresh()  # to be dropped with what it reads
         try:
-            _check_members(shard.path, group)
+            rows = read_group_rows(group)
+            _check_members(shard, group, rows)
             if self.num_classes is not None:
-                _check_targets(shard.path, group, self.num_classes)
+                _check_targets(shard, group, rows, self.num_classes)
         except RelabelError as error:
             return error
-        return None
+        return rows
 
 
-def _check_members(path: Path, group: LabelGroup) -> None:
+def _check_members(shard: Shard, group: LabelGroup, rows: GroupRows) -> None:
     """Tar size, first and last member; a shard that differs is read whole to say where."""
     try:
-        size = path.stat().st_size
+        size = shard.stat().st_size
     except OSError as error:
-        raise JoinError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise JoinError(f"{shard}: cannot be read: {error.strerror or error}") from error
     try:
-        for row in {0, len(group) - 1}:
-            read_image(path, image_member(group, row))
+        ends = sorted({0, len(rows.keys) - 1})
+        list(read_images([(shard, rows.member(row)) for row in ends]))
     except JoinError as error:
-        raise JoinError(_differences(path, group) or str(error)) from error
+        raise JoinError(_differences(shard, group, rows) or str(error)) from error
     if size != group.commit.tar.size:
-        where = _differences(path, group) or (
-            f"{path}: {size:,} bytes, annotated with {group.commit.tar.size:,}; "
+        where = _differences(shard, group, rows) or (
+            f"{shard}: {size:,} bytes, annotated with {group.commit.tar.size:,}; "
             "annotate it again (--overwrite with only this shard)"
         )
         raise JoinError(where)
 
 
-def _differences(path: Path, group: LabelGroup) -> str | None:
+def _differences(shard: Shard, group: LabelGroup, rows: GroupRows) -> str | None:
     """The first rows in which a shard and its labels part, as a message; None if all keys and places agree."""
-    in_shard = [(sample.key, [sample.offset, sample.length]) for sample in index_shard(path).samples]
-    in_labels = zip(group.keys, group.offsets.tolist(), strict=True)
-    rows = list(zip_longest(in_shard, in_labels))
-    differing = [(row, found, labelled) for row, (found, labelled) in enumerate(rows) if found != labelled]
+    in_shard = [(sample.key, [sample.offset, sample.length]) for sample in _index(shard).samples]
+    in_labels = zip(rows.keys, rows.offsets.tolist(), strict=True)
+    pairs = list(zip_longest(in_shard, in_labels))
+    differing = [(row, found, labelled) for row, (found, labelled) in enumerate(pairs) if found != labelled]
     if not differing:
         return None
     shown = [
@@ -144,23 +155,36 @@ def _differences(path: Path, group: LabelGroup) -> str | None:
         for row, found, labelled in differing[:SHOWN_ROWS]
     ]
     return (
-        f"{path}: differs from its labels {group} in {len(differing)} of {len(rows)} rows: {'; '.join(shown)}"
+        f"{shard}: differs from its labels {group} in {len(differing)} of {len(pairs)} rows: {'; '.join(shown)}"
         f"{'; ...' if len(differing) > SHOWN_ROWS else ''}; annotate it again (--overwrite with only this shard)"
     )
+
+
+def _index(shard: Shard) -> ShardIndex:
+    """A shard's index, from a copy where it lies behind a URL."""
+    if not isinstance(shard, RemoteShard):
+        return index_shard(shard)
+    with tempfile.TemporaryDirectory(prefix="relabel-") as folder:
+        copy = Path(folder, shard.name)
+        try:
+            shard.download(copy)
+        except OSError as error:
+            raise JoinError(f"{shard}: cannot be read: {error.strerror or error}") from error
+        return index_shard(copy, source=shard)
 
 
 def _place(row: tuple[str, list[int]] | None) -> str:
     return "nothing" if row is None else f"{brief(row[0])} ({row[1][1]} bytes at {row[1][0]})"
 
 
-def _check_targets(path: Path, group: LabelGroup, num_classes: int) -> None:
+def _check_targets(shard: Shard, group: LabelGroup, rows: GroupRows, num_classes: int) -> None:
     """Original labels of all usable rows."""
-    bad = np.flatnonzero(group.usable() & ((group.targets < 0) | (group.targets >= num_classes)))
+    bad = np.flatnonzero(group.usable() & ((rows.targets < 0) | (rows.targets >= num_classes)))
     if not len(bad):
         return
-    label = int(group.targets[bad[0]])
+    label = int(rows.targets[bad[0]])
     what = "no .cls label" if label == NO_LABEL else f"label {label} of {num_classes} classes"
     raise JoinError(
-        f"{path}: {len(bad)} samples cannot be trained on their original labels; {group.keys[bad[0]]!r} has {what}: "
+        f"{shard}: {len(bad)} samples cannot be trained on their original labels; {rows.keys[bad[0]]!r} has {what}: "
         "use another target, or original_weight=0"
     )

@@ -14,9 +14,10 @@ from torch import Tensor
 from store.errors import TrainingError
 from store.remote import Shard
 from store.shards import ShardIndex
+from trainer.batch import Batch
 from trainer.device import resolve_device
 from trainer.evaluate import evaluate
-from trainer.loading import worker_deaths
+from trainer.loading import start_server, worker_deaths
 from trainer.position import Position
 from trainer.prepare import open_folder, prepare
 from trainer.ranks import Ranks, joined_ranks, peer_deaths
@@ -24,7 +25,7 @@ from trainer.records import Records
 from trainer.report import EpochReport, Reporter, StepReport
 from trainer.runfolder import locked_folder
 from trainer.settings import TrainSettings
-from trainer.source import Batch, SampleStream, load_batches
+from trainer.source import SampleStream, load_batches
 from trainer.stop import StopSignal
 from trainer.student import Student
 
@@ -93,6 +94,8 @@ def train(
             the last checkpoint stays.
     """
     settings = resolve_device(settings)
+    if settings.workers:
+        start_server()  # which takes seconds, beside what follows
     resume = resume or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
     with joined_ranks(settings.device) as ranks, ExitStack() as stack:
         prepared = prepare(settings, shards=shards, labels=labels, val_shards=val_shards, ranks=ranks)
@@ -118,7 +121,13 @@ def train(
             position=position,
         )
         stream = SampleStream(
-            prepared.joined, prepared.order, settings, start_step=run.updates, rank=ranks.rank, world=ranks.world
+            prepared.joined,
+            prepared.table,
+            prepared.order,
+            settings,
+            start_step=run.updates,
+            rank=ranks.rank,
+            world=ranks.world,
         )
         with closing(load_batches(stream, run.student.device)) as batches:
             while position.epoch < settings.epochs and _epoch(run, batches):

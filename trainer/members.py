@@ -5,13 +5,14 @@ key: every sample that is trained on was joined to its label by name, not by pos
 """
 
 import tarfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from store.errors import JoinError
+from store.errors import JoinError, RelabelError
+from store.remote import Shard
 from store.shards import IMAGE_EXTENSIONS, image_digest
 from store.tars import BLOCK
-from trainer.ranges import read_range
+from trainer.ranges import Range, read_ranges
 
 NAME_BYTES = 100  # of a ustar header's name field
 
@@ -27,22 +28,36 @@ class ImageMember:
     digest: int  # BLAKE2b-64 of the image's bytes, little-endian
 
 
-def read_image(path: Path, member: ImageMember) -> bytes:
-    """The image's bytes.
+def read_image(shard: Shard, member: ImageMember) -> bytes:
+    """One image's bytes; raises as `read_images`."""
+    return next(read_images([(shard, member)]))
+
+
+def read_images(wanted: Sequence[tuple[Shard, ImageMember]]) -> Iterator[bytes]:
+    """The bytes of images, in order; all of them are asked for at once.
 
     Raises:
-        JoinError: another member lies there, or the tar cannot be read that far.
+        JoinError: another member lies there, or the shard cannot be read that far.
     """
-    try:
-        data = read_range(path, member.offset - BLOCK, BLOCK + member.length)
-    except OSError as error:
-        raise JoinError(f"{path}: cannot be read: {error.strerror or error}") from error
-    header, image = data[:BLOCK], data[BLOCK:]
+    ranges = (Range(shard, member.offset - BLOCK, BLOCK + member.length) for shard, member in wanted)
+    found = read_ranges(list(ranges))
+    for shard, member in wanted:
+        try:
+            data = next(found)
+        except RelabelError:
+            raise
+        except OSError as error:
+            raise JoinError(f"{shard}: cannot be read: {error.strerror or error}") from error
+        yield _checked(shard, member, data[:BLOCK], data[BLOCK:])
+
+
+def _checked(shard: Shard, member: ImageMember, header: bytes, image: bytes) -> bytes:
+    """The image, if it is the row's."""
     found = _member_name(header, member.length)
     if len(image) != member.length or found is None or not _belongs(found, header, image, member):
         what = "no image of that size" if found is None else repr(found)
         raise JoinError(
-            f"{path}: row {member.row} of its labels is {member.key!r}, the shard holds {what} there; "
+            f"{shard}: row {member.row} of its labels is {member.key!r}, the shard holds {what} there; "
             "the shard changed after it was annotated: annotate it again (--overwrite with only this shard)"
         )
     return image

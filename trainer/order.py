@@ -2,7 +2,8 @@
 
 Blocks of 64 consecutive rows (the store's unit of decoding) are permuted, cut into V equal streams, and shuffled in
 windows within each stream; batch g takes the next B/V rows of every stream. So a reader that owns some streams
-touches few blocks at a time, and the batch is the same set whoever reads it.
+touches few blocks at a time, and the batch is the same set whoever reads it. Ranks share the streams out equally, a
+rank's workers share its own.
 
 Rows are numbered through all groups in the order given. Letters: N usable rows, B rows of a batch, V streams,
 L rows of a stream in one epoch.
@@ -10,7 +11,6 @@ L rows of a stream in one epoch.
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,14 @@ class SampleOrder:
         """B/V, what a batch takes from each stream."""
         return self.batch_size // self.num_streams
 
+    def owned(self, *, rank: int, world: int, worker: int, workers: int) -> Rows:
+        """Numbers of the streams that one worker of one rank reads: its part of the rank's contiguous V/world.
+
+        Workers may own unequal numbers; every rank owns the same number, so `world` has to divide V.
+        """
+        per_rank = self.num_streams // world
+        return np.array_split(np.arange(rank * per_rank, (rank + 1) * per_rank), workers)[worker]
+
     def streams(self, epoch: int) -> Rows:
         """The epoch's row numbers.
 
@@ -70,7 +78,7 @@ class SampleOrder:
             (V, L) int64, L = steps * B/V; column slice [g * B/V, (g + 1) * B/V) of all streams is batch g.
         """
         rng = np.random.default_rng((ORDER_STREAM, self.seed, epoch))
-        rows_N, block_N, num_blocks = self._blocks
+        rows_N, block_N, num_blocks = self._blocks()
         place = rng.permutation(num_blocks)
         permuted_N = rows_N[np.argsort(place[block_N], kind="stable")]
         streams_VL = permuted_N[: self.steps * self.batch_size].reshape(self.num_streams, -1)
@@ -80,7 +88,6 @@ class SampleOrder:
         """(V, B/V) row numbers of one batch, from all streams or from some of them."""
         return streams_VL[:, step * self.rows_per_step : (step + 1) * self.rows_per_step]
 
-    @cached_property
     def _blocks(self) -> tuple[Rows, Rows, int]:
         """(N,) usable rows in order, (N,) the block of each, and the number of blocks."""
         sizes = np.asarray(self.group_rows, np.int64)

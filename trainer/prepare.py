@@ -15,6 +15,7 @@ from trainer.metrics import trim_metrics
 from trainer.order import SampleOrder
 from trainer.position import Position
 from trainer.ranks import Ranks
+from trainer.rows import RowTable
 from trainer.runfolder import check_never_saved, open_run_folder, run_identity
 from trainer.settings import TrainSettings
 from trainer.source import make_order
@@ -27,6 +28,7 @@ class Prepared:
 
     schema: StoreSchema
     joined: tuple[JoinedShard, ...]
+    table: RowTable
     order: SampleOrder
     val: tuple[ShardIndex, ...]
     student: Student
@@ -42,15 +44,15 @@ def prepare(
 ) -> Prepared:
     """Open the data, build the student, and compare shards with labels; raises as `trainer.loop.train`."""
     store = ranks.together(lambda: LabelStore.open(labels))
-    joined = ranks.together(lambda: join_shards([Path(str(shard)) for shard in shards], store))
+    joined = ranks.together(lambda: join_shards(shards, store))
     order = ranks.together(lambda: make_order(joined, settings, world=ranks.world))
     classes = store.schema.num_classes
     val = ranks.together(lambda: open_val(val_shards, classes) if val_shards else ())
     student = ranks.together(
         lambda: Student(settings, num_classes=classes, steps_per_epoch=order.steps, ranks=ranks)
     )  # fmt: skip
-    ranks.together(lambda: check_join(ranks.share(joined), settings, num_classes=classes))
-    return Prepared(schema=store.schema, joined=joined, order=order, val=val, student=student)
+    table = ranks.together(lambda: check_join(joined, settings, num_classes=classes))
+    return Prepared(schema=store.schema, joined=joined, table=table, order=order, val=val, student=student)
 
 
 def open_folder(out: Path, prepared: Prepared, ranks: Ranks, *, resume: bool) -> Position:

@@ -1,13 +1,13 @@
-"""Training samples by row number: a verified image and its label map, cached by the store's inner chunks.
+"""Training samples by row number: verified images and their label maps, those cached by the store's inner chunks.
 
-Letters: K ranks, H W cells (y, x).
+Letters: K ranks, H W cells (y, x), n some rows.
 """
 
-from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,13 @@ from store.errors import ImageError
 from store.group import LabelGroup, LabelRows
 from store.images import decode_image
 from store.layout import CHUNK_ROWS
-from trainer.join import JoinedShard, image_member
-from trainer.members import read_image
+from store.remote import Shard
+from trainer.join import JoinedShard
+from trainer.members import ImageMember, read_images
 from trainer.order import WINDOW_ROWS
+from trainer.rows import RowTable, TableRow
 
-OPEN_GROUPS = 256  # their keys and offsets stay in memory, about 100 bytes a row
+OPEN_GROUPS = 4096  # whose arrays stay open, about 14 KB a group
 # A window of a stream lies in its own rows and in the rest of the chunks at its two ends.
 CACHED_ROWS_PER_STREAM = WINDOW_ROWS + 2 * CHUNK_ROWS
 
@@ -29,6 +31,7 @@ CACHED_ROWS_PER_STREAM = WINDOW_ROWS + 2 * CHUNK_ROWS
 class TrainSample:
     """One row's whole image and its label map."""
 
+    key: str
     image: NDArray[np.uint8]  # height, width, 3
     classes: NDArray[np.uint16]  # (K, H, W)
     scores: NDArray[np.float16]  # (K, H, W)
@@ -36,59 +39,92 @@ class TrainSample:
     original: int  # the dataset's own label, -1 where there is none
 
 
+class ChunkId(NamedTuple):
+    """An inner chunk of a label group."""
+
+    place: int  # of the group's shard among all
+    number: int
+
+
 class SampleReader:
     """Reads samples in one process; keeps the label chunks of as many rows as its streams' windows need."""
 
-    def __init__(self, joined: Sequence[JoinedShard], *, cached_rows: int, with_tail: bool) -> None:
-        self._joined = joined
-        self._starts = [shard.start for shard in joined]
-        self._chunks = _ChunkCache(cached_rows, with_tail=with_tail)
-        self._group = lru_cache(maxsize=OPEN_GROUPS)(lambda place: joined[place].fresh_group())
+    def __init__(self, joined: Sequence[JoinedShard], table: RowTable, *, cached_rows: int, with_tail: bool) -> None:
+        self._joined, self._table, self._with_tail = joined, table, with_tail
+        self._chunks = _ChunkCache(cached_rows)
+        self._group = lru_cache(maxsize=OPEN_GROUPS)(lambda place: joined[place].group.fresh())
 
-    def read(self, row: int) -> TrainSample:
-        """The sample of a row, numbered through all shards.
+    def read(self, rows_n: NDArray[np.int64]) -> Iterator[TrainSample]:
+        """The samples of some rows, numbered through all shards; all are read before the first is decoded.
 
         Raises:
-            JoinError: the shard holds another sample there.
-            ImageError: the image cannot be decoded.
+            JoinError: a shard holds another sample there, or cannot be read.
+            ImageError: an image cannot be decoded.
             DamagedStoreError: the labels cannot be read.
+            StoreReadError: the labels' disk or network failed.
         """
-        place = bisect_right(self._starts, row) - 1
-        path, group, row = self._joined[place].path, self._group(place), row - self._starts[place]
-        member = image_member(group, row)
-        try:
-            image = decode_image(read_image(path, member))
-        except ImageError as error:
-            raise ImageError(
-                f"{path}: {member.key!r}: {error}; it could be decoded when it was annotated: "
-                "restore the shard, or annotate it again (--overwrite with only this shard)"
-            ) from error
-        chunk, i = row // CHUNK_ROWS, row % CHUNK_ROWS
-        maps = self._chunks.get(place, chunk, group)
-        return TrainSample(
-            image=image,
-            classes=maps.classes[i],
-            scores=maps.scores[i],
-            tail=None if maps.tail is None else maps.tail[i],
-            original=int(group.targets[row]),
-        )
+        found = self._table.look_up(rows_n)
+        wanted = [(self._joined[row.place].shard, row.member) for row in found]
+        images, maps = list(read_images(wanted)), self._maps(found)
+        for (shard, member), row, data in zip(wanted, found, images, strict=True):
+            chunk, i = maps[_chunk_of(row)], member.row % CHUNK_ROWS
+            yield TrainSample(
+                key=member.key,
+                image=_decoded(shard, member, data),
+                classes=chunk.classes[i],
+                scores=chunk.scores[i],
+                tail=None if chunk.tail is None else chunk.tail[i],
+                original=row.target,
+            )
+
+    def _maps(self, rows: Sequence[TableRow]) -> dict[ChunkId, LabelRows]:
+        """The label chunks in which rows lie; where reading means waiting, several are read at a time."""
+        wanted = dict.fromkeys(map(_chunk_of, rows))
+        missing = [chunk for chunk in wanted if chunk not in self._chunks]
+        held = {chunk: self._chunks.get(chunk) for chunk in wanted if chunk in self._chunks}
+        if missing:
+            place = self._joined[0].group.place
+            for chunk, maps in zip(missing, place.map(self._read_chunk, missing), strict=True):
+                held[chunk] = maps
+                self._chunks.put(chunk, maps)
+        return held
+
+    def _read_chunk(self, chunk: ChunkId) -> LabelRows:
+        group: LabelGroup = self._group(chunk.place)
+        start = chunk.number * CHUNK_ROWS
+        return group.read(start, min(start + CHUNK_ROWS, len(group)), tail=self._with_tail)
+
+
+def _chunk_of(row: TableRow) -> ChunkId:
+    return ChunkId(row.place, row.member.row // CHUNK_ROWS)
+
+
+def _decoded(shard: Shard, member: ImageMember, data: bytes) -> NDArray[np.uint8]:
+    try:
+        return decode_image(data)
+    except ImageError as error:
+        raise ImageError(
+            f"{shard}: {member.key!r}: {error}; it could be decoded when it was annotated: "
+            "restore the shard, or annotate it again (--overwrite with only this shard)"
+        ) from error
 
 
 class _ChunkCache:
     """Decoded label chunks, the least recently used dropped first once they hold too many rows."""
 
-    def __init__(self, max_rows: int, *, with_tail: bool) -> None:
-        self._max_rows, self._rows, self._with_tail = max_rows, 0, with_tail
-        self._kept: OrderedDict[tuple[int, int], LabelRows] = OrderedDict()
+    def __init__(self, max_rows: int) -> None:
+        self._max_rows, self._rows = max_rows, 0
+        self._kept: OrderedDict[ChunkId, LabelRows] = OrderedDict()
 
-    def get(self, place: int, chunk: int, group: LabelGroup) -> LabelRows:
-        if (place, chunk) in self._kept:
-            self._kept.move_to_end((place, chunk))
-            return self._kept[place, chunk]
-        rows = (chunk * CHUNK_ROWS, min((chunk + 1) * CHUNK_ROWS, len(group)))
-        maps = group.read(*rows, tail=self._with_tail)
-        self._kept[place, chunk] = maps
+    def __contains__(self, chunk: ChunkId) -> bool:
+        return chunk in self._kept
+
+    def get(self, chunk: ChunkId) -> LabelRows:
+        self._kept.move_to_end(chunk)
+        return self._kept[chunk]
+
+    def put(self, chunk: ChunkId, maps: LabelRows) -> None:
+        self._kept[chunk] = maps
         self._rows += len(maps.classes)
         while self._rows > self._max_rows and len(self._kept) > 1:
             self._rows -= len(self._kept.popitem(last=False)[1].classes)
-        return maps

@@ -1,86 +1,36 @@
-"""Batches of training samples, the same for every number of workers, from any step on.
+"""Batches of training samples, the same for every number of ranks and workers, from any step on.
 
-Each worker owns whole streams of the order and hands over its part of every batch; the main process joins the
-parts in the workers' order.
+Each rank owns as many of the order's streams as any other, each of its workers whole ones of these. A worker hands over
+its part of every batch, and the main process joins the parts in the workers' order.
 
 Letters: B batch, S side of a crop, K ranks, H W cells (y, x), V streams.
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Generator, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, default_collate, get_worker_info
 
 from store.errors import RelabelError, SettingsError
+from trainer.batch import Batch, join_parts
 from trainer.crops import crop_and_resize, draw_crop, sample_rng
 from trainer.join import JoinedShard, quarantined_rows
 from trainer.loading import load_items
-from trainer.order import SampleOrder
+from trainer.order import MAX_STREAMS, SampleOrder
 from trainer.pooling import check_boxes
+from trainer.rows import RowTable
 from trainer.samples import CACHED_ROWS_PER_STREAM, SampleReader, TrainSample
 from trainer.settings import TrainSettings
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Batch:
-    """Crops and the label maps of their whole images."""
-
-    images: Tensor  # (B, 3, S, S) uint8
-    boxes: Tensor  # (B, 4) float32: x1, y1, x2, y2 by the whole image
-    classes: Tensor  # (B, K, H, W) uint16
-    scores: Tensor  # (B, K, H, W) float16
-    tail: Tensor | None  # (B, H, W) float16; None unless the settings pool it
-    originals: Tensor  # (B,) int64, the dataset's own labels, -1 where there is none
-    flips: Tensor  # (B,) bool: mirror this crop
-
-    def to(self, device: torch.device) -> "Batch":
-        """The batch on a device; from pinned memory the copy does not wait."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
-
-    def pin_memory(self) -> "Batch":
-        """The batch in page-locked memory; the DataLoader calls this."""
-        return self._map(Tensor.pin_memory)
-
-    def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
-        changed: dict[str, Any] = {
-            name: tensor if tensor is None else change(tensor) for name, tensor in tensors.items()
-        }
-        return Batch(**changed)
-
-
-def join_parts(parts: Sequence[Batch]) -> Batch:
-    """One batch of the workers' parts, in their order."""
-    if len(parts) == 1:
-        return parts[0]
-    columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(Batch)}
-    joined: dict[str, Any] = {name: None if part[0] is None else torch.cat(part) for name, part in columns.items()}
-    return Batch(**joined)
-
-
-def blank_batch(settings: TrainSettings, size: int) -> Batch:
-    """Black crops of whole images, labelled as class 0."""
-    return Batch(
-        images=torch.zeros(size, 3, settings.image_size, settings.image_size, dtype=torch.uint8),
-        boxes=torch.tensor([[0.0, 0.0, 1.0, 1.0]]).repeat(size, 1),
-        classes=torch.zeros(size, 1, 1, 1, dtype=torch.uint16),
-        scores=torch.zeros(size, 1, 1, 1, dtype=torch.float16),
-        tail=torch.zeros(size, 1, 1, dtype=torch.float16) if settings.pools_tail else None,
-        originals=torch.zeros(size, dtype=torch.int64),
-        flips=torch.zeros(size, dtype=torch.bool),
-    )
 
 
 def make_order(joined: Sequence[JoinedShard], settings: TrainSettings, *, world: int = 1) -> SampleOrder:
     """The order of these shards' usable rows.
 
     Raises:
-        SettingsError: fewer samples than one batch, or more workers than streams.
+        SettingsError: fewer samples than one batch, or more ranks and workers than the batch divides among.
     """
     try:
         order = SampleOrder(
@@ -91,20 +41,45 @@ def make_order(joined: Sequence[JoinedShard], settings: TrainSettings, *, world:
         )
     except ValueError as error:
         raise SettingsError(str(error)) from error
-    if settings.workers > order.num_streams:
-        raise SettingsError(
-            f"workers={settings.workers}: a batch_size of {settings.batch_size} divides among at most "
-            f"{order.num_streams}; choose fewer workers, or a batch_size that is a multiple of 64"
-        )
+    check_topology(order, world=world, workers=settings.workers)
     return order
 
 
+def check_topology(order: SampleOrder, *, world: int, workers: int) -> None:
+    """Raise SettingsError unless every rank gets equally many streams, and each of its workers at least one."""
+    streams, size = order.num_streams, order.batch_size
+    more = "" if streams == MAX_STREAMS else f", or a batch_size that is a multiple of {MAX_STREAMS}"
+    if streams % world:
+        fitting = ", ".join(str(ranks) for ranks in range(1, streams + 1) if streams % ranks == 0)
+        raise SettingsError(
+            f"{world} ranks cannot share a batch_size of {size} equally, which divides into {streams}; "
+            f"start {fitting} processes{more}"
+        )
+    if workers > streams // world:
+        each = "" if world == 1 else f" for each of {world} ranks"
+        raise SettingsError(
+            f"workers={workers}: a batch_size of {size} divides among at most {streams // world}{each}; "
+            f"choose fewer workers{more}"
+        )
+
+
 class SampleStream(IterableDataset[Batch | RelabelError]):
-    """This process's part of every batch from `start_step` on, epoch after epoch without a pause."""
+    """This process's part of its rank's part of every batch from `start_step` on, epoch after epoch without a pause.
+
+    Args:
+        joined: the shards.
+        table: their rows, from `check_join`.
+        order: from `make_order`, for the same `world`.
+        settings: of the run.
+        start_step: updates done since the run's start.
+        rank: which of `world` processes that train together this is.
+        world: how many there are.
+    """
 
     def __init__(
         self,
         joined: Sequence[JoinedShard],
+        table: RowTable,
         order: SampleOrder,
         settings: TrainSettings,
         *,
@@ -112,18 +87,20 @@ class SampleStream(IterableDataset[Batch | RelabelError]):
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        self.joined, self.order, self.settings, self.start_step = joined, order, settings, start_step
-        self.rank, self.world = rank, world
+        self.joined, self.table, self.order, self.settings = joined, table, order, settings
+        self.start_step, self.rank, self.world = start_step, rank, world
 
     def __iter__(self) -> Iterator[Batch | RelabelError]:
         worker = get_worker_info()
-        owned = np.array_split(
-            np.array_split(np.arange(self.order.num_streams), self.world)[self.rank],
-            worker.num_workers if worker else 1,
-        )
-        mine = owned[worker.id if worker else 0]
+        mine = self.order.owned(
+            rank=self.rank, world=self.world,
+            worker=worker.id if worker else 0, workers=worker.num_workers if worker else 1,
+        )  # fmt: skip
         reader = SampleReader(
-            self.joined, cached_rows=len(mine) * CACHED_ROWS_PER_STREAM, with_tail=self.settings.pools_tail
+            self.joined,
+            self.table,
+            cached_rows=len(mine) * CACHED_ROWS_PER_STREAM,
+            with_tail=self.settings.pools_tail,
         )
         first_epoch, first_step = divmod(self.start_step, self.order.steps)
         try:
@@ -134,37 +111,57 @@ class SampleStream(IterableDataset[Batch | RelabelError]):
         except RelabelError as error:
             yield error
 
-    def _part(self, reader: SampleReader, epoch: int, rows: NDArray[np.int64]) -> Batch:
-        samples = [reader.read(int(row)) for row in rows]
-        crops = [self._crop(sample, epoch, int(row)) for sample, row in zip(samples, rows, strict=True)]
-        tails = [sample.tail for sample in samples if sample.tail is not None]
-        boxes = torch.tensor([box for _, box, _ in crops], dtype=torch.float32)
-        check_boxes(boxes)
-        return Batch(
-            # Channels stay last in memory, as decoded; convolutions take either.
-            images=torch.from_numpy(np.stack([pixels for pixels, _, _ in crops])).permute(0, 3, 1, 2),
-            boxes=boxes,
-            classes=torch.from_numpy(np.stack([sample.classes for sample in samples])),
-            scores=torch.from_numpy(np.stack([sample.scores for sample in samples])),
-            tail=torch.from_numpy(np.stack(tails)) if tails else None,
-            originals=torch.tensor([sample.original for sample in samples], dtype=torch.int64),
-            flips=torch.tensor([flip for _, _, flip in crops], dtype=torch.bool),
-        )
+    def _part(self, reader: SampleReader, epoch: int, rows_n: NDArray[np.int64]) -> Batch:
+        samples = zip(rows_n.tolist(), reader.read(rows_n), strict=True)
+        return _make_batch([self._crop(sample, epoch, row) for row, sample in samples])
 
-    def _crop(
-        self, sample: TrainSample, epoch: int, row: int
-    ) -> tuple[NDArray[np.uint8], tuple[float, float, float, float], bool]:
-        """Pixels, normalised box, and whether to flip."""
+    def _crop(self, sample: TrainSample, epoch: int, row: int) -> "_Crop":
         settings = self.settings
         rng = sample_rng(settings.seed, epoch, row)
         height, width = sample.image.shape[:2]
         box = draw_crop(rng, height, width, scale=settings.crop_scale, ratio=settings.crop_ratio)
-        pixels = crop_and_resize(sample.image, box, settings.image_size, settings.interpolation)
-        return pixels, box.normalised(height, width), settings.flip and bool(rng.random() < 0.5)
+        return _Crop(
+            pixels_SS3=crop_and_resize(sample.image, box, settings.image_size, settings.interpolation),
+            box=box.normalised(height, width),
+            flip=settings.flip and bool(rng.random() < 0.5),
+            classes_KHW=sample.classes,
+            scores_KHW=sample.scores,
+            tail_HW=sample.tail,
+            original=sample.original,
+        )
+
+
+class _Crop(NamedTuple):
+    """One sample of a batch; its whole image is let go."""
+
+    pixels_SS3: NDArray[np.uint8]
+    box: tuple[float, float, float, float]
+    flip: bool
+    classes_KHW: NDArray[np.uint16]
+    scores_KHW: NDArray[np.float16]
+    tail_HW: NDArray[np.float16] | None
+    original: int
+
+
+def _make_batch(crops: Sequence[_Crop]) -> Batch:
+    boxes = torch.tensor([crop.box for crop in crops], dtype=torch.float32)
+    check_boxes(boxes)
+    # In a worker, the collation stacks in the memory through which a batch is handed over.
+    tails = [crop.tail_HW for crop in crops if crop.tail_HW is not None]
+    return Batch(
+        # Channels stay last in memory, as decoded; convolutions take either.
+        images=default_collate([crop.pixels_SS3 for crop in crops]).permute(0, 3, 1, 2),
+        boxes=boxes,
+        classes=default_collate([crop.classes_KHW for crop in crops]),
+        scores=default_collate([crop.scores_KHW for crop in crops]),
+        tail=default_collate(tails) if tails else None,
+        originals=torch.tensor([crop.original for crop in crops], dtype=torch.int64),
+        flips=torch.tensor([crop.flip for crop in crops], dtype=torch.bool),
+    )
 
 
 def load_batches(stream: SampleStream, device: torch.device) -> Generator[Batch, None, None]:
-    """Whole batches on the device, read ahead by the settings' workers.
+    """Whole batches of the stream's rank, (B/world) rows each, on the device; read ahead by the settings' workers.
 
     Raises:
         RelabelError: what went wrong in a worker.

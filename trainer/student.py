@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from store.errors import RunFolderError, SettingsError
 from trainer.augment import Augment
+from trainer.batch import Batch, blank_batch
 from trainer.checkpoint import Checkpoint, load_checkpoint
 from trainer.device import autocast, full_memory
 from trainer.model import build_student
@@ -26,7 +27,6 @@ from trainer.overrides import settings_differences, settings_to_json
 from trainer.position import Position
 from trainer.ranks import Ranks
 from trainer.settings import TrainSettings
-from trainer.source import Batch, blank_batch
 from trainer.targets import LabelBatch, TargetMaker, soft_cross_entropy
 from trainer.wording import brief, reason
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from pipelines.recipes import RECIPES
 from pipelines.train import main
 from tests.trainer.builders import Dataset, make_dataset
+from trainer.batch import Batch
 from trainer.settings import TrainSettings
-from trainer.source import Batch
 from trainer.student import Student
 
 SMALL = (

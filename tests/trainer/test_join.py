@@ -17,8 +17,9 @@ from tests.trainer.builders import (
     write_shard,
     write_tar,
 )
-from trainer.join import check_join, image_member, join_shards, quarantined_rows
+from trainer.join import check_join, join_shards, quarantined_rows
 from trainer.members import ImageMember, read_image
+from trainer.rows import read_group_rows
 from trainer.settings import TrainSettings
 
 
@@ -148,7 +149,7 @@ def test_images_are_found_under_every_kind_of_name(tmp_path: Path, key: str, for
         pytest.skip("ustar cannot hold this name")
     label_shard(tmp_path / "labels", shard)
     group = LabelStore.open(tmp_path / "labels").group("s")
-    assert read_image(shard, image_member(group, 0)) == png(1)
+    assert read_image(shard, read_group_rows(group).member(0)) == png(1)
 
 
 @pytest.mark.parametrize("key", NAMES)

@@ -1,14 +1,17 @@
 import itertools
-import multiprocessing
+import multiprocessing.process
 import os
 import signal
-from collections.abc import Callable
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
 from torch import nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, dataloader
 
 from store.errors import ImageError, RelabelError, TrainingError
 from store.reader import LabelStore
@@ -42,20 +45,49 @@ class Numbers(Dataset[int | RelabelError]):
         return i
 
 
+def fail_at_50(i: int) -> None:
+    if i == 50:
+        raise ImageError("number 50")
+
+
 def die(*_: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_items_come_in_order_and_errors_as_they_were_raised(workers: int) -> None:
-    def fail_at_50(i: int) -> None:
-        if i == 50:
-            raise ImageError("number 50")
-
     items = load_items(Numbers(fail_at_50), workers=workers)
     assert list(itertools.islice(items, 50)) == list(range(50))
     with pytest.raises(ImageError, match=r"^number 50$"):
         next(items)
+
+
+class Deadly(Dataset[Any]):
+    """Another dataset, in the midst of whose first item the process is killed."""
+
+    def __init__(self, inner: Dataset[Any]) -> None:
+        self.inner = inner
+
+    def __len__(self) -> int:
+        return len(self.inner)  # type: ignore[arg-type]
+
+    def __getitem__(self, i: int) -> None:
+        die()
+
+
+class DeadlyStream(IterableDataset[Any]):
+    def __init__(self, inner: IterableDataset[Any]) -> None:
+        self.inner = inner
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from itertools.islice(self.inner, 2)
+        die()
+
+
+@pytest.fixture
+def quick_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch looks for dead processes every five seconds."""
+    monkeypatch.setattr(dataloader._MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.2,))
 
 
 def check(data: builders.Dataset, _: Path) -> None:
@@ -77,15 +109,16 @@ def train_all(data: builders.Dataset, out: Path) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.usefixtures("quick_look")
 @pytest.mark.parametrize(
     ("where", "use"),
     [
-        ("trainer.join._check_members", check),
-        ("trainer.valset.decode_image", predict_one),
-        ("trainer.valset.decode_image", evaluate_all),
-        ("trainer.join._check_members", train_all),
-        ("trainer.samples.decode_image", train_all),
-        ("trainer.valset.decode_image", train_all),
+        ("_Checks", check),
+        ("ValBatches", predict_one),
+        ("ValBatches", evaluate_all),
+        ("_Checks", train_all),
+        ("SampleStream", train_all),
+        ("ValBatches", train_all),
     ],
 )
 def test_a_killed_loader_process_is_one_clear_line_everywhere(
@@ -95,23 +128,14 @@ def test_a_killed_loader_process_is_one_clear_line_everywhere(
     use: Callable[[builders.Dataset, Path], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(where, die)
+    def load(items: Dataset[Any], **options: Any) -> DataLoader[Any]:
+        if type(items).__name__ == where:
+            items = DeadlyStream(items) if isinstance(items, IterableDataset) else Deadly(items)
+        return DataLoader(items, **options)
+
+    monkeypatch.setattr("trainer.loading.DataLoader", load)
     with pytest.raises(TrainingError, match=KILLED):
         use(dataset, tmp_path / "run")
-
-
-def test_a_death_is_told_where_the_items_are_used_too() -> None:
-    items = load_items(Numbers(lambda i: None), workers=1)
-    next(items)
-
-    @worker_deaths()
-    def use_them() -> None:
-        multiprocessing.active_children()[0].kill()
-        while True:
-            torch.zeros(1)
-
-    with pytest.raises(TrainingError, match=KILLED):
-        use_them()
 
 
 @pytest.mark.parametrize(
@@ -146,3 +170,94 @@ def test_other_errors_are_left_as_they_are(error: Exception) -> None:
     with pytest.raises(type(error)) as caught, worker_deaths():
         raise error
     assert caught.value is error
+
+
+# How the processes end.
+
+
+def sleep(_: int) -> None:
+    time.sleep(600)
+
+
+def sleep_but_at_first(i: int) -> None:
+    if i:
+        sleep(i)
+
+
+def wait_for_end(processes: Sequence[multiprocessing.process.BaseProcess]) -> None:
+    deadline = time.monotonic() + 20
+    while any(process.is_alive() for process in processes):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def new_processes(before: Sequence[multiprocessing.process.BaseProcess]) -> list[multiprocessing.process.BaseProcess]:
+    return [process for process in multiprocessing.active_children() if process not in before]
+
+
+def test_processes_end_when_their_items_are_not_wanted_any_more() -> None:
+    """Even in the midst of an item that takes for ever, such as from a server that is silent."""
+    before = multiprocessing.active_children()
+    items = load_items(Numbers(sleep_but_at_first), workers=2)
+    next(items)
+    processes = new_processes(before)
+    assert len(processes) == 2
+    started = time.monotonic()
+    items.close()
+    wait_for_end(processes)
+    assert time.monotonic() - started < 5  # torch alone waits five seconds for each, then sends what they do not hear
+
+
+def test_processes_do_not_hear_the_signals_that_stop_a_run() -> None:
+    before = multiprocessing.active_children()
+    items = load_items(Numbers(abs), workers=2)
+    next(items)
+    for process in new_processes(before):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            os.kill(process.pid or 0, number)
+    assert list(items) == list(range(1, 1000))
+
+
+PROGRAM = """
+import os, signal, sys, time
+from multiprocessing import active_children, forkserver
+from torch.utils.data import Dataset
+from trainer import loading
+
+class Slow(Dataset):
+    def __len__(self):
+        return 1000
+
+    def __getitem__(self, i):
+        time.sleep(600 if i else 0)
+        return i
+
+if __name__ == "__main__":
+    loading.PRELOADED = ["trainer.loading"]
+    items = loading.load_items(Slow(), workers=2)
+    next(items)
+    server = forkserver._forkserver._forkserver_pid
+    os.kill(server, signal.SIGTERM)
+    time.sleep(0.3)
+    os.kill(server, 0)
+    print(*[process.pid for process in active_children()], server, flush=True)
+    {then}
+"""
+
+
+@pytest.mark.parametrize("then", ["time.sleep(600)", "os.kill(os.getpid(), signal.SIGKILL)", "pass", "items.close()"])
+def test_no_process_outlives_the_main_one(tmp_path: Path, then: str) -> None:
+    """However it ends; and a signal to all of a run's processes does not take the server from under it."""
+    script = tmp_path / "program.py"
+    script.write_text(PROGRAM.format(then=then))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])}
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True, env=environment) as program:
+        assert program.stdout
+        pids = [int(pid) for pid in program.stdout.readline().split()]
+        assert len(pids) == 3
+        if "sleep" in then:
+            program.terminate()
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

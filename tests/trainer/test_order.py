@@ -34,24 +34,72 @@ def test_every_usable_row_comes_at_most_once_and_n_mod_b_are_left_out(order: Sam
     assert rows.max() < sum(order.group_rows)
 
 
-@settings(max_examples=30, deadline=None)
+Topology = tuple[int, tuple[int, ...]]
+"""Ranks, and how many workers each of them has."""
+
+
+@st.composite
+def topologies(draw: st.DrawFn, order: SampleOrder) -> Topology:
+    world = draw(st.sampled_from([ranks for ranks in range(1, 65) if order.num_streams % ranks == 0]))
+    workers = st.integers(1, order.num_streams // world)
+    return world, tuple(draw(workers) for _ in range(world))
+
+
+def global_batch(order: SampleOrder, topology: Topology, epoch: int, step: int) -> list[int]:
+    """What all workers of all ranks read in one step, rank by rank."""
+    world, workers_of = topology
+    streams = order.streams(epoch)
+    parts = [
+        order.batch(streams[order.owned(rank=rank, world=world, worker=worker, workers=workers)], step).reshape(-1)
+        for rank, workers in enumerate(workers_of)
+        for worker in range(workers)
+    ]
+    return [row for part in parts for row in part.tolist()]
+
+
+@settings(max_examples=60, deadline=None)
 @given(orders(), st.data())
-def test_resuming_at_any_step_gives_exactly_the_remainder(order: SampleOrder, data: st.DataObject) -> None:
-    start = data.draw(st.integers(0, order.steps - 1))
-    batches = [order.batch(order.streams(3), step) for step in range(order.steps)]
-    again = [order.batch(order.streams(3), step) for step in range(start, order.steps)]
-    assert all(np.array_equal(a, b) for a, b in zip(batches[start:], again, strict=True))
-    assert sum(batch.size for batch in batches) == order.steps * order.batch_size
+def test_every_topology_reads_the_same_global_batch(order: SampleOrder, data: st.DataObject) -> None:
+    topology, epoch = data.draw(topologies(order)), data.draw(st.integers(0, 99))
+    step = data.draw(st.integers(0, order.steps - 1))
+    assert global_batch(order, topology, epoch, step) == order.batch(order.streams(epoch), step).reshape(-1).tolist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(orders(), st.data())
+def test_every_rank_reads_an_equal_share_and_every_worker_whole_streams(
+    order: SampleOrder, data: st.DataObject
+) -> None:
+    world, workers_of = data.draw(topologies(order))
+    owned = [
+        [order.owned(rank=rank, world=world, worker=worker, workers=workers) for worker in range(workers)]
+        for rank, workers in enumerate(workers_of)
+    ]
+    assert all(len(streams) >= 1 for shares in owned for streams in shares)
+    assert {sum(map(len, shares)) for shares in owned} == {order.num_streams // world}
+    every = np.concatenate([streams for shares in owned for streams in shares])
+    assert np.array_equal(every, np.arange(order.num_streams))
 
 
 @settings(max_examples=30, deadline=None)
 @given(orders(), st.data())
-def test_the_batch_does_not_depend_on_how_streams_are_shared_out(order: SampleOrder, data: st.DataObject) -> None:
-    workers = data.draw(st.integers(1, order.num_streams))
-    streams, step = order.streams(1), data.draw(st.integers(0, order.steps - 1))
-    owned = np.array_split(np.arange(order.num_streams), workers)
-    parts = [order.batch(streams[mine], step).reshape(-1) for mine in owned]
-    assert np.array_equal(np.concatenate(parts), order.batch(streams, step).reshape(-1))
+def test_resuming_at_any_step_on_another_topology_gives_exactly_the_remainder(
+    order: SampleOrder, data: st.DataObject
+) -> None:
+    before, after = data.draw(topologies(order)), data.draw(topologies(order))
+    stop = data.draw(st.integers(0, order.steps))
+    read = [global_batch(order, before, 3, step) for step in range(stop)]
+    read += [global_batch(order, after, 3, step) for step in range(stop, order.steps)]
+    rows = [row for batch in read for row in batch]
+    assert len(rows) == len(set(rows)) == order.steps * order.batch_size
+    assert set(rows) == set(order.streams(3).reshape(-1).tolist())
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 1000), st.integers(0, 1000), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
+def test_different_epochs_and_different_seeds_give_different_orders(one: int, other: int, seed: int, to: int) -> None:
+    orders = {(epoch, base): make_order(seed=base).streams(epoch) for epoch in {one, other} for base in {seed, to}}
+    assert len({streams.tobytes() for streams in orders.values()}) == len(orders)
 
 
 def test_epochs_and_seeds_differ_and_repeat() -> None:

@@ -1,4 +1,5 @@
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +13,30 @@ from store.images import decode_image
 from store.reader import LabelStore
 from store.shards import index_shard
 from tests.trainer.builders import Dataset, label_shard, make_dataset, small_settings, write_shard
+from trainer.batch import Batch, join_parts
 from trainer.crops import crop_and_resize, draw_crop, sample_rng
-from trainer.join import join_shards
+from trainer.join import check_join, check_rows, join_shards
 from trainer.samples import SampleReader
 from trainer.settings import TrainSettings
-from trainer.source import Batch, SampleStream, load_batches, make_order
+from trainer.source import SampleStream, load_batches, make_order
 
 # On a machine of one core torch advises against two workers, as a warning.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
 
-def stream(data: Dataset, settings: TrainSettings, *, start_step: int = 0) -> SampleStream:
+def stream(
+    data: Dataset, settings: TrainSettings, *, start_step: int = 0, rank: int = 0, world: int = 1
+) -> SampleStream:
     joined = join_shards(data.shards, LabelStore.open(data.labels))
-    return SampleStream(joined, make_order(joined, settings), settings, start_step=start_step)
+    table = check_join(joined, settings, num_classes=5)
+    order = make_order(joined, settings, world=world)
+    return SampleStream(joined, table, order, settings, start_step=start_step, rank=rank, world=world)
 
 
-def batches(data: Dataset, *, start_step: int = 0, **changes: Any) -> list[Batch]:
+def batches(data: Dataset, *, start_step: int = 0, rank: int = 0, world: int = 1, **changes: Any) -> list[Batch]:
     settings = small_settings(**changes)
-    return list(load_batches(stream(data, settings, start_step=start_step), torch.device("cpu")))
+    part = stream(data, settings, start_step=start_step, rank=rank, world=world)
+    return list(load_batches(part, torch.device("cpu")))
 
 
 def rows_of(data: Dataset, **changes: Any) -> list[list[int]]:
@@ -84,6 +91,30 @@ def test_batches_are_the_same_for_every_number_of_workers(dataset: Dataset, work
     """Three workers own unequal numbers of the 32 streams."""
     pairs = zip(batches(dataset, workers=workers, fill="tail"), batches(dataset, fill="tail"), strict=True)
     for ours, theirs in pairs:
+        assert_same(ours, theirs)
+
+
+def global_batches(data: Dataset, workers_of: Sequence[int], *, start_step: int = 0) -> list[Batch]:
+    """The batches of as many ranks as there are numbers of workers, put together."""
+    world = len(workers_of)
+    parts = [
+        batches(data, rank=rank, world=world, workers=workers, start_step=start_step, fill="tail")
+        for rank, workers in enumerate(workers_of)
+    ]
+    assert all(len(part.images) == 32 // world for rank in parts for part in rank)
+    return [join_parts(of_ranks) for of_ranks in zip(*parts, strict=True)]
+
+
+@pytest.mark.parametrize("workers_of", [(0, 0), (3, 2), (0, 1, 0, 0)])
+def test_the_ranks_batches_together_are_the_batch_of_one_rank(dataset: Dataset, workers_of: Sequence[int]) -> None:
+    """Three workers own unequal numbers of a rank's 16 streams."""
+    for ours, theirs in zip(global_batches(dataset, workers_of), batches(dataset, fill="tail"), strict=True):
+        assert_same(ours, theirs)
+
+
+def test_resuming_on_another_topology_gives_exactly_the_remainder(dataset: Dataset) -> None:
+    expected = batches(dataset, fill="tail")[5:]
+    for ours, theirs in zip(global_batches(dataset, (0, 2), start_step=5), expected, strict=True):
         assert_same(ours, theirs)
 
 
@@ -149,9 +180,9 @@ def test_label_chunks_are_decoded_about_once_an_epoch(dataset: Dataset, monkeypa
 
 def test_the_chunk_cache_stays_within_its_rows(dataset: Dataset) -> None:
     joined = join_shards(dataset.shards, LabelStore.open(dataset.labels))
-    reader = SampleReader(joined, cached_rows=70, with_tail=True)
+    reader = SampleReader(joined, check_rows(joined, num_classes=None, workers=0), cached_rows=70, with_tail=True)
     for row in (0, 65, 75, 100, 0):
-        reader.read(row)
+        assert len(list(reader.read(np.array([row])))) == 1
     assert reader._chunks._rows <= 70
     assert len(reader._chunks._kept) == 1
 
@@ -212,9 +243,32 @@ def test_a_shard_that_vanishes_while_training_is_named(tmp_path: Path) -> None:
         next(loading)
 
 
-def test_more_workers_than_streams_are_refused(dataset: Dataset) -> None:
-    with pytest.raises(SettingsError, match="workers=5: a batch_size of 36 divides among at most 4"):
-        batches(dataset, batch_size=36, workers=5)
+@pytest.mark.parametrize(
+    ("size", "world", "workers", "message"),
+    [
+        (36, 1, 5, "workers=5: a batch_size of 36 divides among at most 4; choose fewer workers, or a batch_size that"),
+        (
+            36,
+            2,
+            3,
+            "workers=3: a batch_size of 36 divides among at most 2 for each of 2 ranks; choose fewer",
+        ),
+        (64, 8, 9, "workers=9: a batch_size of 64 divides among at most 8 for each of 8 ranks; choose fewer workers$"),
+        (
+            36,
+            3,
+            0,
+            "3 ranks cannot share a batch_size of 36 equally, which divides into 4; start 1, 2, 4 processes",
+        ),
+        (64, 3, 0, "3 ranks cannot share a batch_size of 64 .* 64; start 1, 2, 4, 8, 16, 32, 64 processes$"),
+    ],
+)
+def test_more_ranks_and_workers_than_a_batch_divides_among_are_refused(
+    dataset: Dataset, size: int, world: int, workers: int, message: str
+) -> None:
+    joined = join_shards(dataset.shards, LabelStore.open(dataset.labels))
+    with pytest.raises(SettingsError, match=message):
+        make_order(joined, small_settings(batch_size=size, workers=workers), world=world)
 
 
 def test_fewer_samples_than_a_batch_are_refused(dataset: Dataset) -> None:

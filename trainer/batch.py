@@ -1,0 +1,63 @@
+"""One batch of crops with the label maps of their whole images.
+
+Letters: B batch, S side of a crop, K ranks, H W cells (y, x).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainer.settings import TrainSettings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Batch:
+    """Crops and the label maps of their whole images."""
+
+    images: Tensor  # (B, 3, S, S) uint8
+    boxes: Tensor  # (B, 4) float32: x1, y1, x2, y2 by the whole image
+    classes: Tensor  # (B, K, H, W) uint16
+    scores: Tensor  # (B, K, H, W) float16
+    tail: Tensor | None  # (B, H, W) float16; None unless the settings pool it
+    originals: Tensor  # (B,) int64, the dataset's own labels, -1 where there is none
+    flips: Tensor  # (B,) bool: mirror this crop
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on a device; from pinned memory the copy does not wait."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Batch":
+        """The batch in page-locked memory; the DataLoader calls this."""
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        changed: dict[str, Any] = {
+            name: tensor if tensor is None else change(tensor) for name, tensor in tensors.items()
+        }
+        return Batch(**changed)
+
+
+def join_parts(parts: Sequence[Batch]) -> Batch:
+    """One batch of the workers' parts, in their order."""
+    if len(parts) == 1:
+        return parts[0]
+    columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(Batch)}
+    joined: dict[str, Any] = {name: None if part[0] is None else torch.cat(part) for name, part in columns.items()}
+    return Batch(**joined)
+
+
+def blank_batch(settings: TrainSettings, size: int) -> Batch:
+    """Black crops of whole images, labelled as class 0."""
+    return Batch(
+        images=torch.zeros(size, 3, settings.image_size, settings.image_size, dtype=torch.uint8),
+        boxes=torch.tensor([[0.0, 0.0, 1.0, 1.0]]).repeat(size, 1),
+        classes=torch.zeros(size, 1, 1, 1, dtype=torch.uint16),
+        scores=torch.zeros(size, 1, 1, 1, dtype=torch.float16),
+        tail=torch.zeros(size, 1, 1, dtype=torch.float16) if settings.pools_tail else None,
+        originals=torch.zeros(size, dtype=torch.int64),
+        flips=torch.zeros(size, dtype=torch.bool),
+    )
