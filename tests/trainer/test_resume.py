@@ -85,7 +85,7 @@ def test_a_run_killed_at_random_again_and_again_ends_bit_for_bit_as_if_never(
         except AssertionError:
             continue  # so short was what is left
         process.send_signal(rng.choice([signal.SIGKILL, signal.SIGTERM]))
-        process.wait(60)
+        process.communicate(timeout=60)
     finish(start(data, tmp_path / "run", "checkpoint_interval=3"))
     assert_same_state(tmp_path / "run", uninterrupted)
     losses = [line for line in metrics(tmp_path / "run") if line["kind"] == "epoch"]
