@@ -8,6 +8,7 @@ import torch
 
 from store.errors import SettingsError, TrainingError
 from trainer.settings import TrainSettings
+from trainer.wording import reason
 
 
 def resolve_device(settings: TrainSettings) -> TrainSettings:
@@ -41,3 +42,14 @@ def full_memory() -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise TrainingError("the device's memory is full; lower batch_size, image_size or val_size") from error
+
+
+@contextmanager
+def compilation() -> Iterator[None]:
+    """Turns what torch.compile could not do into a SettingsError; a context or a decorator."""
+    try:
+        yield
+    except Exception as error:
+        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise
+        raise SettingsError(f"compiled=true: torch.compile fails ({reason(error)}); set compiled=false") from error

@@ -20,7 +20,7 @@ from store.errors import RunFolderError, SettingsError
 from trainer.augment import Augment
 from trainer.batch import Batch, blank_batch
 from trainer.checkpoint import Checkpoint, load_checkpoint
-from trainer.device import autocast, full_memory
+from trainer.device import autocast, compilation, full_memory
 from trainer.model import build_student
 from trainer.optim import build_optimiser, build_scheduler
 from trainer.overrides import settings_differences, settings_to_json
@@ -88,6 +88,7 @@ class Student:
         return network
 
     @full_memory()
+    @compilation()
     def update(self, batch: Batch, updates_done: int) -> Tensor:
         """One optimiser step.
 
@@ -100,6 +101,7 @@ class Student:
 
         Raises:
             TrainingError: the device's memory is full.
+            SettingsError: torch.compile cannot do it.
         """
         # Dropout and its like depend on step and rank alone, so a resumed run needs no generator's state.
         seed = step_seed(self.settings.seed, updates_done, self.ranks.rank)

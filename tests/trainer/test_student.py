@@ -321,6 +321,27 @@ def test_gradients_are_clipped_to_the_norm() -> None:
     assert 0 < norm <= 1.001e-3
 
 
+@pytest.mark.slow
+def test_a_compiled_student_learns_what_a_plain_one_does() -> None:
+    losses = []
+    for compiled in (False, True):
+        settings = small_settings(compiled=compiled, opt="sgd")
+        student = Student(resolve_device(settings), num_classes=5, steps_per_epoch=3)
+        losses.append([float(student.update(make_batch(), step)) for step in range(3)])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_a_compiler_that_is_not_there_is_told() -> None:
+    student = Student(resolve_device(small_settings(compiled=True)), num_classes=5, steps_per_epoch=3)
+
+    def fail(_: torch.Tensor) -> torch.Tensor:
+        raise type("InductorError", (RuntimeError,), {"__module__": "torch._inductor.exc"})("no C++ compiler")
+
+    student._network = fail
+    with pytest.raises(SettingsError, match=r"torch.compile fails \(no C\+\+ compiler\); set compiled=false"):
+        student.update(make_batch(), 0)
+
+
 def test_the_moving_average_follows_and_is_what_is_evaluated() -> None:
     student = Student(resolve_device(small_settings(ema_decay=0.5)), num_classes=5, steps_per_epoch=9)
     for step in range(3):
