@@ -5,6 +5,7 @@ Shapes: B batch, H W pixels (y, x) of an image, S side of a crop.
 
 import math
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -20,6 +21,16 @@ from trainer.kinds import Interpolation
 CROP_STREAM = 2  # tells this use of the seed from the others
 CROP_TRIES = 10
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+class CropRange(TypedDict):
+    """How large and how wide random crops are."""
+
+    scale: tuple[float, float]  # least and largest share of the image's area
+    ratio: tuple[float, float]  # least and largest width / height
+
+
+IMAGENET_CROPS: CropRange = {"scale": (0.08, 1.0), "ratio": (3 / 4, 4 / 3)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,9 +80,15 @@ def check_join(joined: Sequence[JoinedShard], settings: TrainSettings, *, num_cl
         ShardError: a shard that differs from its labels and is damaged.
         DamagedStoreError: label arrays that cannot be read.
     """
-    if settings.pools_tail and (without := [shard.group.name for shard in joined if not shard.group.has_tail]):
-        raise JoinError(f"fill=tail needs labels with a tail; {first_few(without)} have none: use fill=zero or min")
+    if settings.pools_tail:
+        check_tails(joined)
     return check_rows(joined, num_classes=num_classes if settings.needs_original else None, workers=settings.workers)
+
+
+def check_tails(joined: Sequence[JoinedShard]) -> None:
+    """Raise JoinError unless all labels have a tail."""
+    if without := [shard.group.name for shard in joined if not shard.group.has_tail]:
+        raise JoinError(f"fill=tail needs labels with a tail; {first_few(without)} have none: use fill=zero or min")
 
 
 def check_rows(joined: Sequence[JoinedShard], *, num_classes: int | None, workers: int) -> RowTable:

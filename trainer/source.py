@@ -32,17 +32,22 @@ def make_order(joined: Sequence[JoinedShard], settings: TrainSettings, *, world:
     Raises:
         SettingsError: fewer samples than one batch, or more ranks and workers than the batch divides among.
     """
+    order = order_of(joined, batch_size=settings.batch_size, seed=settings.seed)
+    check_topology(order, world=world, workers=settings.workers)
+    return order
+
+
+def order_of(joined: Sequence[JoinedShard], *, batch_size: int, seed: int) -> SampleOrder:
+    """The same, for whoever reads it; SettingsError where there are fewer samples than one batch."""
     try:
-        order = SampleOrder(
+        return SampleOrder(
             group_rows=tuple(len(shard.group) for shard in joined),
             quarantined=quarantined_rows(joined),
-            batch_size=settings.batch_size,
-            seed=settings.seed,
+            batch_size=batch_size,
+            seed=seed,
         )
     except ValueError as error:
         raise SettingsError(str(error)) from error
-    check_topology(order, world=world, workers=settings.workers)
-    return order
 
 
 def check_topology(order: SampleOrder, *, world: int, workers: int) -> None:

@@ -245,7 +245,15 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("then", ["time.sleep(600)", "os.kill(os.getpid(), signal.SIGKILL)", "pass", "items.close()"])
+@pytest.mark.parametrize(
+    "then",
+    [
+        "os.kill(os.getpid(), signal.SIGKILL)",
+        pytest.param("time.sleep(600)", marks=pytest.mark.slow),
+        pytest.param("pass", marks=pytest.mark.slow),
+        pytest.param("items.close()", marks=pytest.mark.slow),
+    ],
+)
 def test_no_process_outlives_the_main_one(tmp_path: Path, then: str) -> None:
     """However it ends; and a signal to all of a run's processes does not take the server from under it."""
     script = tmp_path / "program.py"

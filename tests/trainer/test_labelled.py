@@ -1,0 +1,144 @@
+"""The stage for training loops of one's own, and the program of the docs that uses it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import webdataset as wds
+from torch.utils.data import DataLoader
+
+from store.errors import JoinError, SettingsError, StoreReadError
+from store.images import decode_image
+from store.reader import LabelStore
+from store.shards import index_shard
+from tests.servers import web_server
+from tests.trainer.builders import Dataset, make_dataset
+from trainer.labelled import LabelledSamples
+
+# On a machine of two cores torch advises against three workers, as a warning.
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+DOCS = Path(__file__).parents[2] / "docs" / "howto" / "own_loop.md"
+
+
+def samples_of(data: Dataset, **options: Any) -> LabelledSamples:
+    return LabelledSamples([str(shard) for shard in data.shards], data.labels, **({"batch_size": 32} | options))
+
+
+def keys(stage: Any) -> list[str]:
+    return [sample["__key__"] for sample in stage]
+
+
+def test_samples_are_the_shards_images_with_their_own_labels(dataset: Dataset) -> None:
+    store = LabelStore.open(dataset.labels)
+    images = {
+        sample.key: (path, row, sample)
+        for path in dataset.shards
+        for row, sample in enumerate(index_shard(path).samples)
+    }
+    for sample in samples_of(dataset, with_tail=True):
+        path, row, found = images.pop(sample["__key__"])
+        maps = store.group(path.stem).read(row, row + 1)
+        assert maps.tail is not None
+        data = path.read_bytes()[found.offset : found.offset + found.length]
+        assert np.array_equal(sample["image"], decode_image(data))
+        assert np.array_equal(sample["classes"], maps.classes[0])
+        assert np.array_equal(sample["scores"], maps.scores[0])
+        assert np.array_equal(sample["tail"], maps.tail[0])
+        assert sample["original"] == found.label
+    assert not images
+
+
+def test_an_epoch_is_the_same_until_another_one_is_set(dataset: Dataset) -> None:
+    stage = samples_of(dataset)
+    first = keys(stage)
+    assert "tail" not in next(iter(stage))
+    assert keys(stage) == first
+    stage.set_epoch(1)
+    assert keys(stage) != first
+    assert sorted(keys(stage)) == sorted(first)
+    assert keys(samples_of(dataset, seed=7)) != first
+
+
+@pytest.mark.parametrize("start", ["fork", "forkserver"])
+def test_ranks_and_workers_share_every_batch(dataset: Dataset, start: str) -> None:
+    alone = keys(samples_of(dataset))
+    read: list[list[list[str]]] = []  # by rank, by batch
+    for rank in range(2):
+        pipeline = wds.DataPipeline(samples_of(dataset, rank=rank, world=2), wds.map(key_of), wds.batched(8, list))
+        parts = list(DataLoader(pipeline, batch_size=None, num_workers=2, multiprocessing_context=start))
+        read.append([[*parts[i], *parts[i + 1]] for i in range(0, len(parts), 2)])
+    together = [set(first) | set(second) for first, second in zip(*read, strict=True)]
+    assert together == [set(alone[i : i + 32]) for i in range(0, len(alone), 32)]
+
+
+def key_of(sample: dict[str, Any]) -> str:
+    key: str = sample["__key__"]
+    return key
+
+
+def test_workers_that_stay_hear_of_the_next_epoch(dataset: Dataset) -> None:
+    stage = samples_of(dataset)
+    loader = DataLoader(stage, batch_size=None, num_workers=1, persistent_workers=True)
+    first = keys(loader)
+    stage.set_epoch(1)
+    assert keys(loader) == keys(stage) != first
+    del loader
+
+
+def test_rank_and_world_are_those_of_torch_where_it_runs(dataset: Dataset, tmp_path: Path) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'ranks'}", rank=0, world_size=1)
+    try:
+        stage = samples_of(dataset)
+        assert (stage.rank, stage.world, stage.share, stage.steps) == (0, 1, 32, 4)
+    finally:
+        dist.destroy_process_group()
+
+
+def test_what_does_not_belong_together_is_told_at_once(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path, (40, 30), with_tail=False)
+    with pytest.raises(SettingsError, match="3 ranks cannot share a batch_size of 32 equally"):
+        samples_of(data, rank=0, world=3)
+    with pytest.raises(JoinError, match="'train-0', 'train-1' have none"):
+        samples_of(data, with_tail=True)
+    with data.shards[1].open("ab") as file:
+        file.write(bytes(10240))
+    with pytest.raises(JoinError, match=r"train-1.tar: [0-9,]+ bytes, annotated with"):
+        samples_of(data)
+
+
+def test_forked_workers_are_refused_where_the_data_lie_behind_urls(dataset: Dataset) -> None:
+    """They would wait for ever."""
+    with web_server(dataset.labels.parent) as url:
+        stage = LabelledSamples(f"{url}/train-{{0..2}}.tar", f"{url}/labels", batch_size=32)
+        read = keys(DataLoader(stage, batch_size=None, num_workers=1, multiprocessing_context="forkserver"))
+        assert read == keys(samples_of(dataset))
+        with pytest.raises(StoreReadError, match="start workers with forkserver or spawn"):
+            keys(DataLoader(stage, batch_size=None, num_workers=1, multiprocessing_context="fork"))
+
+
+def test_the_program_of_the_docs_runs(dataset: Dataset, tmp_path: Path) -> None:
+    program = DOCS.read_text().split("```python\n")[1].split("```")[0]
+    folder = dataset.labels.parent
+    for there, here in {
+        "train-{0000..1023}.tar": f"{folder}/train-{{0..2}}.tar",
+        "labels.zarr": str(dataset.labels),
+        "resnet50": "test_resnet",
+        "100, 256, 4": "2, 32, 2",
+    }.items():
+        assert program.count(there) == 1
+        program = program.replace(there, here)
+    (tmp_path / "own_loop.py").write_text(program)
+    environment = os.environ | {"PYTHONPATH": os.getcwd()}
+    done = subprocess.run(
+        [sys.executable, "own_loop.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    losses = [float(line.rpartition(" ")[2]) for line in done.stdout.splitlines()]
+    assert len(losses) == 2
+    assert torch.tensor(losses).isfinite().all()

@@ -1,0 +1,103 @@
+"""Samples with their label maps for a training loop of one's own: the first stage of a `webdataset.DataPipeline`."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.utils.data import IterableDataset, get_worker_info
+
+from store.patterns import expand_sources
+from store.reader import LabelStore
+from trainer.join import check_rows, check_tails, join_shards
+from trainer.samples import CACHED_ROWS_PER_STREAM, SampleReader, TrainSample
+from trainer.source import check_topology, order_of
+
+
+class LabelledSamples(IterableDataset[dict[str, Any]]):
+    """One epoch of whole images with their label maps, in the trainer's own order.
+
+    Each sample is a dict: `__key__`, `__epoch__` and `__row__` (its number among all rows); `image` (H, W, 3) uint8;
+    `classes` (K, h, w) uint16, `scores` (K, h, w) float16 and, where asked for, `tail` (h, w) float16; `original`, the
+    dataset's own label, -1 where there is none. Ranks and the workers of a `DataLoader` share every batch: of each
+    `batch_size` samples, a worker of W that divide a rank's share gives the next batch_size / world / W.
+
+    Args:
+        shards: patterns of paths or URLs, such as `train-{0000..1023}.tar`.
+        labels: the label store, a path or a URL.
+        batch_size: of all ranks together.
+        seed: of the order.
+        with_tail: whether to read the tails.
+        rank: which of `world` processes that train together this is; both from `torch.distributed` where it runs.
+        world: how many there are.
+
+    Raises:
+        RelabelError: shards and labels that do not belong together or cannot be read, all of them looked at; fewer
+            samples than a batch; ranks that cannot share a batch.
+    """
+
+    def __init__(
+        self,
+        shards: Sequence[str],
+        labels: Path | str,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        with_tail: bool = False,
+        rank: int | None = None,
+        world: int | None = None,
+    ) -> None:
+        runs = dist.is_available() and dist.is_initialized()
+        self.rank = rank if rank is not None else dist.get_rank() if runs else 0
+        self.world = world if world is not None else dist.get_world_size() if runs else 1
+        store = LabelStore.open(labels)
+        self.num_classes, self.with_tail = store.schema.num_classes, with_tail
+        self._joined = join_shards(expand_sources([shards] if isinstance(shards, str) else shards), store)
+        self._order = order_of(self._joined, batch_size=batch_size, seed=seed)
+        check_topology(self._order, world=self.world, workers=0)
+        if with_tail:
+            check_tails(self._joined)
+        self._table = check_rows(self._joined, num_classes=None, workers=0)
+        self._epoch = torch.zeros((), dtype=torch.int64)
+        self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # workers that stay see it change
+
+    @property
+    def steps(self) -> int:
+        """Batches in an epoch."""
+        return self._order.steps
+
+    @property
+    def share(self) -> int:
+        """A rank's samples of each batch."""
+        return self._order.batch_size // self.world
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that is read next, counted from 0."""
+        self._epoch.fill_(epoch)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        info = get_worker_info()
+        worker, workers = (info.id, info.num_workers) if info else (0, 1)
+        check_topology(self._order, world=self.world, workers=workers)
+        mine = self._order.owned(rank=self.rank, world=self.world, worker=worker, workers=workers)
+        reader = SampleReader(
+            self._joined, self._table, cached_rows=len(mine) * CACHED_ROWS_PER_STREAM, with_tail=self.with_tail
+        )
+        epoch = int(self._epoch)
+        streams = self._order.streams(epoch)[mine]
+        for step in range(self.steps):
+            rows = self._order.batch(streams, step).reshape(-1)
+            for row, sample in zip(rows.tolist(), reader.read(rows), strict=True):
+                yield {**_fields(sample), "__epoch__": epoch, "__row__": row}
+
+
+def _fields(sample: TrainSample) -> dict[str, Any]:
+    fields = {
+        "__key__": sample.key,
+        "image": sample.image,
+        "classes": sample.classes,
+        "scores": sample.scores,
+        "original": sample.original,
+    }
+    return fields if sample.tail is None else {**fields, "tail": sample.tail}
