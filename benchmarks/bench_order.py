@@ -24,9 +24,10 @@ def shard_rows(rows: int, shards: int) -> tuple[int, ...]:
 
 def blocks(rows: NDArray[np.int64], sizes: tuple[int, ...]) -> NDArray[np.int64]:
     """The block of the store in which each row lies."""
-    ends = np.cumsum(sizes)
+    ends = np.cumsum(sizes, dtype=np.int64)
     shard = np.searchsorted(ends, rows, side="right")
-    return shard * (-(-max(sizes) // BLOCK_ROWS)) + (rows - (ends - sizes)[shard]) // BLOCK_ROWS
+    found: NDArray[np.int64] = shard * (-(-max(sizes) // BLOCK_ROWS)) + (rows - (ends - sizes)[shard]) // BLOCK_ROWS
+    return found
 
 
 def same_block(found: NDArray[np.int64]) -> float:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch.utils.data import IterableDataset, get_worker_info
@@ -93,11 +94,12 @@ class LabelledSamples(IterableDataset[dict[str, Any]]):
 
 
 def _fields(sample: TrainSample) -> dict[str, Any]:
+    """Arrays of the user's own: what a sample holds are views into what is cached."""
     fields = {
         "__key__": sample.key,
-        "image": sample.image,
-        "classes": sample.classes,
-        "scores": sample.scores,
+        "image": np.require(sample.image, requirements="W"),
+        "classes": sample.classes.copy(),
+        "scores": sample.scores.copy(),
         "original": sample.original,
     }
-    return fields if sample.tail is None else {**fields, "tail": sample.tail}
+    return fields if sample.tail is None else {**fields, "tail": sample.tail.copy()}

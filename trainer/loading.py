@@ -82,7 +82,7 @@ def _loader(dataset: Dataset[T], workers: int, pin_memory: bool) -> Iterator[Ite
                 num_workers=workers,
                 pin_memory=pin_memory,
                 multiprocessing_context="forkserver",
-                worker_init_fn=partial(_begin, wanted),
+                worker_init_fn=partial(_begin, wanted, dict(os.environ)),
             )
         )
     finally:
@@ -96,8 +96,12 @@ def _tell_end(wanting: connection.Connection) -> None:
     wanting.close()
 
 
-def _begin(wanted: connection.Connection, _: int) -> None:
-    """In a new process: hear no signals, but end with the main process or when nobody wants its items any more."""
+def _begin(wanted: connection.Connection, environment: dict[str, str], _: int) -> None:
+    """In a new process: hear no signals, but end with the main process or when nobody wants its items any more.
+
+    The server has the environment of its own start; what was set since, such as credentials, comes along here.
+    """
+    os.environ.update(environment)
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(wanted,), daemon=True).start()

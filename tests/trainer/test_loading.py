@@ -211,11 +211,11 @@ def test_processes_end_when_their_items_are_not_wanted_any_more() -> None:
 def test_processes_do_not_hear_the_signals_that_stop_a_run() -> None:
     before = multiprocessing.active_children()
     items = load_items(Numbers(abs), workers=2)
-    next(items)
+    assert [next(items), next(items)] == [0, 1]  # both have begun
     for process in new_processes(before):
         for number in (signal.SIGTERM, signal.SIGINT):
             os.kill(process.pid or 0, number)
-    assert list(items) == list(range(1, 1000))
+    assert list(items) == list(range(2, 1000))
 
 
 PROGRAM = """
