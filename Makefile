@@ -28,7 +28,7 @@ demo-shards: setup
 
 ifdef SHARDS
 annotate: setup
-	@test -n "$(TEACHER)" || { echo "make annotate: TEACHER is missing; name a timm model, such as TEACHER=resnet50.a1_in1k" >&2; exit 2; }
+	@test -n "$(TEACHER)" || { echo "make annotate: TEACHER is missing; name a timm model, such as TEACHER=resnet50.a1_in1k, or your own, such as TEACHER=my_teacher:make" >&2; exit 2; }
 	$(BIN)/relabel-annotate run $(foreach s,$(SHARDS),--shards '$(s)') --labels '$(LABELS)' --teacher '$(TEACHER)' $(ARGS)
 else
 annotate: demo-shards

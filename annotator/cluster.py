@@ -30,6 +30,7 @@ HANDED = 4  # shards at a time at most, so that batches span their borders
 ROUNDS = 8  # hand-outs an actor gets at least, so that all end at about the same time
 DEATHS = 5  # of actors over the same shards, after which it is the shards that are suspected
 PULSE = 2.0  # seconds between two looks at the actors
+TOKENS = "give every node the head's ~/.ray/auth_token and RAY_AUTH_MODE=token, or RAY_AUTH_MODE=disabled everywhere"
 SILENCE = 10.0  # seconds without a pulse after which an actor is taken for lost
 
 
@@ -68,7 +69,7 @@ class Crew:
         gpus_there = ray.cluster_resources().get("GPU", 0.0)
         gpus = cluster.gpus_per_actor if cluster.gpus_per_actor is not None else min(1.0, gpus_there)
         count = cluster.actors or max(1, int(gpus_there / gpus) if gpus else 1)
-        cpus = 1 + job.settings.workers
+        self._cpus = cpus = 1 + job.settings.workers
         self.needs = f"{cpus} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
         kind = ray.remote(
             num_cpus=cpus,
@@ -108,11 +109,16 @@ class Crew:
         living = [i for i, heard in enumerate(self._heard) if now - heard < SILENCE]
         waiting = len(self.actors) - len(living)
         line = f"{len(living)} of {len(self.actors)} actors live"
-        line += f"; {waiting} wait for a node with {self.needs} to spare" if waiting else ""
+        line += f"; {waiting} wait for a node with {self.needs} to spare{self._too_small()}" if waiting else ""
         if line != self._told:
             self.tell(line)
             self._told = line
         return living
+
+    def _too_small(self) -> str:
+        """What to do if no node is large enough, however idle."""
+        most = max((node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]), default=0.0)
+        return f" (the largest has {most:g} CPUs: add one, or lower --workers)" if most < self._cpus else ""
 
 
 class _Run:
@@ -192,7 +198,8 @@ def _connected(address: str | None) -> Iterator[None]:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (OSError, ValueError, RuntimeError) as error:
         where = "a Ray cluster" if address is None else f"the Ray cluster {address}"
-        raise SettingsError(f"{where} cannot be reached: {str(error).splitlines()[0]}") from error
+        hint = f"; {TOKENS}" if "uth" in str(error) else ""  # AuthenticationError, "authentication token"
+        raise SettingsError(f"{where} cannot be reached: {str(error).splitlines()[0]}{hint}") from error
     try:
         if current_thread() is main_thread():
             signal.signal(signal.SIGTERM, handler)  # ray has put its own in its place

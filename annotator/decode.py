@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from annotator.plan import RowRef
 from store.errors import ImageError, WorkerError
 from store.images import decode_image
+from store.memory import keep_freed_memory
 from store.schema import View
 from store.shards import image_digest
 
@@ -69,7 +70,7 @@ def decode_batches(
         collate_fn=_one,
         pin_memory=pin_memory,
         multiprocessing_context="forkserver" if workers else None,
-        worker_init_fn=_live_with_parent,
+        worker_init_fn=_begin,
         prefetch_factor=BATCHES_AHEAD if workers else None,
     )
     try:
@@ -131,7 +132,7 @@ def _read_bytes(ref: RowRef) -> bytes:
     return data
 
 
-def _live_with_parent(_: int) -> None:
+def _begin(_: int) -> None:
     """End when the main process tells this one to, or is killed, and not before.
 
     Whoever stops the run may signal every process of it. torch's own watch is for the process that forked this one,
@@ -139,6 +140,7 @@ def _live_with_parent(_: int) -> None:
     """
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signal_number, signal.SIG_IGN)
+    keep_freed_memory()
     Thread(target=_end_with_parent, name="parent", daemon=True).start()
 
 

@@ -45,7 +45,7 @@ def find_rank(environment: Mapping[str, str]) -> Rank | None:
         return int(text)
 
     if "RANK" in environment or "WORLD_SIZE" in environment:
-        rank, world, local, by = number("RANK"), number("WORLD_SIZE"), number("LOCAL_RANK", 0), "torchrun"
+        rank, world, local, by = number("RANK"), number("WORLD_SIZE"), number("LOCAL_RANK", 0), "RANK"
     else:
         rank, world, local, by = 0, 1, number("SLURM_LOCALID", 0), "SLURM"
         if "SLURM_ARRAY_TASK_ID" in environment:  # ids may start anywhere and skip

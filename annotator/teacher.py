@@ -13,7 +13,6 @@ from timm.models import split_model_name_tag
 from torch import Tensor
 
 from annotator.classifier import Classifier, TimmClassifier
-from annotator.memory import keep_freed_memory
 from annotator.own_models import build_own, is_own
 from annotator.pending import Maps, PendingMaps, copy_to_device, send_to_host
 from annotator.settings import TeacherSettings
@@ -22,6 +21,7 @@ from annotator.topk import fits_float16, keep_top_k
 from annotator.view import make_view, own_config, timm_config
 from annotator.weights import digest_network
 from store.errors import SettingsError, TeacherError
+from store.memory import keep_freed_memory
 from store.schema import TeacherIdentity
 from store.text import typed_line
 

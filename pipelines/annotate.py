@@ -38,27 +38,39 @@ main.add_command(status_command)
 )
 @teacher_options
 @class_names_option
-@click.option("--top-k", type=click.IntRange(1, 65_535), default=5, show_default=True, help="Classes kept per cell.")
+@click.option(
+    "--top-k",
+    type=click.IntRange(1, 65_535),
+    default=5,
+    show_default=True,
+    help="Classes kept per cell, or all if there are fewer.",
+)
 @click.option(
     "--batch-size", type=click.IntRange(1, 65_536), default=32, show_default=True, help="Images per forward pass."
 )
 @click.option("--workers", type=click.IntRange(0, 1_024), default=2, show_default=True, help="Decoding processes.")
 @click.option("--overwrite", is_flag=True, help="Annotate these shards again even if they have labels.")
 @click.option("--max-bad", type=click.IntRange(0), default=100, show_default=True,
-              help="Undecodable images to put up with before the run stops.")  # fmt: skip
+              help="Undecodable images to put up with in one run before it stops, finished shards kept.")  # fmt: skip
 @click.option(
     "--ray",
     "ray_address",
     is_flag=False,
     flag_value="",
     metavar="[ADDRESS]",
-    help="Annotate on a Ray cluster, by default the one of RAY_ADDRESS or of this machine. Shards, labels and "
-    "checkpoint must be reached from every node by the same names.",
+    help="Annotate on a Ray cluster, by default the one of RAY_ADDRESS or of this machine, or a new one on this machine "
+    "for this run. Shards, labels and checkpoint must be reached from every node by the same names.",
 )
-@click.option("--actors", type=click.IntRange(1), help="With --ray: teachers at work. Default: as the GPUs hold, or 1.")
+@click.option(
+    "--actors", type=click.IntRange(1), help="With --ray: teachers at work. Default: one for each GPU share, or 1."
+)
 @click.option("--gpus-per-actor", type=click.FloatRange(0, 64), callback=refuse_nan,
               help="With --ray: may be a fraction. Default: 1 where the cluster has GPUs.")  # fmt: skip
-@click.option("--watch", is_flag=True, help="Keep running and annotate shards as they appear, once they are complete.")
+@click.option(
+    "--watch",
+    is_flag=True,
+    help="Keep running and annotate shards as they appear, once they are complete; SIGTERM or Ctrl-C ends it.",
+)
 def run(
     patterns: tuple[str, ...],
     labels: str,
@@ -80,6 +92,13 @@ def run(
     others finish, and the exit status is 1.
 
     Under torchrun, srun or in a SLURM array each process takes its share of the shards.
+
+    Exit status: 0 all is done; 1 something failed, each thing named; 2 wrong usage; 143 ended by SIGTERM.
+
+    \b
+    Example:
+      relabel-annotate run --shards 'train-{0000..1023}.tar' --labels labels.zarr \\
+          --teacher resnet50.a1_in1k --workers 8
     """
     if watch and overwrite:
         raise click.UsageError("--overwrite with --watch would annotate everything again at each start of the service")

@@ -81,7 +81,8 @@ sources_option = click.option(
     multiple=True,
     required=True,
     metavar="PATTERN",
-    help="Image shards: a path or a URL (s3://, http://) with braces ({0000..1023}) or globs (*). May be repeated.",
+    help="Image shards: a path or a URL (s3://, http://) with braces ({0000..1023}) or globs (*), in quotes, so that "
+    "the shell leaves it alone. May be repeated.",
 )
 
 teacher_arg_option = click.option(

@@ -36,7 +36,9 @@ def run_shards(
             work(summary, progress)
         except (KeyboardInterrupt, SystemExit):
             if shards is not None:
-                sys.stderr.write(f"interrupted; finished shards are in {printable(str(labels))}, run again to go on\n")
+                done = summary.committed_shards + summary.skipped_shards
+                kept = f"finished shards are in {printable(str(labels))}" if done else "no shard was finished"
+                sys.stderr.write(f"interrupted; {kept}, run again to go on\n")
                 raise
     _print_summary(summary, labels, wording, time.monotonic() - start)
     if summary.failures:

@@ -35,7 +35,9 @@ OPTIONS = (
     click.option("--mean", callback=parse_channels, metavar="M", help="Pixel mean in [0, 1]: one number or R,G,B."),
     click.option("--std", callback=parse_channels, metavar="S", help="Pixel standard deviation: one number or R,G,B."),
     click.option(
-        "--num-classes", type=click.IntRange(1, 65_535), help="Classes of the checkpoint's head, if not timm's."
+        "--num-classes",
+        type=click.IntRange(1, 65_535),
+        help="Classes of the checkpoint's head, if not timm's; of a module of your own, as a check.",
     ),
     click.option(
         "--device", default="auto", show_default=True, help="cuda, cuda:1, cpu; auto takes a GPU if there is one."

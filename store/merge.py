@@ -74,7 +74,7 @@ def _common_schema(stores: Sequence[LabelStore]) -> StoreSchema:
     first = stores[0]
     named = next((store for store in stores if store.schema.class_names is not None), first)
     for store in stores:
-        differences = first.schema.differences(store.schema)
+        differences = first.schema.differences(store.schema, "there", "here")
         if store.schema.class_names not in (None, named.schema.class_names):
             differences.append(f"class_names: others than in {named}")
         if differences:

@@ -87,11 +87,11 @@ class StoreSchema:
         """The value of the root attribute `relabel`."""
         return {"format_version": FORMAT_VERSION, "score_kind": SCORE_KIND, **listed(asdict(self))}
 
-    def differences(self, other: "StoreSchema") -> list[str]:
-        """What keeps two stores from being one, as `field: this, other`; class names may differ."""
+    def differences(self, other: "StoreSchema", own: str = "here", others: str = "there") -> list[str]:
+        """What keeps two stores from being one, as `field: mine own, theirs others`; class names may differ."""
         mine, theirs = self.to_attributes(), other.to_attributes()
         fields = ("num_classes", "top_k", "map_size", "view", "teacher")
-        return [f"{name}: {brief(mine[name])} here, {brief(theirs[name])} there"
+        return [f"{name}: {brief(mine[name])} {own}, {brief(theirs[name])} {others}"
                 for name in fields if mine[name] != theirs[name]]  # fmt: skip
 
     def class_name(self, class_id: int) -> str:

@@ -57,7 +57,7 @@ def open_root(location: Path | str, schema: StoreSchema) -> StoreSchema:
     place = open_place(location)
     with write_errors(place):
         found = _find_root(place) or _create_root(place, schema)
-    differences = found.differences(schema)
+    differences = found.differences(schema, "in the store", "in this run")
     if schema.class_names is not None and schema.class_names != found.class_names:
         differences.append("class_names")
     if differences:

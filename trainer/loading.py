@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from torch.utils.data import DataLoader, Dataset
 
 from store.errors import RelabelError, TrainingError
+from store.memory import keep_freed_memory
 
 T = TypeVar("T")
 DEATH = "DataLoader worker (pid"  # how torch's message of a dead process starts
@@ -102,6 +103,7 @@ def _begin(wanted: connection.Connection, environment: dict[str, str], _: int) -
     The server has the environment of its own start; what was set since, such as credentials, comes along here.
     """
     os.environ.update(environment)
+    keep_freed_memory()
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(wanted,), daemon=True).start()

@@ -31,7 +31,7 @@ def test_rank_is_found_in_the_environment(environment: dict[str, str], expected:
     ("environment", "message"),
     [
         ({"RANK": "1"}, "WORLD_SIZE is None, expected a number"),
-        ({"RANK": "4", "WORLD_SIZE": "4"}, "torchrun says that this is rank 4 of 4"),
+        ({"RANK": "4", "WORLD_SIZE": "4"}, "RANK says that this is rank 4 of 4"),
         ({"RANK": "x", "WORLD_SIZE": "4"}, "RANK is 'x', expected a number"),
         ({"RANK": "-1", "WORLD_SIZE": "4"}, "RANK is '-1', expected a number"),
         (ARRAY | {"SLURM_ARRAY_TASK_ID": "12"}, "task does not lie 4 by 4 from 5 on"),

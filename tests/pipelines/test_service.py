@@ -145,8 +145,8 @@ def test_torchrun_shares_the_shards_out(tmp_path: Path) -> None:
     process = start(labels, tmp_path / "a-*.tar", *resnet(tmp_path), python=(*torchrun, "-m", "pipelines.annotate"))
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 0, stderr
-    assert "torchrun: rank 0 of 2 takes 2 of 3 shards" in stderr
-    assert "torchrun: rank 1 of 2 takes 1 of 3 shards" in stderr
+    assert "RANK: rank 0 of 2 takes 2 of 3 shards" in stderr
+    assert "RANK: rank 1 of 2 takes 1 of 3 shards" in stderr
     assert "2 shards annotated" in stdout
     assert "1 shards annotated" in stdout
     assert names(labels) == ["a-0", "a-1", "a-2"]

@@ -162,7 +162,7 @@ def test_store_of_another_teacher_is_refused_with_the_difference(tmp_path: Path)
     write(path, "a")
     with pytest.raises(StoreMismatchError, match=r"written with another teacher or view \(teacher: .*\); choose"):
         open_root(path, make_schema(digest="other"))
-    with pytest.raises(StoreMismatchError, match="top_k: 3 here, 2 there"):
+    with pytest.raises(StoreMismatchError, match="top_k: 3 in the store, 2 in this run"):
         open_root(path, make_schema(top_k=2))
     assert set_aside_other(path, make_schema(digest="other"), {"b"}) is None
     check = LabelStore.open(path)

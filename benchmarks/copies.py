@@ -1,0 +1,36 @@
+"""Shards and their labels again and again under other names, for benchmarks that need more of them than there are."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from store.labels import GroupLabels
+from store.reader import LabelStore
+from store.shards import shard_name
+from store.writer import open_root, write_group
+
+
+def copy_shards(shards: Sequence[Path], folder: Path, count: int) -> list[Path]:
+    """The shards in turn, as `copy-000.tar` and so on."""
+    folder.mkdir()
+    return [Path(shutil.copy(shards[i % len(shards)], folder / f"copy-{i:03}.tar")) for i in range(count)]
+
+
+def copy_labels(shards: Sequence[Path], labels: LabelStore, path: Path, count: int) -> LabelStore:
+    """A store of the labels of `copy_shards`' copies."""
+    open_root(path, labels.schema)
+    for i in range(count):
+        group = labels.group(shard_name(shards[i % len(shards)]))
+        maps = group.read()
+        copied = GroupLabels(
+            classes=maps.classes,
+            scores=maps.scores,
+            tail=maps.tail,
+            keys=tuple(group.keys),
+            offsets=group.offsets,
+            digests=group.digests,
+            targets=group.targets,
+            quarantined=group.commit.quarantined,
+        )
+        write_group(path, f"copy-{i:03}", copied, schema=labels.schema, tar=group.commit.tar, provenance={})
+    return LabelStore.open(path)
