@@ -58,12 +58,10 @@ main.add_command(status_command)
     is_flag=False,
     flag_value="",
     metavar="[ADDRESS]",
-    help="Annotate on a Ray cluster, by default the one of RAY_ADDRESS or of this machine, or a new one on this machine "
-    "for this run. Shards, labels and checkpoint must be reached from every node by the same names.",
+    help="Annotate on a Ray cluster, by default the one of RAY_ADDRESS or of this machine, or a new one on this "
+    "machine for this run. Shards, labels and checkpoint must be reached from every node by the same names.",
 )
-@click.option(
-    "--actors", type=click.IntRange(1), help="With --ray: teachers at work. Default: one for each GPU share, or 1."
-)
+@click.option("--actors", type=click.IntRange(1), help="With --ray: teachers at work. Default: one for each GPU, or 1.")
 @click.option("--gpus-per-actor", type=click.FloatRange(0, 64), callback=refuse_nan,
               help="With --ray: may be a fraction. Default: 1 where the cluster has GPUs.")  # fmt: skip
 @click.option(
@@ -86,7 +84,7 @@ def run(
     gpus_per_actor: float | None,
     watch: bool,
 ) -> None:
-    """Annotate every shard that has no labels yet.
+    r"""Annotate every shard that has no labels yet.
 
     Run it again after an interruption: finished shards are skipped. A damaged shard is reported and left out, the
     others finish, and the exit status is 1.
@@ -97,7 +95,7 @@ def run(
 
     \b
     Example:
-      relabel-annotate run --shards 'train-{0000..1023}.tar' --labels labels.zarr \\
+      relabel-annotate run --shards 'train-{0000..1023}.tar' --labels labels.zarr \
           --teacher resnet50.a1_in1k --workers 8
     """
     if watch and overwrite:

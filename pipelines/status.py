@@ -23,7 +23,8 @@ from store.view.progress import track
 def status_command(labels: str, patterns: tuple[str, ...], as_json: bool) -> None:
     """Say which shards have their labels.
 
-    A shard is done, missing (its labels are: not annotated yet), changed since it was annotated, unreadable, or its labels are damaged.
+    A shard is done, missing (its labels are: not annotated yet), changed since it was annotated, unreadable, or its
+    labels are damaged.
     """
     shards = expand_sources(patterns)
     store = LabelStore.open(labels)
