@@ -66,7 +66,7 @@ def timm_steps(settings: TrainSettings, folder: Path, count: int, images: int, c
             optimiser.step()
             updates += 1
             scheduler.step_update(updates)
-            yield float(loss)
+            yield float(loss.detach())
 
 
 def seconds(steps: Iterator[Any], count: int) -> float:
