@@ -1,9 +1,10 @@
-"""Optimiser and learning-rate schedule, both from timm's factories."""
+"""Optimiser, learning-rate schedule and moving average, all of them timm's."""
 
 from typing import Any, Protocol
 
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
+from timm.utils import ModelEmaV3
 from torch import nn
 from torch.optim import Optimizer
 
@@ -23,6 +24,23 @@ class Scheduler(Protocol):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue where another left off."""
+
+
+class Average(Protocol):
+    """What is used of timm's moving average."""
+
+    module: nn.Module  # in evaluation mode
+
+    def update(self, model: nn.Module, step: int) -> None:
+        """Move on after this many updates."""
+
+
+def build_average(model: nn.Module, settings: TrainSettings) -> Average | None:
+    """The moving average of a model's weights and buffers, which warms up; None where the settings keep none."""
+    if settings.ema_decay == 0:
+        return None
+    average: Average = ModelEmaV3(model, settings.ema_decay, use_warmup=True)
+    return average
 
 
 def build_optimiser(model: nn.Module, settings: TrainSettings) -> Optimizer:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -22,7 +21,7 @@ from trainer.batch import Batch, blank_batch
 from trainer.checkpoint import Checkpoint, load_checkpoint
 from trainer.device import autocast, compilation, full_memory
 from trainer.model import build_student
-from trainer.optim import build_optimiser, build_scheduler
+from trainer.optim import build_average, build_optimiser, build_scheduler
 from trainer.overrides import settings_differences, settings_to_json
 from trainer.position import Position
 from trainer.ranks import Ranks
@@ -51,7 +50,7 @@ class Student:
         self.model = build_student(settings, num_classes).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = build_optimiser(self.model, settings)
         self.scheduler = build_scheduler(self.optimiser, settings, steps_per_epoch)
-        self.ema = ModelEmaV3(self.model, settings.ema_decay, use_warmup=True) if settings.ema_decay else None
+        self.ema = build_average(self.model, settings)
         self._augment = Augment(settings, self.device)
         self._make_targets = TargetMaker(
             kind=settings.target,
