@@ -5,12 +5,14 @@ The store is the only checkpoint: an interrupted run is continued by running it 
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from annotator.collect import Collector
 from annotator.commit import Committer
 from annotator.decode import DecodedBatch, decode_batches
+from annotator.guard import one_line
 from annotator.pending import Maps, PendingMaps
 from annotator.plan import Plan
 from annotator.report import Summary
@@ -18,12 +20,11 @@ from annotator.selftest import SelfTest, check_teacher
 from annotator.settings import RunSettings
 from annotator.spool import Spool
 from annotator.teacher import Teacher
-from store.errors import RelabelError, TeacherError, TooManyBadImagesError
+from store.errors import TooManyBadImagesError
 from store.reader import LabelStore
 from store.remote import Shard
 from store.schema import StoreSchema
 from store.shards import shard_name
-from store.text import typed_line
 from store.writer import open_root, set_aside_other
 
 
@@ -47,12 +48,9 @@ def make_ready(teacher: Teacher, top_k: int, class_names: tuple[str, ...] | None
         TeacherError: its cells mean nothing.
         LabelMapError: class names that do not match the class count.
     """
-    try:
+    with one_line(f"teacher {teacher.name!r} fails in its self-test"):
         selftest = check_teacher(teacher)
-    except RelabelError:
-        raise
-    except Exception as error:  # each network fails in its own way, and some are the user's code
-        raise TeacherError(f"teacher {teacher.name!r} fails in its self-test: {typed_line(error)}") from error
+    teacher.expect(selftest.map_size)
     schema = StoreSchema(
         teacher=teacher.identity,
         view=teacher.view,
@@ -107,14 +105,15 @@ def annotate(
     with Spool() as spool:
         plan = Plan(shards, store, spool, overwrite=settings.overwrite, reporter=summary)
         collector = Collector(plan, schema, summary)
-        batches = decode_batches(
+        decoding = decode_batches(
             plan,
             schema.view,
             batch_size=settings.batch_size,
             workers=settings.workers,
             pin_memory=teacher.device.type == "cuda",
         )
-        with Committer(labels, schema, ready.provenance(), summary, spool, overwrite=settings.overwrite) as committer:
+        committing = Committer(labels, schema, ready.provenance(), summary, spool, overwrite=settings.overwrite)
+        with closing(decoding) as batches, committing as committer:
             for batch, maps in _label_maps(batches, teacher, schema.top_k, summary):
                 for group in collector.add(batch, maps):
                     check_bad_images(summary, bad_before, settings.max_bad)

@@ -3,13 +3,10 @@
 Shape letters: B batch, h w pixels.
 """
 
-import os
-import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
-from multiprocessing import forkserver, parent_process, set_forkserver_preload
-from threading import Thread
 
 import numpy as np
 import torch
@@ -19,9 +16,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from annotator.plan import RowRef
+from store import workers as processes
 from store.errors import ImageError, WorkerError
 from store.images import decode_image
-from store.memory import keep_freed_memory
 from store.schema import View
 from store.shards import image_digest
 
@@ -33,7 +30,7 @@ class DecodedBatch:
     """Images ready for the teacher, and what was learnt while reading them."""
 
     rows: list[RowRef]
-    pixels_B3hw: Tensor  # uint8; zeros where an image could not be decoded
+    pixels_B3hw: Tensor  # uint8; another image, or zeros if there is none, where one could not be decoded
     digests: list[int]  # BLAKE2b-64 of each image's bytes
     bad: dict[int, str]  # position in the batch -> why the image could not be decoded
     lost: dict[int, str]  # position in the batch -> why its bytes could not be read
@@ -49,37 +46,45 @@ def start_server() -> None:
     Forked from this one they would share its memory: after each fork, the teacher would copy every page of its own that
     it writes to.
     """
-    set_forkserver_preload([__name__])
-    forkserver.ensure_running()
+    processes.start_server([__name__])
 
 
 def decode_batches(
     rows: Iterable[RowRef], view: View, *, batch_size: int, workers: int, pin_memory: bool
-) -> Iterator[DecodedBatch]:
+) -> Generator[DecodedBatch, None, None]:
     """Decode rows in order, in batches of `batch_size`, the last one shorter.
 
     Raises:
-        WorkerError: a worker process was killed.
+        WorkerError: a worker process was killed, or its batch could not be handed over.
     """
-    if workers:
-        start_server()
-    loader = DataLoader(
-        _Images(view),
-        batch_sampler=_Batches(rows, batch_size),
-        num_workers=workers,
-        collate_fn=_one,
-        pin_memory=pin_memory,
-        multiprocessing_context="forkserver" if workers else None,
-        worker_init_fn=_begin,
-        prefetch_factor=BATCHES_AHEAD if workers else None,
-    )
+    batches = _Batches(rows, batch_size)
+    if not workers:
+        yield from DataLoader(_Images(view), batch_sampler=batches, collate_fn=_one, pin_memory=pin_memory)
+        return
+    start_server()
+    with processes.ending_workers() as begin, _worker_deaths():
+        yield from DataLoader(
+            _Images(view),
+            batch_sampler=batches,
+            num_workers=workers,
+            collate_fn=_one,
+            pin_memory=pin_memory,
+            multiprocessing_context="forkserver",
+            worker_init_fn=begin,
+            prefetch_factor=BATCHES_AHEAD,
+        )
+
+
+@contextmanager
+def _worker_deaths() -> Iterator[None]:
     try:
-        yield from loader
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        yield
+    # Whoever waits for the rest of what a dead process had begun to hand over gets one of the other errors.
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
         raise WorkerError(
-            "a decoding worker was killed, perhaps for memory; lower --workers or --batch-size"
+            "a decoding worker was killed, most often for want of memory; lower --workers or --batch-size"
         ) from error
 
 
@@ -114,6 +119,10 @@ class _Images(Dataset[DecodedBatch]):
                 bad[i] = str(error)
             except OSError as error:
                 lost[i] = error.strerror or str(error)
+        # A teacher may not take the zeros of what could not be decoded; another image's maps are thrown away as well.
+        good = next((i for i in range(len(rows)) if i not in bad and i not in lost), None)
+        if good is not None:
+            pixels[[*bad, *lost]] = pixels[good]
         pixels_B3hw = torch.from_numpy(pixels.transpose(0, 3, 1, 2))
         return [DecodedBatch(rows=rows, pixels_B3hw=pixels_B3hw, digests=digests, bad=bad, lost=lost)]
 
@@ -130,24 +139,6 @@ def _read_bytes(ref: RowRef) -> bytes:
     if len(data) != ref.length:
         raise OSError(f"ends within an image at byte {ref.offset + len(data)}")
     return data
-
-
-def _begin(_: int) -> None:
-    """End when the main process tells this one to, or is killed, and not before.
-
-    Whoever stops the run may signal every process of it. torch's own watch is for the process that forked this one,
-    which is the server.
-    """
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signal_number, signal.SIG_IGN)
-    keep_freed_memory()
-    Thread(target=_end_with_parent, name="parent", daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    if (parent := parent_process()) is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _one(batches: list[DecodedBatch]) -> DecodedBatch:

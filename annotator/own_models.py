@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import nn
 
+from annotator.guard import one_line
 from annotator.weights import fit_state, load_state
 from store.errors import TeacherError
-from store.text import typed_line
 
 SPEC = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
 METHODS = ("features", "head")
@@ -34,12 +34,8 @@ def build_own(name: str, args: dict[str, Any], checkpoint: Path | None) -> nn.Mo
         TeacherError: no such function, it fails, or what it gives lacks a method.
     """
     function = _find(name)
-    try:
+    with one_line(f"teacher {name!r} cannot be built with {args or 'no arguments'}"):
         network = function(**args)
-    except (Exception, SystemExit) as error:  # it is the user's code
-        raise TeacherError(
-            f"teacher {name!r} cannot be built with {args or 'no arguments'}: {typed_line(error)}"
-        ) from error
     missing = [method for method in METHODS if not callable(getattr(network, method, None))]
     if not isinstance(network, nn.Module) or missing:
         raise TeacherError(
@@ -60,10 +56,8 @@ def _find(name: str) -> Callable[..., object]:
     module, _, function = name.partition(":")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # last, so that nothing here hides an installed package
-    try:
+    with one_line(f"teacher {name!r}: {module} cannot be imported"):
         found = getattr(importlib.import_module(module), function, None)
-    except (Exception, SystemExit) as error:  # it is the user's code
-        raise TeacherError(f"teacher {name!r}: {module} cannot be imported: {typed_line(error)}") from error
     if not callable(found):
         raise TeacherError(f"teacher {name!r}: {module} has no function {function}")
     return found  # type: ignore[no-any-return]

@@ -36,15 +36,16 @@ class Spool:
     """To be used as a context; what it has copied is gone afterwards.
 
     Raises:
-        SettingsError: TMPDIR names no folder; Python would silently take another, perhaps a small one.
+        SettingsError: TMPDIR names no folder that can be written; Python would silently take another.
     """
 
     def __init__(self) -> None:
         asked = os.environ.get("TMPDIR")
-        if asked and not Path(asked).is_dir():
-            raise SettingsError(f"TMPDIR={asked}: there is no such folder; make it, or unset TMPDIR")
-        # A thread may still be copying when a run is stopped.
-        self._folder = tempfile.TemporaryDirectory(prefix="relabel-", ignore_cleanup_errors=True)
+        try:
+            # A thread may still be copying when a run is stopped.
+            self._folder = tempfile.TemporaryDirectory(prefix="relabel-", dir=asked or None, ignore_cleanup_errors=True)
+        except OSError as error:
+            raise SettingsError(f"TMPDIR={asked}: {error.strerror}; make that folder writable, or unset it") from error
 
     def __enter__(self) -> "Spool":
         return self

@@ -13,6 +13,7 @@ from timm.models import split_model_name_tag
 from torch import Tensor
 
 from annotator.classifier import Classifier, TimmClassifier
+from annotator.guard import one_line
 from annotator.own_models import build_own, is_own
 from annotator.pending import Maps, PendingMaps, copy_to_device, send_to_host
 from annotator.settings import TeacherSettings
@@ -23,7 +24,6 @@ from annotator.weights import digest_network
 from store.errors import SettingsError, TeacherError
 from store.memory import keep_freed_memory
 from store.schema import TeacherIdentity
-from store.text import typed_line
 
 LOGITS_AT_ONCE = 1 << 26  # bounds the head's memory for large class counts: 256 MB of float32
 
@@ -46,12 +46,17 @@ class Teacher:
             network = build_own(settings.name, settings.args, settings.checkpoint)
         else:
             network = build_timm(settings.name, settings.args, settings.num_classes, settings.checkpoint)
-        self.network = network.eval().requires_grad_(False)
+        self.network = network
+        with one_line(f"teacher {self.name!r} cannot be put into evaluation mode"):
+            network.eval()
+            network.requires_grad_(False)
+        self._map_size: tuple[int, int] | None = None
         chosen = {key: getattr(settings, key) for key in ("input_size", "mean", "std")}
         self.view = make_view(self.name, own_config(network) if own else timm_config(network), chosen)
         self.classifier: Classifier = network if own else TimmClassifier(network, self.name)  # type: ignore[assignment]
         self.num_classes = self._count_classes(settings.num_classes) if own else int(network.num_classes)  # type: ignore[arg-type]
-        self.identity = self._identity(self.name if own else split_model_name_tag(self.name)[0], settings.args)
+        with one_line(f"teacher {self.name!r} has weights that cannot be told from others"):
+            self.identity = self._identity(self.name if own else split_model_name_tag(self.name)[0], settings.args)
         if settings.input_size is not None and not own:
             set_input_size(network, self.name, settings.input_size)
         # Convolutions are fastest in this layout, and images are decoded in it.
@@ -93,7 +98,13 @@ class Teacher:
         """The network's own head at every cell: (B, D, H, W) features to (B, H, W, C) float32 logits."""
         batch, depth, height, width = features_BDHW.shape
         cells_ND = features_BDHW.permute(0, 2, 3, 1).reshape(-1, depth)
-        return self.classifier.head(cells_ND).float().view(batch, height, width, -1)
+        logits_NC = self.classifier.head(cells_ND)
+        if not logits_NC.is_floating_point() or logits_NC.shape != (len(cells_ND), self.num_classes):
+            raise TeacherError(
+                f"teacher {self.name!r}: its head gives {logits_NC.dtype} of the shape {tuple(logits_NC.shape)} for "
+                f"{len(cells_ND)} cells, expected floating point logits of {self.num_classes} classes"
+            )
+        return logits_NC.float().view(batch, height, width, -1)
 
     @torch.inference_mode()
     def start(self, pixels_B3hw: Tensor, top_k: int) -> PendingMaps:
@@ -106,21 +117,28 @@ class Teacher:
         Raises:
             TeacherError: no memory for the batch.
         """
+        hint = "; leave out --compile" if self.compiled else ""
         try:
-            features = self.features(self.normalise(pixels_B3hw))
-            size = features.shape[2] * features.shape[3] * self.num_classes
-            parts = [
-                keep_top_k(self.head(part), top_k) for part in torch.split(features, max(1, LOGITS_AT_ONCE // size))
-            ]
+            with one_line(f"teacher {self.name!r} fails on a batch of {len(pixels_B3hw)} images", hint):
+                features = self.features(self.normalise(pixels_B3hw))
+                size = features.shape[2] * features.shape[3] * self.num_classes
+                parts = [
+                    keep_top_k(self.head(part), top_k) for part in torch.split(features, max(1, LOGITS_AT_ONCE // size))
+                ]
+                classes, scores, tail = (torch.cat(part) for part in zip(*parts, strict=True))
         except torch.OutOfMemoryError as error:
             raise TeacherError("the teacher's device ran out of memory; lower --batch-size") from error
-        except Exception as error:  # of the user's code, or of a compiler
-            hint = "; leave out --compile" if self.compiled else ""
+        found = (len(scores), tuple(scores.shape[2:]))
+        if found != (len(pixels_B3hw), self._map_size or found[1]):
             raise TeacherError(
-                f"teacher {self.name!r} fails on a batch of {len(pixels_B3hw)} images: {typed_line(error)}{hint}"
-            ) from error
-        classes, scores, tail = (torch.cat(part) for part in zip(*parts, strict=True))
+                f"teacher {self.name!r} gives {found[0]} maps of {found[1]} cells for {len(pixels_B3hw)} images, which "
+                f"had {self._map_size} in its self-test"
+            )
         return send_to_host(classes.int(), scores.half(), tail.half(), fits_float16(scores))
+
+    def expect(self, map_size: tuple[int, int]) -> None:
+        """Refuse maps of another size (H, W) from now on."""
+        self._map_size = map_size
 
     def label_maps(self, pixels_B3hw: Tensor, top_k: int) -> Maps:
         """Label maps of resized images, as `start` and `PendingMaps.wait` give them."""
@@ -134,16 +152,10 @@ class Teacher:
     @torch.inference_mode()
     def _count_classes(self, expected: int | None) -> int:
         """The classes of a module that need not say how many it has."""
-        try:
+        with one_line(f"teacher {self.name!r} does not run at {self.view.input_size} pixels"):
             features_BDHW = self.classifier.features(torch.zeros(1, 3, *self.view.input_size))
             logits_NC = self.classifier.head(features_BDHW.flatten(2).transpose(1, 2)[0])
-            found, floating = int(logits_NC.shape[1]), logits_NC.is_floating_point()
-        except Exception as error:  # it is the user's code
-            raise TeacherError(
-                f"teacher {self.name!r} does not run at {self.view.input_size} pixels: {typed_line(error)}"
-            ) from error
-        if not floating:
-            raise TeacherError(f"teacher {self.name!r} gives logits of {logits_NC.dtype}, expected floating point")
+            found = int(logits_NC.shape[1])
         if expected not in (None, found):
             raise TeacherError(f"teacher {self.name!r} has {found} classes, not the {expected} of --num-classes")
         return found

@@ -38,12 +38,17 @@ def run_shards(
             if shards is not None:
                 done = summary.committed_shards + summary.skipped_shards
                 kept = f"finished shards are in {printable(str(labels))}" if done else "no shard was finished"
-                sys.stderr.write(f"interrupted; {kept}, run again to go on\n")
+                if sys.stderr is not None:
+                    sys.stderr.write(f"interrupted; {kept}, run again to go on\n")
                 raise
     _print_summary(summary, labels, wording, time.monotonic() - start)
     if summary.failures:
         of = "" if shards is None else f" of {shards:,}"
         raise FailedShardsError(f"{len(summary.failures)}{of} shards failed; mend them and run again")
+
+
+class Terminated(SystemExit):
+    """By a signal, and not by somebody's call of `sys.exit`."""
 
 
 @contextmanager
@@ -52,7 +57,7 @@ def _ended_by_sigterm() -> Iterator[None]:
 
     def end(number: int, _: object) -> None:
         signal.signal(number, signal.SIG_DFL)
-        raise SystemExit(128 + number)
+        raise Terminated(128 + number)
 
     before = signal.signal(signal.SIGTERM, end)
     try:

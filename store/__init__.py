@@ -4,7 +4,7 @@
 |-----------------------------|--------------------------|--------------------------------------------------|
 | errors, text                |                          | every error on purpose; what may be printed      |
 | tars, shards, patterns      | image shards             | strict tar reader, index of samples, patterns    |
-| images, memory              | bytes of an image        | decodes or refuses                               |
+| images, memory, workers     | bytes of an image        | decodes or refuses                               |
 | schema, parse               | JSON attributes          | dataclasses; checked reading of hostile files    |
 | layout, invariants          | label maps               | how arrays are encoded; what they must hold to   |
 | place, disk, local, cloud   | a path or URL (opening)  | reading and the two commit protocols             |

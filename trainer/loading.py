@@ -1,45 +1,22 @@
-"""Reading ahead in processes of their own, and one clear line for whatever goes wrong in them.
+"""Reading ahead in processes of their own, and one clear line for whatever goes wrong in them."""
 
-The processes come from a server process that has never used an object store or a GPU, and not from a fork of this one.
-"""
-
-import multiprocessing
-import os
-import signal
-import threading
-import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from functools import partial
-from multiprocessing import connection, forkserver, resource_tracker, set_forkserver_preload
-from multiprocessing.util import Finalize
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from torch.utils.data import DataLoader, Dataset
 
+from store import workers as processes
 from store.errors import RelabelError, TrainingError
-from store.memory import keep_freed_memory
 
 T = TypeVar("T")
 DEATH = "DataLoader worker (pid"  # how torch's message of a dead process starts
 PRELOADED = ["trainer.source", "trainer.evaluate"]
-STOPPING = {signal.SIGINT, signal.SIGTERM}
-GRACE = 1.0  # seconds in which a process may finish its item once nobody wants it any more
 
 
 def start_server() -> None:
-    """Start the process that loader processes are forked from, which takes seconds; beside other work if called early.
-
-    Whoever stops a run may signal every process of it. Neither the server nor what is forked from it hears that: the
-    main process finishes what it is doing, and needs them for it.
-    """
-    set_forkserver_preload(PRELOADED)
-    resource_tracker.ensure_running()  # else the server starts it, which lets the signals in again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # which a new process inherits
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    """Start the process that others are forked from, which takes seconds; beside other work if called early."""
+    processes.start_server(PRELOADED)
 
 
 def load_items(
@@ -73,9 +50,7 @@ def _loader(dataset: Dataset[T], workers: int, pin_memory: bool) -> Iterator[Ite
         yield iter(DataLoader(dataset, batch_size=None, pin_memory=pin_memory))
         return
     start_server()
-    wanted, wanting = multiprocessing.Pipe(duplex=False)
-    end = Finalize(None, _tell_end, (wanting,), exitpriority=1)  # also where the main process simply ends
-    try:
+    with processes.ending_workers() as begin:
         yield iter(
             DataLoader(
                 dataset,
@@ -83,37 +58,9 @@ def _loader(dataset: Dataset[T], workers: int, pin_memory: bool) -> Iterator[Ite
                 num_workers=workers,
                 pin_memory=pin_memory,
                 multiprocessing_context="forkserver",
-                worker_init_fn=partial(_begin, wanted, dict(os.environ)),
+                worker_init_fn=begin,
             )
         )
-    finally:
-        # Before torch's own farewell, in which it waits for each process to finish its item.
-        end()
-        wanted.close()
-
-
-def _tell_end(wanting: connection.Connection) -> None:
-    wanting.send_bytes(b"end")
-    wanting.close()
-
-
-def _begin(wanted: connection.Connection, environment: dict[str, str], _: int) -> None:
-    """In a new process: hear no signals, but end with the main process or when nobody wants its items any more.
-
-    The server has the environment of its own start; what was set since, such as credentials, comes along here.
-    """
-    os.environ.update(environment)
-    keep_freed_memory()
-    for number in STOPPING:
-        signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(wanted,), daemon=True).start()
-
-
-def _end_with(wanted: connection.Connection) -> None:
-    main: Any = multiprocessing.parent_process()
-    if wanted in connection.wait([wanted, main.sentinel]):  # which nobody reads: all of the processes see it
-        time.sleep(GRACE)
-    os._exit(0)
 
 
 @contextmanager

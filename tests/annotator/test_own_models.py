@@ -79,6 +79,41 @@ class Tuples(Whole):
     def forward(self, images):
         return super().forward(images), None
 
+class Untrained(Whole):
+    def train(self, mode):
+        raise TypeError("not here")
+
+class Leaving(Whole):
+    def features(self, images):
+        raise SystemExit(0)
+
+class Later(Whole):
+    how = ""  # it behaves in the self-test alone, in which batches have at most three images
+
+    def features(self, images):
+        found = super().features(images)
+        if len(images) < 4:
+            return found
+        if self.how == "one cell":
+            return found.mean((2, 3), keepdim=True)
+        if self.how == "more":
+            return torch.cat([found[:1], found])
+        if self.how == "leaves":
+            raise SystemExit(0)
+        return found
+
+    def head(self, cells):
+        logits = super().head(cells)
+        late = len(cells) > 3 * 24
+        if late and self.how == "fewer classes":
+            return logits[:, :3]
+        return logits.long() if late and self.how == "integers" else logits
+
+def later(how):
+    network = Later()
+    network.how = how
+    return network
+
 class Counts(Whole):
     def head(self, cells):
         return super().head(cells).long()
@@ -159,7 +194,9 @@ def test_checkpoint_replaces_the_weights(tmp_path: Path, module: str) -> None:
         ("leaves", {}, "cannot be built with no arguments: SystemExit"),
         ("Moody", {}, "its features of the same image differ from one time to the next"),
         ("Tuples", {}, r"its forward gives no tensor of \(B, 7\) logits"),
-        ("Counts", {}, r"gives logits of torch.int64, expected floating point"),
+        ("Counts", {}, r"its head gives torch.int64 of the shape \(1, 7\) for 1 cells|its head gives torch.int64"),
+        ("Untrained", {}, "cannot be put into evaluation mode: TypeError"),
+        ("Leaving", {}, "fails in its self-test: SystemExit|does not run at .* pixels: SystemExit"),
         ("Hidden", {}, "has no registered parameters or buffers"),
         ("Lengths", {}, r"its pretrained_cfg has mean=\(0.5, 0.5\), expected three numbers"),
         ("Resampling", {}, "interpolation 'random' is not one of Pillow's"),
@@ -190,6 +227,25 @@ def test_module_that_fails_on_a_larger_batch_is_named(tmp_path: Path, module: st
     shard = write_tar(tmp_path / "a.tar", make_members(5))
     with pytest.raises(TeacherError, match="fails on a batch of 5 images: AssertionError: too many"):
         run_annotator([shard], tmp_path / "labels.zarr", build(f"{module}:Picky"), batch_size=5)
+    assert LabelStore.open(tmp_path / "labels.zarr").names() == []
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("one cell", r"gives 5 maps of \(1, 1\) cells for 5 images, which had \(4, 6\) in its self-test"),
+        ("more", "gives 6 maps of"),
+        ("fewer classes", r"its head gives torch.float32 of the shape \(120, 3\) for 120 cells"),
+        ("integers", "its head gives torch.int64"),
+        ("leaves", "fails on a batch of 5 images: SystemExit"),
+    ],
+)
+def test_module_that_changes_after_its_self_test_writes_nothing(
+    tmp_path: Path, module: str, how: str, message: str
+) -> None:
+    shard = write_tar(tmp_path / "a.tar", make_members(5))
+    with pytest.raises(TeacherError, match=message):
+        run_annotator([shard], tmp_path / "labels.zarr", build(f"{module}:later", args={"how": how}), batch_size=5)
     assert LabelStore.open(tmp_path / "labels.zarr").names() == []
 
 

@@ -189,5 +189,5 @@ def test_status_tells_a_shard_that_cannot_be_read_from_one_that_changed(
 
 def test_temporary_folder_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path / "gone"))
-    with pytest.raises(SettingsError, match=r"TMPDIR=.*gone: there is no such folder"):
+    with pytest.raises(SettingsError, match=r"TMPDIR=.*gone: No such file or directory; make that folder writable"):
         Spool()

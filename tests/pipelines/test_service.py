@@ -41,6 +41,12 @@ def names(labels: Path) -> list[str]:
         return []
 
 
+def group_of(process: subprocess.Popen[str]) -> list[str]:
+    """The processes that a run has started, and itself."""
+    found = subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True, text=True, check=False)
+    return found.stdout.split()
+
+
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 120
     while not condition():
@@ -97,22 +103,46 @@ def test_shard_of_too_many_bad_images_keeps_no_other_waiting(tmp_path: Path) -> 
     assert "undecodable images in this run, --max-bad allows 2" in stdout
 
 
+@pytest.mark.parametrize("more", [["--max-bad", "2"], ["--max-bad", "9", "--teacher-arg", "seconds=text"]])
+def test_run_that_fails_ends_with_its_error_and_leaves_no_process(tmp_path: Path, more: list[str]) -> None:
+    write_tar(tmp_path / "a.tar", [(f"{i:02}.jpg", b"nothing") for i in range(60)])
+    process = start(tmp_path / "labels.zarr", tmp_path / "a.tar", *SLOW, "--workers", "2", *more)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1, stderr
+    assert stderr.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in stderr
+    deadline = time.monotonic() + 10
+    while (left := group_of(process)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert left == []
+
+
+def test_file_of_a_modules_name_in_the_current_folder_is_not_run(tmp_path: Path) -> None:
+    weights = save_weights(tmp_path / "teacher.safetensors")
+    write_tar(tmp_path / "a.tar", make_members(3))
+    for name in ("numpy", "queue", "store"):
+        (tmp_path / f"{name}.py").write_text("open('was_run', 'w').close()\n")
+    program = str(Path(sys.executable).with_name("relabel-annotate"))
+    command = [program, "run", "--shards", "a.tar", "--labels", "l.zarr",
+               "--teacher", "test_resnet", "--checkpoint", str(weights), "--num-classes", "12",
+               "--input-size", "64", "--workers", "1"]  # fmt: skip
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "was_run").exists()
+
+
 def test_decoding_workers_do_not_outlive_a_killed_run(tmp_path: Path) -> None:
     write_tar(tmp_path / "a.tar", make_members(40))
     process = start(tmp_path / "labels.zarr", tmp_path / "a.tar", *SLOW, "--workers", "2")
 
-    def group() -> list[str]:
-        found = subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True, text=True, check=False)
-        return found.stdout.split()
-
-    wait_for(lambda: len(group()) >= 4, process)  # the run, the server, two workers
+    wait_for(lambda: len(group_of(process)) >= 4, process)  # the run, the server, two workers
     time.sleep(1)
     process.kill()
     process.communicate()
     deadline = time.monotonic() + 30
-    while group() and time.monotonic() < deadline:
+    while group_of(process) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert group() == []
+    assert group_of(process) == []
 
 
 @pytest.mark.parametrize("to_all", [False, True])
