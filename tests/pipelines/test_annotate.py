@@ -172,16 +172,20 @@ def test_runs_over_shards_end_alike(
     assert said[-1] == "  and 2 more quarantined images"
 
 
+@pytest.mark.parametrize("done", [True, False])
 @pytest.mark.parametrize("wording", [ANNOTATE, IMPORT])
 def test_interrupted_run_says_where_finished_shards_are(
-    labels: Path, capsys: pytest.CaptureFixture[str], wording: Wording
+    labels: Path, capsys: pytest.CaptureFixture[str], wording: Wording, done: bool
 ) -> None:
-    def work(*_: object) -> None:
+    def work(summary: Summary, _: object) -> None:
+        if done:
+            summary.committed(Path("a.tar"), 3)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run_shards(work, 1, labels, wording)
-    assert f"interrupted; finished shards are in {labels}, run again to go on" in capsys.readouterr().err
+    where = f"finished shards are in {labels}" if done else "no shard was finished"
+    assert f"interrupted; {where}, run again to go on" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -278,10 +282,10 @@ def test_status_says_of_every_shard_whether_it_is_done(tmp_path: Path, labels: P
     result = CliRunner().invoke(main, ["status", str(labels), "--shards", str(tmp_path / "*.tar")])
     lines = result.stdout.splitlines()
     assert result.exit_code == 0, result.output
-    assert lines[0] == f"done     {shards[0]}: 3 images, 1 quarantined"
-    assert lines[1].startswith(f"changed  {shards[1]}: not the shard its labels were made from")
-    assert lines[2].startswith(f"damaged  {labels / 'c' / 'zarr.json'}: ")
-    assert lines[3] == f"missing  {shards[3]}"
+    assert lines[0] == f"done       {shards[0]}: 3 images, 1 quarantined"
+    assert lines[1].startswith(f"changed    {shards[1]}: not the shard its labels were made from")
+    assert lines[2].startswith(f"damaged    {labels / 'c' / 'zarr.json'}: ")
+    assert lines[3] == f"missing    {shards[3]}"
     assert lines[4] == "1 of 4 shards done, 1 missing, 1 changed, 1 damaged; 3 images, 1 quarantined"
     as_json = CliRunner().invoke(main, ["status", str(labels), "--shards", str(tmp_path / "*.tar"), "--json"])
     assert [shard["state"] for shard in json.loads(as_json.stdout)] == ["done", "changed", "damaged", "missing"]

@@ -4,6 +4,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def on_ranks(world: int, work: Work, folder: Path) -> list[Any]:
 
 
 def _rank(rank: int, world: int, port: int, work: Work, folder: Path) -> None:
+    forkserver._forkserver.__init__()  # type: ignore[misc]  # the server before the fork is not this process's own
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     with joined_ranks("cpu") as ranks:
         try:
