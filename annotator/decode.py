@@ -3,6 +3,7 @@
 Shape letters: B batch, h w pixels.
 """
 
+import warnings
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from annotator.plan import RowRef
 from store import workers as processes
@@ -63,16 +64,20 @@ def decode_batches(
         return
     start_server()
     with processes.ending_workers() as begin, _worker_deaths():
-        yield from DataLoader(
-            _Images(view),
-            batch_sampler=batches,
-            num_workers=workers,
-            collate_fn=_one,
-            pin_memory=pin_memory,
-            multiprocessing_context="forkserver",
-            worker_init_fn=begin,
-            prefetch_factor=BATCHES_AHEAD,
-        )
+        with warnings.catch_warnings(action="ignore"):  # more workers than cores is the user's choice
+            loaded = iter(
+                DataLoader(
+                    _Images(view),
+                    batch_sampler=batches,
+                    num_workers=workers,
+                    collate_fn=_one,
+                    pin_memory=pin_memory,
+                    multiprocessing_context="forkserver",
+                    worker_init_fn=begin,
+                    prefetch_factor=BATCHES_AHEAD,
+                )
+            )
+        yield from loaded
 
 
 @contextmanager
@@ -81,6 +86,11 @@ def _worker_deaths() -> Iterator[None]:
         yield
     # Whoever waits for the rest of what a dead process had begun to hand over gets one of the other errors.
     except (RuntimeError, ConnectionError, EOFError) as error:
+        if "unable to allocate shared memory" in str(error):
+            raise WorkerError(
+                "/dev/shm is full, through which batches are handed over; give it more (docker run --shm-size=8g), or "
+                "lower --workers or --batch-size"
+            ) from error
         if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
         raise WorkerError(
@@ -124,6 +134,10 @@ class _Images(Dataset[DecodedBatch]):
         if good is not None:
             pixels[[*bad, *lost]] = pixels[good]
         pixels_B3hw = torch.from_numpy(pixels.transpose(0, 3, 1, 2))
+        if (
+            get_worker_info() is not None
+        ):  # here, where a full /dev/shm is an error; in torch's thread it loses the batch
+            pixels_B3hw.share_memory_()  # type: ignore[no-untyped-call]
         return [DecodedBatch(rows=rows, pixels_B3hw=pixels_B3hw, digests=digests, bad=bad, lost=lost)]
 
     def _squash(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:

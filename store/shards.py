@@ -44,6 +44,7 @@ class ShardIndex:
     name: str
     size: int  # bytes
     mtime_ns: int
+    inode: int  # 0 where the source is not a file here
     sha256: str | None  # of the whole tar; None when it was indexed without hashing
     samples: tuple[Sample, ...]
 
@@ -86,6 +87,7 @@ def index_shard(path: Path, *, hashed: bool = False, source: Shard | None = None
         name=name,
         size=before.st_size,
         mtime_ns=before.st_mtime_ns,
+        inode=before.st_ino if source == path else 0,
         sha256=tar.hash.hexdigest() if tar.hash else None,
         samples=samples,
     )
@@ -109,7 +111,8 @@ def check_unchanged(index: ShardIndex) -> None:
         raise ShardError(f"{index.source}: vanished while it was being read") from error
     except OSError as error:
         raise ShardError(f"{index.source}: cannot be read: {error.strerror or error}") from error
-    if (now.st_size, now.st_mtime_ns) != (index.size, index.mtime_ns):
+    inode = now.st_ino if isinstance(now, os.stat_result) else 0
+    if (now.st_size, now.st_mtime_ns, inode) != (index.size, index.mtime_ns, index.inode):
         raise ShardError(f"{index.source}: changed while it was being read; run again once it is complete")
 
 

@@ -115,7 +115,8 @@ def _check_end(tar: TarReader) -> None:
         raise DamagedTarError("ends within its end-of-archive blocks: truncated")
     while tar.position < tar.size:
         at = tar.position
-        if any(tar.read(min(1 << 16, tar.size - at))):
+        block = tar.read(min(1 << 16, tar.size - at))
+        if block.count(0) < len(block):
             raise DamagedTarError(f"data after the end of the archive, near byte {at}: a damaged header or joined tars")
 
 

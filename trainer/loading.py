@@ -1,5 +1,6 @@
 """Reading ahead in processes of their own, and one clear line for whatever goes wrong in them."""
 
+import warnings
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -51,16 +52,18 @@ def _loader(dataset: Dataset[T], workers: int, pin_memory: bool) -> Iterator[Ite
         return
     start_server()
     with processes.ending_workers() as begin:
-        yield iter(
-            DataLoader(
-                dataset,
-                batch_size=None,
-                num_workers=workers,
-                pin_memory=pin_memory,
-                multiprocessing_context="forkserver",
-                worker_init_fn=begin,
+        with warnings.catch_warnings(action="ignore"):  # more workers than cores is the user's choice
+            items = iter(
+                DataLoader(
+                    dataset,
+                    batch_size=None,
+                    num_workers=workers,
+                    pin_memory=pin_memory,
+                    multiprocessing_context="forkserver",
+                    worker_init_fn=begin,
+                )
             )
-        )
+        yield items
 
 
 @contextmanager
@@ -70,6 +73,11 @@ def worker_deaths() -> Iterator[None]:
         yield
     # Whoever waits for the rest of what a dead process had begun to hand over gets one of the other errors.
     except (RuntimeError, ConnectionRefusedError, ConnectionResetError, EOFError) as error:
+        if "unable to allocate shared memory" in str(error):
+            raise TrainingError(
+                "/dev/shm is full, through which batches are handed over; give it more (docker run --shm-size=8g), or "
+                "use fewer workers"
+            ) from error
         if isinstance(error, RuntimeError) and DEATH not in str(error):
             raise
         raise TrainingError("a loader process was killed, most often for want of memory; use fewer workers") from error

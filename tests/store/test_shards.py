@@ -180,6 +180,12 @@ def test_shard_replaced_while_being_read_is_noticed(tmp_path: Path) -> None:
     os.utime(path, ns=(time.time_ns(), index.mtime_ns + 1))
     with pytest.raises(ShardError, match="changed while it was being read"):
         check_unchanged(index)
+    index = index_shard(path)
+    other = write_tar(tmp_path / "other", make_members(1))
+    os.utime(other, ns=(index.mtime_ns, index.mtime_ns))
+    other.replace(path)  # of the same size and time
+    with pytest.raises(ShardError, match="changed while it was being read"):
+        check_unchanged(index)
     path.unlink()
     with pytest.raises(ShardError, match="vanished"):
         check_unchanged(index)

@@ -172,6 +172,15 @@ def test_other_errors_are_left_as_they_are(error: Exception) -> None:
     assert caught.value is error
 
 
+def fill_shared_memory(_: int) -> None:
+    raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+
+def test_shared_memory_that_is_full_is_told_with_what_helps() -> None:
+    with pytest.raises(TrainingError, match=r"/dev/shm is full, .*--shm-size=8g"):
+        list(load_items(Numbers(fill_shared_memory), workers=1))
+
+
 # How the processes end.
 
 
