@@ -99,14 +99,17 @@ def annotate_scenes(out: Path) -> None:
 
 def train_student(out: Path, target: str) -> None:
     """Train the recipe `demo` with one kind of target in `out/<target>`."""
+    import torch
+
     from pipelines.train_progress import TrainProgress
     from trainer.loop import train as train_loop
     from trainer.overrides import with_overrides
 
     training, val = make_shards(out)
     settings = with_overrides(RECIPES["demo"](), [f"target={target}"])
+    torch.set_num_threads(1)  # for a network this small more threads only get in the loader's way
     with TrainProgress() as progress:
-        train_loop(
+        result = train_loop(
             settings,
             shards=training,
             labels=out / "labels.zarr",
@@ -115,6 +118,8 @@ def train_student(out: Path, target: str) -> None:
             resume=True,
             reporter=progress,
         )
+    if not result.finished:  # by Ctrl-C: what follows is not wanted either
+        raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
