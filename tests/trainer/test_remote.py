@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,7 @@ def test_another_shard_is_told_by_the_rows_that_differ(dataset: Dataset, bucket:
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("store.ranges.PAUSE", 0.0)
+    monkeypatch.setattr("store.ranges.SILENCE", timedelta(seconds=0.3))
     monkeypatch.setattr("store.bucket.RETRIES", {"max_retries": 0})
 
 
@@ -119,6 +121,7 @@ def test_opening_asks_for_size_and_two_members_of_a_shard_alone(
 MISCHIEF: dict[str, Callable[[Unruly], None]] = {
     "busy": lambda unruly: setattr(unruly, "busy", 4),
     "cuts": lambda unruly: setattr(unruly, "next_cut", iter([1, None, 5, 0])),
+    "silence": lambda unruly: setattr(unruly, "next_stall", iter([1])),
     "parts without a version": lambda unruly: setattr(unruly, "bare_parts", True),
 }
 
@@ -135,6 +138,7 @@ def test_mischief_that_passes_is_overcome(dataset: Dataset, server: UnrulyServer
 LASTING: dict[str, tuple[Callable[[Unruly], None], str]] = {
     "busy": (lambda unruly: setattr(unruly, "busy", 10_000), "503.*attempt 5 of 5"),
     "cuts": (lambda unruly: setattr(unruly, "next_cut", iter([0] * 10_000)), "attempt 5 of 5"),
+    "silence": (lambda unruly: setattr(unruly, "next_stall", iter([0] * 10_000)), "attempt 5 of 5"),
     "no ranges": (lambda unruly: setattr(unruly, "ranges", False), "cannot be read"),
     "other ranges": (lambda unruly: setattr(unruly, "shift", 512), "cannot be read"),
     "refusal": (lambda unruly: setattr(unruly, "refused", 403), "403"),
