@@ -12,6 +12,7 @@
 | labels, writer              | label maps               | creates a store, commits groups                  |
 | verify, garbage, merge      | a store                  | finds damage, removes leftovers, joins stores    |
 | pooling, stats, view/       | label maps               | LabelPooling's numpy twin, statistics, terminal  |
+| audit, audit_*             | label maps, original labels | wrong labels: figures, lists, tables, page, index |
 | cli, upkeep, command, start |                          | the command `relabel-store`                      |
 
 A *place* is where a store lies; a *leftover* is what a killed writer or a replaced group left there.

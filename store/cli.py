@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import click
 from rich.console import RenderableType
 
+from store.audit_command import audit
 from store.command import Commands, refuse_nan
 from store.errors import DamagedStoreError
 from store.reader import LabelStore
@@ -116,6 +117,7 @@ def _refuse_damage(groups: Sequence[Description]) -> None:
 
 for command in (verify, gc, merge_stores):
     main.add_command(command)
+main.add_command(audit)
 
 if __name__ == "__main__":
     main()

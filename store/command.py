@@ -11,7 +11,11 @@ import click
 from store.errors import RelabelError
 from store.text import printable
 
-EXTRAS = {"obstore": "cloud", "ray": "ray"}  # which extra brings a module, where it is not one of the larger ones
+EXTRAS = {
+    "obstore": "cloud",
+    "ray": "ray",
+    "jinja2": "web",
+}  # which extra brings a module, where it is not one of the larger ones
 
 
 class Commands(click.Group):

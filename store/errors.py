@@ -41,6 +41,10 @@ class DamagedStoreError(RelabelError, ValueError):
     """Bytes in the store that do not match their commit record or the format."""
 
 
+class AuditIndexError(RelabelError, ValueError):
+    """A file of `relabel-store audit --index` that cannot be read, or belongs to another store or an older state."""
+
+
 class VerificationError(RelabelError, ValueError):
     """Faults that `relabel-store verify` found; each was printed before."""
 

@@ -45,10 +45,7 @@ class StoreStats:
         """
         for maps in _usable_maps(group):
             first = maps.classes[:, 0].reshape(len(maps.classes), -1).astype(np.int64)
-            present = np.where(
-                cell_confidence(maps.scores, maps.tail).reshape(first.shape) >= self.threshold, first, -1
-            )
-            rows, classes = _distinct(present)
+            rows, classes = present_classes(maps, threshold=self.threshold)
             counts = np.minimum(np.bincount(rows, minlength=len(first)), SHOWN_COUNTS - 1)
             self.rows += len(first)
             self.classes_per_image += np.bincount(counts, minlength=SHOWN_COUNTS)
@@ -74,6 +71,21 @@ class StoreStats:
                 for c in most.tolist()
             ],
         }  # fmt: skip
+
+
+def present_classes(
+    maps: LabelRows, *, threshold: float, cells: int = 1
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Row and class of every class that is present in an image, each once, in rising order.
+
+    Args:
+        maps: of N images.
+        threshold: what leads in a cell with this probability, exact where there is a tail, counts there.
+        cells: in how many cells it must.
+    """
+    first = maps.classes[:, 0].reshape(len(maps.classes), -1).astype(np.int32)
+    sure = cell_confidence(maps.scores, maps.tail).reshape(first.shape) >= threshold
+    return _runs(np.where(sure, first, -1), cells)
 
 
 def target_entropy(maps: LabelRows, tail: NDArray[np.float16] | None, *, num_classes: int) -> NDArray[np.float32]:
@@ -115,10 +127,11 @@ def _usable_maps(group: LabelGroup) -> Iterator[LabelRows]:
             )
 
 
-def _distinct(present: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row and class of every class that a row holds, each once; -1 is none."""
+def _runs(present: NDArray[np.int32], cells: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Row and class of every class that a row holds `cells` times or more, each once; -1 is none."""
     ordered = np.sort(present, axis=1)
-    new = np.ones(ordered.shape, bool)
-    new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    rows, columns = np.nonzero(new & (ordered >= 0))
-    return rows, ordered[rows, columns]
+    starts = ordered[:, : ordered.shape[1] - cells + 1]
+    found = (starts >= 0) & (starts == ordered[:, cells - 1 :])
+    found[:, 1:] &= starts[:, 1:] != starts[:, :-1]
+    rows, columns = np.nonzero(found)
+    return rows, starts[rows, columns]

@@ -1,0 +1,122 @@
+"""Finding wrong labels: what the label maps of a whole store say against the original labels of its images.
+
+Letters: N images of a group, C classes, P pairs of an image and a class that is present in it.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.audit_group import AuditSettings, GroupAudit
+from store.audit_lists import TopImages
+from store.audit_maps import is_class, present_cells
+from store.group import LabelGroup
+from store.reader import StoreFault
+from store.schema import StoreSchema
+
+SHOWN_COUNTS = 4  # images with 0, 1, 2, and 3 or more classes
+# Per class: images with it as original label, as top class, as both; images in which it is present.
+CLASS_COUNTS = ("labelled", "on_top", "agree", "present")
+
+
+@dataclass(kw_only=True, slots=True)
+class Audit:
+    """Sums and lists over the groups added so far; quarantined rows are only named."""
+
+    schema: StoreSchema
+    settings: AuditSettings
+    images: int = 0
+    without_label: int = 0
+    unknown_label: int = 0  # a number that is none of the teacher's classes
+    label_present: int = 0  # not the top class, but present somewhere
+    images_with_classes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(SHOWN_COUNTS, np.int64))
+    counts: NDArray[np.int64] = field(init=False)  # (4, C) of CLASS_COUNTS
+    confusions: Counter[tuple[int, int]] = field(default_factory=Counter)  # original label, top class
+    suspicious: TopImages = field(init=False)
+    several: TopImages = field(init=False)
+    quarantined: list[dict[str, Any]] = field(default_factory=list)
+    damaged: list[dict[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.counts = np.zeros((len(CLASS_COUNTS), self.schema.num_classes), np.int64)
+        self.suspicious, self.several = TopImages(top=self.settings.top), TopImages(top=self.settings.top)
+
+    def add(self, audited: GroupAudit, group: LabelGroup) -> None:
+        """Count a group's images, and name its quarantined rows."""
+        self.images += len(audited.rows)
+        self.quarantined += [
+            {"group": group.name, "row": bad.row, "key": bad.key, "reason": bad.reason}
+            for bad in group.commit.quarantined
+        ]
+        self._count_classes(audited)
+        self._compare_labels(audited)
+
+    def add_damaged(self, name: str, fault: StoreFault) -> None:
+        """Name a group that could not be read; nothing of it was counted."""
+        self.damaged.append({"group": name, "problem": str(fault)})
+
+    def _count_classes(self, audited: GroupAudit) -> None:
+        figures, num_classes = audited.figures, self.schema.num_classes
+        self.counts[1] += np.bincount(figures.top, minlength=num_classes)
+        self.counts[3] += np.bincount(figures.present, minlength=num_classes)
+        held = np.minimum(figures.classes, SHOWN_COUNTS - 1)
+        self.images_with_classes += np.bincount(held, minlength=SHOWN_COUNTS)
+        rows = np.flatnonzero(figures.classes > 1)
+        self.several.add(audited, self.schema, rows, -figures.classes[rows], -figures.entropy[rows])
+
+    def _compare_labels(self, audited: GroupAudit) -> None:
+        figures, targets, num_classes = audited.figures, audited.targets, self.schema.num_classes
+        known = is_class(targets, num_classes)
+        self.without_label += int((targets < 0).sum())
+        self.unknown_label += int((targets >= num_classes).sum())
+        agree = known & (targets == figures.top)
+        self.counts[0] += np.bincount(targets[known], minlength=num_classes)
+        self.counts[2] += np.bincount(targets[agree], minlength=num_classes)
+        is_label = figures.present == targets[figures.present_rows]
+        present = np.bincount(figures.present_rows[is_label], minlength=len(targets)) > 0
+        self.label_present += int((present & ~agree).sum())
+        pairs, times = np.unique(np.stack([targets, figures.top], axis=1)[known & ~agree], axis=0, return_counts=True)
+        self.confusions.update(dict(zip(map(tuple, pairs.tolist()), times.tolist(), strict=True)))
+        # The best cell first: a label that is right for a small part of an image has it, a wrong one has not.
+        rows = np.flatnonzero(known & ~agree)
+        self.suspicious.add(audited, self.schema, rows, figures.label_best[rows], figures.label_whole[rows])
+
+    def to_json(self) -> dict[str, Any]:
+        """All that was found as plain values; docs/audit.md names the fields."""
+        labelled, agree = int(self.counts[0].sum()), int(self.counts[2].sum())
+        return {
+            "images": self.images,
+            "fill": self.settings.fill,
+            "present": {"probability": self.settings.threshold, "cells": present_cells(self.schema.map_size)},
+            "with_label": labelled,
+            "without_label": self.without_label,
+            "unknown_label": self.unknown_label,
+            "label_on_top": agree,
+            "label_present": self.label_present,
+            "label_contradicted": labelled - agree - self.label_present,
+            "images_with_classes": self.images_with_classes.tolist(),
+            "suspicious": self.suspicious.to_json(),
+            "several_classes": self.several.to_json(),
+            "confusions": self._confusions(),
+            "classes": self._classes(),
+            "quarantined": self.quarantined,
+            "damaged": self.damaged,
+        }
+
+    def _confusions(self) -> list[dict[str, Any]]:
+        """Pairs of original label and another top class, the most frequent first."""
+        ordered = sorted(self.confusions.items(), key=lambda item: (-item[1], item[0]))
+        name = self.schema.class_name
+        return [
+            {"label": label, "label_name": name(label), "top": top, "top_name": name(top), "images": times}
+            for (label, top), times in ordered
+        ]
+
+    def _classes(self) -> list[dict[str, Any]]:
+        return [
+            {"class": c, "name": self.schema.class_name(c), **dict(zip(CLASS_COUNTS, values, strict=True))}
+            for c, values in enumerate(self.counts.T.tolist())
+        ]

@@ -1,0 +1,132 @@
+"""The command `relabel-store audit`: go through the store once, fill every output asked for."""
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from store.audit import Audit
+from store.audit_files import CsvAudit, written_aside
+from store.audit_group import AuditSettings, audit_group
+from store.audit_index import IndexParts, store_digest
+from store.audit_maps import PRESENT_PROBABILITY
+from store.audit_page import AuditPage
+from store.audit_render import render_audit
+from store.command import refuse_nan
+from store.errors import DamagedStoreError, StoreReadError, StoreWriteError
+from store.pooling import Fill
+from store.reader import LabelStore
+from store.view.progress import track
+from store.view.render import make_console
+
+Output = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command()
+@click.argument("labels", metavar="LABELS")
+@click.option("--top", type=click.IntRange(0), default=10, show_default=True, metavar="N", help="Rows of each table.")
+@click.option(
+    "--fill",
+    type=click.Choice(get_args(Fill)),
+    default="zero",
+    show_default=True,
+    help="Logit of the classes that a cell did not keep, as in training.",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    callback=refuse_nan,
+    default=PRESENT_PROBABILITY,
+    show_default=True,
+    help="A class is present in an image where it leads with this probability in 2 % of the cells.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs: all pairs and all classes.")
+@click.option("--csv", "csv_file", type=Output, metavar="FILE", help="Write a line for every image.")
+@click.option("--html", "html_file", type=Output, metavar="FILE", help="Write the tables as a page.")
+@click.option("--index", "index_file", type=Output, metavar="FILE", help="Write what `browse` sorts by (.npz).")
+def audit(
+    labels: str,
+    top: int,
+    fill: Fill,
+    threshold: float,
+    as_json: bool,
+    csv_file: Path | None,
+    html_file: Path | None,
+    index_file: Path | None,
+) -> None:
+    """Find images whose label map contradicts their original label.
+
+    Also images with several classes, pairs of classes that are confused, and quarantined images. Reads every label map
+    of the store; LABELS is not changed.
+    """
+    store = LabelStore.open(labels)
+    _check_outputs(store, [file for file in (csv_file, html_file, index_file) if file is not None])
+    audit = Audit(schema=store.schema, settings=AuditSettings(fill=fill, threshold=threshold, top=top))
+    with ExitStack() as outputs:
+        # Opened before the work begins, so that a folder that is missing costs no time.
+        page = None if html_file is None else (AuditPage(), outputs.enter_context(written_aside(html_file)))
+        lines = None if csv_file is None else outputs.enter_context(_lines(csv_file, store))
+        index = None if index_file is None else outputs.enter_context(_index(index_file, store, audit))
+        _go_through(store, audit, [sink for sink in (lines, index) if sink is not None])
+        found = {"store": str(store), **audit.to_json()}
+        if page is not None:
+            page[1].write(page[0].render(found, top).encode())
+    _print(found, top, as_json=as_json)
+    if audit.damaged:
+        raise DamagedStoreError(
+            f"{len(audit.damaged)} groups are damaged and were not audited; the first: {audit.damaged[0]['problem']}"
+        )
+
+
+def _check_outputs(store: LabelStore, files: list[Path]) -> None:
+    """Refuse files that would overwrite one another or lie in the store, whose readers take all in it for labels."""
+    resolved = [file.resolve() for file in files]
+    if len(set(resolved)) < len(files):
+        raise click.UsageError("--csv, --html and --index need a file each")
+    for file in resolved:
+        if file.is_relative_to(Path(str(store)).resolve()):
+            raise StoreWriteError(f"{file} lies in the store; choose a place outside of it")
+
+
+def _go_through(store: LabelStore, audit: Audit, sinks: list[CsvAudit | IndexParts]) -> None:
+    """Add every group to the audit and the files; a damaged one is named and adds nothing."""
+    for name in track(store.names(), "audit"):
+        try:
+            group = store.group(name)
+            audited = audit_group(group, audit.settings)
+        except (DamagedStoreError, StoreReadError) as fault:
+            audit.add_damaged(name, fault)
+            continue
+        audit.add(audited, group)
+        for sink in sinks:
+            sink.add(audited)
+
+
+def _print(found: dict[str, Any], top: int, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    console = make_console()
+    for i, part in enumerate(render_audit(found, top)):
+        if i:
+            console.print()
+        console.print(part)
+
+
+@contextmanager
+def _lines(file: Path, store: LabelStore) -> Iterator[CsvAudit]:
+    with written_aside(file) as handle:
+        lines = CsvAudit(handle, store.schema)
+        yield lines
+        lines.close()
+
+
+@contextmanager
+def _index(file: Path, store: LabelStore, audit: Audit) -> Iterator[IndexParts]:
+    with written_aside(file) as handle:
+        digest, parts = store_digest(store), IndexParts()  # a group that is replaced meanwhile makes it stale
+        yield parts
+        parts.write(handle, digest=digest, left_out=[bad["group"] for bad in audit.damaged])

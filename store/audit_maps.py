@@ -1,0 +1,133 @@
+"""What the label maps of some images say of their original labels, for many images at once.
+
+Letters: N rows, K ranks, C classes, H W cells (y, x), P pairs of an image and a class that is present in it.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.errors import LabelMapError
+from store.group import LabelRows
+from store.pooling import Fill, axis_weights
+from store.stats import present_classes
+
+Floats = NDArray[np.float32]
+# Of an image's area, and the probability in each of these cells. A single cell is sure of something that is not there
+# far more often: docs/audit.md has the figures.
+PRESENT_AREA, PRESENT_PROBABILITY = 0.02, 0.9
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ImageFigures:
+    """Figures of N images; the probabilities of an original label are NaN where there is none."""
+
+    label_whole: Floats  # (N,) of the original label, pooled over the whole image
+    label_best: Floats  # (N,) of the original label in the cell where it is highest
+    top: NDArray[np.int32]  # (N,) the class that is highest when pooled over the whole image
+    top_probability: Floats  # (N,)
+    entropy: Floats  # (N,) bits, of the pooled target
+    present_rows: NDArray[np.int64]  # (P,) rising
+    present: NDArray[np.int32]  # (P,) classes, rising within a row
+
+    @property
+    def classes(self) -> NDArray[np.int16]:
+        """(N,) how many classes are present."""
+        return np.bincount(self.present_rows, minlength=len(self.top)).astype(np.int16)
+
+
+def image_figures(
+    maps: LabelRows, targets: NDArray[np.int32], *, num_classes: int, fill: Fill, threshold: float
+) -> ImageFigures:
+    """The figures of label maps, none of them quarantined.
+
+    Args:
+        maps: of N images.
+        targets: (N,) the original labels; what is not one of the C classes is no label.
+        num_classes: C.
+        fill: the logit of classes outside a cell's top K, as `store.pooling` takes it.
+        threshold: a class is present if it leads with this probability in `present_cells` cells.
+
+    Raises:
+        LabelMapError: a fill that needs a tail where there is none.
+    """
+    scores = maps.scores.astype(np.float32)
+    fill_NHW = _fill_logits(scores, maps.tail, num_classes, fill)
+    probabilities, entropy = _softmax(_pool_whole(maps.classes, scores, fill_NHW, num_classes))
+    rows = np.flatnonzero(is_class(targets, num_classes))
+    label_whole, label_best = np.full((2, len(targets)), np.nan, np.float32)
+    label_whole[rows] = probabilities[rows, targets[rows]]
+    label_best[rows] = _best_cell(maps.classes, scores, fill_NHW, targets, num_classes)[rows]
+    top = probabilities.argmax(axis=1)
+    cells = present_cells(maps.scores.shape[2:])
+    present_rows, present = present_classes(maps, threshold=threshold, cells=cells)
+    return ImageFigures(
+        label_whole=label_whole,
+        label_best=label_best,
+        top=top.astype(np.int32),
+        top_probability=np.take_along_axis(probabilities, top[:, None], axis=1)[:, 0],
+        entropy=entropy,
+        present_rows=present_rows,
+        present=present,
+    )
+
+
+def is_class(targets: NDArray[np.int32], num_classes: int) -> NDArray[np.bool_]:
+    """(N,) whether an original label is one of the teacher's classes."""
+    return (targets >= 0) & (targets < num_classes)
+
+
+def present_cells(map_size: tuple[int, ...]) -> int:
+    """In how many cells of a map a class must lead to be present in the image."""
+    return max(math.ceil(PRESENT_AREA * math.prod(map_size)), 1)
+
+
+def _fill_logits(scores: Floats, tail: NDArray[np.float16] | None, num_classes: int, fill: Fill) -> Floats:
+    """(N, H, W) logit of the classes outside each cell's top K; (1, 1, 1) where it is 0 everywhere."""
+    top_k = scores.shape[1]
+    if fill == "zero" or top_k == num_classes:
+        return np.zeros((1, 1, 1), np.float32)
+    if fill == "min":
+        return np.asarray(scores[:, -1])
+    if tail is None:
+        raise LabelMapError("fill 'tail' needs the tail, which these labels do not have; use 'zero' or 'min'")
+    return tail.astype(np.float32) - np.float32(math.log(num_classes - top_k))
+
+
+def _pool_whole(classes: NDArray[np.uint16], scores: Floats, fill_NHW: Floats, num_classes: int) -> Floats:
+    """(N, C) logits pooled over the whole image: every image has the same weights, so one bincount does it."""
+    n, _, h, w = scores.shape
+    weights_HW = np.outer(axis_weights(0, 1, h)[0], axis_weights(0, 1, w)[0])
+    index = np.arange(n)[:, None, None, None] * num_classes + classes
+    added = (scores - fill_NHW[:, None]) * weights_HW
+    pooled = np.bincount(index.reshape(-1), weights=added.reshape(-1), minlength=n * num_classes)
+    logits: Floats = pooled.astype(np.float32).reshape(n, num_classes)
+    logits += (fill_NHW * weights_HW).sum(axis=(1, 2))[:, None]
+    return logits
+
+
+def _softmax(logits_NC: Floats) -> tuple[Floats, Floats]:
+    """(N, C) probabilities and (N,) their entropy in bits; the logits are overwritten."""
+    logits_NC -= logits_NC.max(axis=1, keepdims=True)
+    exponentials = np.exp(logits_NC)
+    total = exponentials.sum(axis=1)
+    # log Z - E[logit], both relative to the largest logit.
+    nats = np.log(total) - np.einsum("nc,nc->n", exponentials, logits_NC) / total
+    exponentials /= total[:, None]
+    return exponentials, np.maximum(nats, 0) / np.log(2, dtype=np.float32)
+
+
+def _best_cell(
+    classes: NDArray[np.uint16], scores: Floats, fill_NHW: Floats, targets: NDArray[np.int32], num_classes: int
+) -> Floats:
+    """(N,) the highest probability that any cell gives to the original label."""
+    # Relative to each cell's largest logit, which a fill may be.
+    largest = np.maximum(scores[:, 0], fill_NHW)
+    others = np.exp(fill_NHW - largest)
+    total = np.exp(scores - largest[:, None]).sum(axis=1) + (num_classes - scores.shape[1]) * others
+    label = others
+    rows, ranks, ys, xs = np.nonzero(classes == targets[:, None, None, None])
+    label[rows, ys, xs] = np.exp(scores[rows, ranks, ys, xs] - largest[rows, ys, xs])
+    return np.asarray((label / total).max(axis=(1, 2)), np.float32)

@@ -1,0 +1,106 @@
+"""An audit's tables on a terminal, with rich. All text is made printable first, and never read as markup."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from store.audit_summary import class_text, summary, worst_classes
+from store.text import printable
+from store.view.render import PALETTE
+
+# Blue and vermilion are told apart with every kind of colour vision; columns say the same without colour.
+TOP_COLOUR, LABEL_COLOUR = (f"rgb({red},{green},{blue})" for red, green, blue in (PALETTE[0], PALETTE[3]))
+Cell = str | Text
+MAX_CLASS = 32  # characters of number and name
+
+
+def render_audit(audit: dict[str, Any], top: int) -> Iterator[RenderableType]:
+    """The parts of an audit in order; a table that would be empty is left out."""
+    yield _facts(summary(audit))
+    if bad := audit["damaged"]:
+        yield _table("Damaged groups, not audited", ("group", "problem"), map(_damaged, bad))
+    if images := audit["suspicious"]:
+        columns = ("key", "original label", "best cell", "whole", "top class", "whole")
+        yield _table("Images that contradict their original label most", columns, map(_suspicious, images))
+    if pairs := audit["confusions"][:top]:
+        yield _table("Most frequent confusions", ("original label", "top class", "images"), map(_pair, pairs))
+    if images := audit["several_classes"]:
+        yield _table("Images with the most classes", ("key", "classes", "bits", "present"), map(_several, images))
+    if classes := worst_classes(audit, top):
+        counts = ("class", "labelled", "label on top", "on top", "present")
+        yield _table("Classes whose labels are contradicted most often", counts, map(_counts, classes))
+    if bad := audit["quarantined"]:
+        title = _of("Quarantined", top, len(bad))
+        yield _table(title, ("key", "group", "row", "reason"), map(_quarantined, bad[:top]))
+
+
+def _suspicious(image: dict[str, Any]) -> list[Cell]:
+    label = _class(image["label"], image["label_name"], LABEL_COLOUR)
+    top = _class(image["top"], image["top_name"], TOP_COLOUR)
+    shares = (f"{image[name]:.3f}" for name in ("label_best_cell", "label_whole", "top_probability"))
+    best, whole, top_whole = shares
+    return [_text(image["key"]), label, best, whole, top, top_whole]
+
+
+def _pair(pair: dict[str, Any]) -> list[Cell]:
+    label, top = (
+        _class(pair["label"], pair["label_name"], LABEL_COLOUR),
+        _class(pair["top"], pair["top_name"], TOP_COLOUR),
+    )
+    return [label, top, f"{pair['images']:,}"]
+
+
+def _several(image: dict[str, Any]) -> list[Cell]:
+    names = Text(", ").join(_class(entry["class"], entry["name"]) for entry in image["classes"])
+    return [_text(image["key"]), str(len(image["classes"])), f"{image['entropy_bits']:.2f}", names]
+
+
+def _counts(entry: dict[str, Any]) -> list[Cell]:
+    counts = (f"{entry[name]:,}" for name in ("labelled", "agree", "on_top", "present"))
+    return [_class(entry["class"], entry["name"]), *counts]
+
+
+def _quarantined(bad: dict[str, Any]) -> list[Cell]:
+    return [_text(bad["key"]), _text(bad["group"]), str(bad["row"]), _text(bad["reason"])]
+
+
+def _damaged(bad: dict[str, Any]) -> list[Cell]:
+    return [_text(bad["group"]), _text(bad["problem"])]
+
+
+def _facts(pairs: Iterable[tuple[str, str]]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in pairs:
+        table.add_row(Text(name), _text(value))
+    return table
+
+
+def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Table:
+    """A table whose columns of plain strings are numbers."""
+    table = Table(title=Text(title, style="bold"), title_justify="left", box=None, pad_edge=False, header_style="bold")
+    filled = list(rows)
+    for i, column in enumerate(columns):
+        is_number = all(isinstance(row[i], str) for row in filled)
+        table.add_column(column, justify="right" if is_number else "left", overflow="fold", no_wrap=is_number)
+    for row in filled:
+        table.add_row(*row)
+    return table
+
+
+def _of(what: str, shown: int, total: int) -> str:
+    return f"{what}: {total:,}" if total <= shown else f"{what}: the first {shown:,} of {total:,}"
+
+
+def _class(class_id: int, name: str, style: str = "") -> Text:
+    """A class, cut where its name is a list of synonyms."""
+    text = printable(class_text(class_id, name))
+    return Text(text if len(text) <= MAX_CLASS else text[: MAX_CLASS - 3] + "...", style=style)
+
+
+def _text(value: str) -> Text:
+    return Text(printable(value))
