@@ -51,7 +51,5 @@ def plain(value: str) -> Text:
 def make_console() -> Console:
     """A console that keeps to plain text where the output is not a terminal or NO_COLOR is set."""
     # rich takes NO_COLOR at its word and keeps bold; without a colour system nothing but text is written.
-    plain_only = bool(os.environ.get("NO_COLOR"))
-    return Console(
-        color_system=None if plain_only else "auto", highlight=False, markup=False, emoji=False, soft_wrap=False
-    )
+    is_plain = bool(os.environ.get("NO_COLOR"))
+    return Console(color_system=None if is_plain else "auto", highlight=False, markup=False, emoji=False)

@@ -15,7 +15,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from store.cli import main
 from store.group import LabelRow
-from store.pooling import Box, Fill
+from store.pooling import Box, Fill, axis_weights
 from store.reader import LabelStore
 from store.schema import StoreSchema
 from store.text import printable
@@ -267,6 +267,14 @@ def random_boxes(rng: np.random.Generator, height: int, width: int, count: int) 
             sides.append(aligned if rng.random() < 0.5 or free[0] == free[1] else tuple(free))
         boxes.append([sides[0][0], sides[1][0], sides[0][1], sides[1][1]])
     return np.array(boxes)
+
+
+def test_script_weighs_cells_as_python_does_where_boxes_meet_cells(page: Page) -> None:
+    page.add_script_tag(content=(FOLDER / "pooling.js").read_text())
+    sides = [(i / n, j / n, n) for n in range(1, 25) for i in range(n) for j in range(i + 1, n + 1)]
+    found = page.evaluate("sides => sides.map((side) => [...axisWeights(...side)])", sides)
+    for side, weights in zip(sides, found, strict=True):
+        assert np.abs(axis_weights(*side)[0] - weights).max() < 1e-6, side
 
 
 @pytest.mark.parametrize(

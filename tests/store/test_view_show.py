@@ -6,6 +6,7 @@ import pty
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,9 @@ from store.images import decode_image
 from store.pooling import pool_map, softmax
 from store.reader import LabelStore
 from store.view.blocks import half_blocks
+from store.view.figure import draw_map
 from tests.build import make_jpeg, write_tar
-from tests.store.view_store import BAD_ROW, EVIL_KEY, HEIGHT, WIDTH, shard_keys, write_view_store
+from tests.store.view_store import BAD_ROW, EVIL_KEY, HEIGHT, WIDTH, shard_keys, view_schema, write_view_store
 
 BOX = (0.1, 0.25, 0.75, 1.0)
 BOX_TEXT = ",".join(map(str, BOX))
@@ -69,6 +71,13 @@ def test_png_shows_image_map_and_target(made: tuple[Path, str], tmp_path: Path) 
     with Image.open(file) as image:
         assert image.format == "PNG"
         assert image.width > 1000
+
+
+def test_names_are_no_mathematics_in_a_picture(made: tuple[Path, str], tmp_path: Path) -> None:
+    row = LabelStore.open(made[0]).group("train-0").row(0)
+    schema = replace(view_schema(), class_names=("_$\\frac{$ \u4e2d",) * 20)
+    draw_map(tmp_path / "a.png", decode_image(make_jpeg()), row, schema, crops=(BOX,))
+    assert (tmp_path / "a.png").stat().st_size > 10_000
 
 
 def coloured(made: tuple[Path, str], **env: str) -> str:

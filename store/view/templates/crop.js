@@ -8,7 +8,7 @@ function rounded(value) {
   return Math.round(Math.min(Math.max(value, 0), 1) * 1000) / 1000;
 }
 
-// Corners in order, inside the image, with an area; `fixed` says which corner stays where a side is too short.
+// Corners in order, inside the image, with an area.
 function tidyBox(x1, y1, x2, y2) {
   const [left, right] = tidySide(x1, x2);
   const [top, bottom] = tidySide(y1, y2);
