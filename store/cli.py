@@ -5,7 +5,7 @@ import click
 from store.command import Commands, refuse_nan
 from store.reader import LabelStore
 from store.upkeep import gc, merge_stores, verify
-from store.view.commands import json_option, labels_argument, print_description, show
+from store.view.commands import browse, json_option, labels_argument, print_description, show
 from store.view.describe import describe_store, list_groups, refuse_damage
 from store.view.progress import track
 from store.view.render import render_groups, render_stats, render_store
@@ -20,6 +20,7 @@ def main() -> None:
 
 
 main.add_command(show)
+main.add_command(browse)
 
 
 @main.command()
