@@ -11,7 +11,8 @@
 | reader, group, objects, keys | a place                 | `LabelStore`, `LabelGroup`, lookup by key        |
 | labels, writer              | label maps               | creates a store, commits groups                  |
 | verify, garbage, merge      | a store                  | finds damage, removes leftovers, joins stores    |
-| pooling, stats, view/       | label maps               | LabelPooling's numpy twin, statistics, terminal  |
+| pooling, stats              | label maps               | LabelPooling's numpy twin, statistics            |
+| view/                       | label maps and images    | terminal, picture, page, server of a whole store |
 | cli, upkeep, command, start |                          | the command `relabel-store`                      |
 
 A *place* is where a store lies; a *leftover* is what a killed writer or a replaced group left there.
