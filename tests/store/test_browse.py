@@ -260,7 +260,11 @@ def test_unfit_index_is_refused_in_one_line(made: tuple[Path, str], tmp_path: Pa
             arrays = dict(archive)
         arrays["entropy"] = arrays["entropy"][1:] if change == "short" else np.array([{}] * 34)
         np.savez(index, **arrays)
-    result = CliRunner().invoke(main, ["browse", str(made[0]), "--shards", made[1], "--audit", str(index)])
+    with socket.create_server(("127.0.0.1", 0)) as taken:  # so that a server which does start ends at once
+        port = str(taken.getsockname()[1])
+        result = CliRunner().invoke(
+            main, ["browse", str(made[0]), "--shards", made[1], "--audit", str(index), "--port", port]
+        )
     assert result.exit_code == 1
     assert re.search(message, result.output)
     assert "run `relabel-store audit" in result.output
@@ -291,3 +295,16 @@ def test_search_ends_a_page_when_its_time_is_over_and_goes_on_there(
         start, pages = found.next, pages + 1
     assert spots == [Spot(number, 5) for number in range(GROUPS)]
     assert pages == GROUPS
+
+
+@pytest.mark.parametrize("count", range(1, 10))
+def test_pages_of_a_search_neither_skip_nor_repeat(made: tuple[Path, str], count: int) -> None:
+    groups = Groups(LabelStore.open(made[0]))
+    start: Spot | None = Spot(0, 0)
+    spots = []
+    while start is not None:
+        found = search(groups, Query(key="img", classes=None), start, count)
+        assert len(found.spots) <= count
+        spots += found.spots
+        start = found.next
+    assert spots == [Spot(i // ROWS, i % ROWS) for i, key in enumerate(ALL_KEYS) if "img" in key]

@@ -65,7 +65,9 @@ def browse(*arguments: object) -> Iterator[Server]:
         assert process.stdout is not None
         line = process.stdout.readline()
         match = re.match(r"http://127\.0\.0\.1:(\d+)/ ", line)
-        assert match, line + (process.stderr.read() if process.stderr else "")
+        if match is None:
+            process.kill()
+            raise AssertionError(line + process.communicate()[1])
         yield Server(int(match[1]), process)
     finally:
         process.kill()

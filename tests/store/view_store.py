@@ -13,6 +13,7 @@ from tests.build import PROVENANCE, TAR, make_jpeg, make_labels, make_schema, qu
 
 EVIL_KEY = "k<script>alert(1)</script>'\"&\x1b[31m\u202e"
 EVIL_NAME = "</script><img src=x onerror=alert(2)>\x1b[2J\u202e$\\frac$"
+LONG_KEY, LONG_NAME = "g0/" + 90 * "x", 90 * "W"
 ROWS = 7
 BAD_ROW = 2
 WIDTH, HEIGHT = 64, 48
@@ -21,14 +22,14 @@ WIDTH, HEIGHT = 64, 48
 def view_schema() -> StoreSchema:
     schema = make_schema(num_classes=20, top_k=3, map_size=(4, 6))
     names = [f"class {i}" for i in range(20)]
-    names[3] = EVIL_NAME
+    names[3], names[5] = EVIL_NAME, LONG_NAME
     return replace(schema, class_names=tuple(names))
 
 
 def shard_keys(seed: int) -> list[str]:
     keys = [f"g{seed}/img{row:03}" for row in range(ROWS)]
     if seed == 0:
-        keys[1] = EVIL_KEY
+        keys[1], keys[6] = EVIL_KEY, LONG_KEY
     return keys
 
 
