@@ -14,9 +14,10 @@ from store.images import decode_image
 from store.pooling import Box
 from store.reader import LabelStore
 from store.text import printable
-from store.view.describe import describe_row
 from store.view.figure import draw_map
-from store.view.render import make_console, render_row
+from store.view.render_row import render_row
+from store.view.row import describe_row
+from store.view.tables import make_console
 from trainer.checkpoint import step_checkpoints
 from trainer.evaluate import load_student, open_val, predict
 from trainer.loading import worker_deaths

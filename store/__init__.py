@@ -11,8 +11,10 @@
 | reader, group, objects, keys | a place                 | `LabelStore`, `LabelGroup`, lookup by key        |
 | labels, writer              | label maps               | creates a store, commits groups                  |
 | verify, garbage, merge      | a store                  | finds damage, removes leftovers, joins stores    |
-| pooling, stats, view/       | label maps               | LabelPooling's numpy twin, statistics, terminal  |
-| audit, audit_*             | label maps, original labels | wrong labels: figures, lists, tables, page, index |
+| pooling, whole_image, stats | label maps               | LabelPooling's numpy twin, statistics            |
+| view/                       | label maps and images    | terminal, picture, page                          |
+| audit/                      | maps and original labels | wrong labels: tables, page, index                |
+| browse/                     | maps, images, an index   | server of a whole store's pages                  |
 | cli, upkeep, command, start |                          | the command `relabel-store`                      |
 
 A *place* is where a store lies; a *leftover* is what a killed writer or a replaced group left there.

@@ -11,11 +11,17 @@ import click
 from store.errors import RelabelError
 from store.text import printable
 
-EXTRAS = {
+EXTRAS = {  # which extra brings a module, where it is not one of the larger ones
     "obstore": "cloud",
     "ray": "ray",
     "jinja2": "web",
-}  # which extra brings a module, where it is not one of the larger ones
+    "markupsafe": "web",
+    "starlette": "web",
+    "uvicorn": "web",
+    "matplotlib": "view",
+    "PIL": "view",
+    "simplejpeg": "view",
+}
 
 
 class Commands(click.Group):

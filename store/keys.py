@@ -19,19 +19,29 @@ def find_key(chunk: bytes, key: str, *, rows: int, where: str) -> int | None:
     Raises:
         DamagedStoreError: not a chunk of that many texts.
     """
+    texts = key_texts(chunk, where=where)
     try:
-        texts = bytes(Zstd().decode(chunk[:-CHECKSUM_BYTES]))
         wanted = key.encode()
     except UnicodeEncodeError:
         return None
-    except (RuntimeError, ValueError, MemoryError) as error:
-        raise DamagedStoreError(f"{where}: damaged: {error}") from error
     # Most groups do not hold it: a search through all bytes is far quicker than one through all texts.
     if LENGTH.pack(len(wanted)) + wanted not in texts:
         return None
     try:
         return _row_of(texts, wanted, rows)
     except struct.error as error:
+        raise DamagedStoreError(f"{where}: damaged: {error}") from error
+
+
+def key_texts(chunk: bytes, *, where: str) -> bytes:
+    """The bytes of all keys of a chunk, in which a part of one can be looked for.
+
+    Raises:
+        DamagedStoreError: they cannot be unpacked.
+    """
+    try:
+        return bytes(Zstd().decode(chunk[:-CHECKSUM_BYTES]))
+    except (RuntimeError, ValueError, MemoryError) as error:
         raise DamagedStoreError(f"{where}: damaged: {error}") from error
 
 

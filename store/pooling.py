@@ -49,7 +49,7 @@ def pool_map(
     rows, columns = grid_shape(grid)
     check_box(box)
     scores = scores_KHW.astype(np.float32)
-    fill_HW = _fill_logits(scores, num_classes, fill, tail_HW)
+    fill_HW = fill_logits(scores, num_classes, fill, tail_HW)
     down_YH = axis_weights(box[1], box[3], scores.shape[1], rows)
     across_XW = axis_weights(box[0], box[2], scores.shape[2], columns)
     weights_GHW = np.einsum("yh,xw->yxhw", down_YH, across_XW).reshape(rows * columns, *fill_HW.shape)
@@ -101,18 +101,31 @@ def check_box(box: Box) -> None:
         raise LabelMapError(f"box {box}: expected 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1")
 
 
-def _fill_logits(
-    scores_KHW: NDArray[np.float32], num_classes: int, fill: Fill, tail_HW: NDArray[np.float16] | None
+def fill_logits(
+    scores: NDArray[np.float32], num_classes: int, fill: Fill, tail: NDArray[np.float16] | None
 ) -> NDArray[np.float32]:
-    """(H, W) logit of the classes outside each cell's top K."""
-    top_k = scores_KHW.shape[0]
+    """The logit of the classes outside each cell's top K.
+
+    Args:
+        scores: (..., K, H, W) logits.
+        num_classes: C.
+        fill: as `pool_map` takes it.
+        tail: (..., H, W) log-sum-exp of the other logits.
+
+    Returns:
+        (..., H, W) float32.
+
+    Raises:
+        LabelMapError: a fill that needs a tail where there is none.
+    """
+    top_k = scores.shape[-3]
     if fill == "zero" or top_k == num_classes:
-        return np.zeros(scores_KHW.shape[1:], np.float32)
+        return np.zeros((*scores.shape[:-3], *scores.shape[-2:]), np.float32)
     if fill == "min":
-        return np.asarray(scores_KHW[-1])
-    if tail_HW is None:
+        return np.asarray(scores[..., -1, :, :])
+    if tail is None:
         raise LabelMapError("fill 'tail' needs the tail, which these labels do not have; use 'zero' or 'min'")
-    return tail_HW.astype(np.float32) - np.float32(math.log(num_classes - top_k))
+    return tail.astype(np.float32) - np.float32(math.log(num_classes - top_k))
 
 
 def cell_confidence(scores: NDArray[np.float16], tail: NDArray[np.float16] | None) -> NDArray[np.float32]:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from store.group import LabelGroup, LabelRows
 from store.layout import CHUNK_ROWS
-from store.pooling import cell_confidence
+from store.pooling import Fill
 from store.schema import StoreSchema
+from store.whole_image import pool_whole, present_classes, softmax_entropy
 
 ROWS_AT_ONCE = 4 * CHUNK_ROWS  # bounds the dense (rows, C) logits
 MOST_SEEN = 10
@@ -31,7 +32,7 @@ class StoreStats:
     images_of_class: NDArray[np.int64] = field(init=False)  # (C,) images in which the class is present
     leading_cells: NDArray[np.int64] = field(init=False)  # (C,) cells in which the class is first
     # Bits, of every image's pooled target, by the logit given to classes outside the top K.
-    entropies: dict[str, list[NDArray[np.float32]]] = field(default_factory=lambda: {"zero": [], "tail": []})
+    entropies: dict[Fill, list[NDArray[np.float32]]] = field(default_factory=lambda: {"zero": [], "tail": []})
 
     def __post_init__(self) -> None:
         self.images_of_class = np.zeros(self.num_classes, np.int64)
@@ -51,9 +52,10 @@ class StoreStats:
             self.classes_per_image += np.bincount(counts, minlength=SHOWN_COUNTS)
             self.images_of_class += np.bincount(classes, minlength=self.num_classes)
             self.leading_cells += np.bincount(first.reshape(-1), minlength=self.num_classes)
-            self.entropies["zero"].append(target_entropy(maps, None, num_classes=self.num_classes))
-            if maps.tail is not None:
-                self.entropies["tail"].append(target_entropy(maps, maps.tail, num_classes=self.num_classes))
+            fills: tuple[Fill, ...] = ("zero",) if maps.tail is None else ("zero", "tail")
+            for fill in fills:
+                logits_NC = pool_whole(maps, num_classes=self.num_classes, fill=fill)
+                self.entropies[fill].append(softmax_entropy(logits_NC)[1])
 
     def to_json(self, schema: StoreSchema) -> dict[str, Any]:
         """The statistics as plain values; entropy in bits, by fill."""
@@ -73,44 +75,6 @@ class StoreStats:
         }  # fmt: skip
 
 
-def present_classes(
-    maps: LabelRows, *, threshold: float, cells: int = 1
-) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Row and class of every class that is present in an image, each once, in rising order.
-
-    Args:
-        maps: of N images.
-        threshold: what leads in a cell with this probability, exact where there is a tail, counts there.
-        cells: in how many cells it must.
-    """
-    first = maps.classes[:, 0].reshape(len(maps.classes), -1).astype(np.int32)
-    sure = cell_confidence(maps.scores, maps.tail).reshape(first.shape) >= threshold
-    return _runs(np.where(sure, first, -1), cells)
-
-
-def target_entropy(maps: LabelRows, tail: NDArray[np.float16] | None, *, num_classes: int) -> NDArray[np.float32]:
-    """(N,) float32: entropy in bits of the pooled target of each whole image.
-
-    A whole map's RoIAlign to one cell is the mean over its cells, so no box is needed. Classes outside the top K get
-    the logit 0, or with a (N, H, W) tail its probability mass, spread evenly.
-    """
-    n, k, h, w = maps.scores.shape
-    scores = maps.scores.astype(np.float32)
-    fill = np.zeros((n, h, w), np.float32)
-    if tail is not None and k < num_classes:
-        fill = tail.astype(np.float32) - np.log(num_classes - k, dtype=np.float32)
-    index = np.arange(n)[:, None, None, None] * num_classes + maps.classes
-    weights = (scores - fill[:, None]).reshape(-1) / (h * w)
-    pooled = np.bincount(index.reshape(-1), weights=weights, minlength=n * num_classes).reshape(n, num_classes)
-    logits = pooled + fill.mean(axis=(1, 2))[:, None]
-    logits -= logits.max(axis=1, keepdims=True)
-    exponentials = np.exp(logits)
-    total = exponentials.sum(axis=1)
-    # log Z - E[logit], both relative to the largest logit.
-    nats = np.log(total) - (exponentials * logits).sum(axis=1) / total
-    return np.asarray(nats / np.log(2), np.float32)
-
-
 def _spread(values: NDArray[np.float32]) -> dict[str, float]:
     return {"mean": float(values.mean()), **{f"p{q}": float(np.percentile(values, q)) for q in (5, 50, 95)}}
 
@@ -125,13 +89,3 @@ def _usable_maps(group: LabelGroup) -> Iterator[LabelRows]:
                 scores=maps.scores[usable],
                 tail=None if maps.tail is None else maps.tail[usable],
             )
-
-
-def _runs(present: NDArray[np.int32], cells: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Row and class of every class that a row holds `cells` times or more, each once; -1 is none."""
-    ordered = np.sort(present, axis=1)
-    starts = ordered[:, : ordered.shape[1] - cells + 1]
-    found = (starts >= 0) & (starts == ordered[:, cells - 1 :])
-    found[:, 1:] &= starts[:, 1:] != starts[:, :-1]
-    rows, columns = np.nonzero(found)
-    return rows, starts[rows, columns]

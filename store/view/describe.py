@@ -1,24 +1,18 @@
-"""Stores, groups and rows as plain values, ready for JSON or for drawing.
-
-Shape letters: K ranks, C classes, H W cells (y, x).
-"""
+"""Stores and groups as plain values, ready for JSON or for drawing."""
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from store.errors import RelabelError
-from store.group import LabelGroup, LabelRow
+from store.errors import DamagedStoreError, RelabelError
+from store.group import LabelGroup
 from store.layout import ArraySpec, array_specs
-from store.pooling import Fill, cell_confidence, pool_map, softmax
 from store.reader import LabelStore, StoreFault
-from store.schema import StoreSchema
 
 Description = dict[str, Any]
-SHOWN_CLASSES = 5
 
 
 def describe_store(store: LabelStore, groups: list[Description]) -> Description:
@@ -81,53 +75,11 @@ def describe_group(group: LabelGroup) -> Description:
     }
 
 
-def describe_row(schema: StoreSchema, group: LabelGroup, index: int) -> Description:
-    """One label map: the pooled target of the whole image, the dominant classes, and the map itself."""
-    row = group.row(index)
-    name = schema.class_name(row.target) if 0 <= row.target < schema.num_classes else None
-    description: Description = {
-        "key": row.key,
-        "group": group.name,
-        "row": index,
-        "target": row.target,
-        "target_name": name,
-        "quarantined": row.quarantined,
-    }
-    if row.quarantined is not None:
-        return description
-    return description | {
-        "pooled": _pooled(schema, row),
-        "dominant": _dominant(schema, row),
-        "classes": row.classes.tolist(),
-        "scores": row.scores.tolist(),
-        "confidence": cell_confidence(row.scores, row.tail).tolist(),
-    }
-
-
-def _pooled(schema: StoreSchema, row: LabelRow) -> list[Description]:
-    """The first classes of the whole image under the default fill, and what each has under the other ones."""
-    fills: list[Fill] = ["zero", "min"] if row.tail is None else ["zero", "tail", "min"]
-    probabilities = {fill: _whole_image(schema, row, fill) for fill in fills}
-    best = np.argsort(-probabilities["zero"], kind="stable")[:SHOWN_CLASSES]
-    return [
-        {
-            "class": int(c),
-            "name": schema.class_name(int(c)),
-            "probability": {fill: float(values[c]) for fill, values in probabilities.items()},
-        }
-        for c in best
-    ]
-
-
-def _whole_image(schema: StoreSchema, row: LabelRow, fill: Fill) -> NDArray[np.float32]:
-    logits = pool_map(row.classes, row.scores, num_classes=schema.num_classes, fill=fill, tail_HW=row.tail)
-    return softmax(logits)
-
-
-def _dominant(schema: StoreSchema, row: LabelRow) -> list[Description]:
-    """The classes that lead in some cell, by how many cells."""
-    counts = Counter(row.classes[0].reshape(-1).tolist())
-    return [{"class": c, "name": schema.class_name(c), "cells": n} for c, n in counts.most_common()]
+def refuse_damage(groups: Sequence[Description]) -> None:
+    """Raise DamagedStoreError if any of the groups from `list_groups` is damaged."""
+    damaged = [group["damaged"] for group in groups if group["damaged"] is not None]
+    if damaged:
+        raise DamagedStoreError(f"{len(damaged)} of {len(groups)} groups are damaged; the first: {damaged[0]}")
 
 
 def _bytes(group: LabelGroup) -> int:

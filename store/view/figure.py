@@ -3,6 +3,7 @@
 Shape letters: H W cells (y, x).
 """
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.group import LabelRow
-from store.pooling import WHOLE_IMAGE, Box, cell_confidence, pool_map, softmax
+from store.pooling import WHOLE_IMAGE, Box, cell_confidence
 from store.schema import StoreSchema
+from store.text import printable
 from store.view.render import OTHER, PALETTE
+from store.view.render_row import LETTERS, OTHER_LETTER
+from store.view.row import leading_classes
+from store.view.target import crop_target
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +37,15 @@ def draw_map(
         schema: of the map's store.
         crops: boxes, normalised by the whole image, at most as many as there are colours.
     """
-    from matplotlib.figure import Figure  # takes a second to import, and most commands draw nothing
+    import matplotlib  # takes a second to import, and most commands draw nothing
+
+    # Names are hostile: no mathematics in them, and no complaint about letters that the font lacks.
+    with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings(action="ignore"):
+        _draw(file, image, row, schema, crops)
+
+
+def _draw(file: Path, image: NDArray[np.uint8], row: LabelRow, schema: StoreSchema, crops: tuple[Box, ...]) -> None:
+    from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
     height, width = image.shape[:2]
@@ -44,23 +57,22 @@ def draw_map(
         panel.set_axis_off()
     colours = _class_colours(row)
     panels[1].imshow(_overlay(row, colours), extent=(0, 1, 1, 0), interpolation="nearest", aspect=height / width)
-    for class_id, colour in colours.items():
-        panels[1].plot([], [], "s", color=colour, label=schema.class_name(class_id)[:24])
+    _draw_letters(panels[1], row, colours)
+    for letter, (class_id, colour) in zip(LETTERS, colours.items(), strict=False):
+        panels[1].plot([], [], "s", color=colour, label=f"{letter} {_name(schema, class_id, 22)}")
     panels[1].legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=4, fontsize=8, frameon=False)
     for i, box in enumerate(crops):
         style = ("-", "--", ":", "-.")[i % 4]
         x1, y1, x2, y2 = box
         panels[0].add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, lw=2, ls=style, ec="white"))
         panels[0].text(x1 + 0.02, y1 + 0.09, f"crop {i + 1}", color="white", fontsize=8, weight="bold")
-        _draw_target(panels[2 + i], f"target of crop {i + 1}", _target(row, schema, box), schema, colours)
-    figure.savefig(file, dpi=120)
+        _draw_target(panels[2 + i], f"target of crop {i + 1}", crop_target(schema, row, box=box), schema, colours)
+    figure.savefig(file, dpi=120, format="png")
 
 
 def _class_colours(row: LabelRow) -> dict[int, tuple[float, ...]]:
     """A colour for each class that leads in many cells."""
-    classes, counts = np.unique(row.classes[0], return_counts=True)
-    frequent = classes[np.argsort(-counts, kind="stable")][: len(PALETTE)]
-    return {int(c): tuple(v / 255 for v in rgb) for c, rgb in zip(frequent, PALETTE, strict=False)}
+    return {c: tuple(v / 255 for v in rgb) for (c, _), rgb in zip(leading_classes(row), PALETTE, strict=False)}
 
 
 def _overlay(row: LabelRow, colours: dict[int, tuple[float, ...]]) -> NDArray[np.float32]:
@@ -70,8 +82,22 @@ def _overlay(row: LabelRow, colours: dict[int, tuple[float, ...]]) -> NDArray[np
     return np.concatenate([rgb, 0.85 * cell_confidence(row.scores, row.tail)[..., None]], axis=2)
 
 
-def _target(row: LabelRow, schema: StoreSchema, box: Box) -> NDArray[np.float32]:
-    return softmax(pool_map(row.classes, row.scores, num_classes=schema.num_classes, box=box))
+def _draw_letters(panel: "Axes", row: LabelRow, colours: dict[int, tuple[float, ...]]) -> None:
+    """The letter of each cell's leading class, which is read without colours."""
+    from matplotlib.patheffects import withStroke
+
+    _, height, width = row.classes.shape
+    of_class = dict(zip(colours, LETTERS, strict=False))
+    style = {"color": "white", "fontsize": min(8, 120 / max(height, width)), "ha": "center", "va": "center"}
+    outline = [withStroke(linewidth=1.5, foreground="black")]  # white on yellow cannot be read without
+    for (y, x), class_id in np.ndenumerate(row.classes[0]):
+        letter = of_class.get(int(class_id), OTHER_LETTER)
+        panel.text((x + 0.5) / width, (y + 0.5) / height, letter, path_effects=outline, **style)
+
+
+def _name(schema: StoreSchema, class_id: int, length: int) -> str:
+    name = printable(schema.class_name(class_id))
+    return name if len(name) <= length else name[: length - 1] + "\u2026"
 
 
 def _draw_target(
@@ -81,7 +107,7 @@ def _draw_target(
     grey = tuple(value / 255 for value in OTHER)
     bars = panel.barh(range(len(best)), target[best], color=[colours.get(int(c), grey) for c in best])
     panel.bar_label(bars, fmt="%.2f", fontsize=8, padding=2)
-    panel.set_yticks(range(len(best)), [schema.class_name(int(c))[:18] for c in best], fontsize=9)
+    panel.set_yticks(range(len(best)), [_name(schema, int(c), 18) for c in best], fontsize=9)
     panel.invert_yaxis()
     panel.set_xlim(0, 1.15)
     panel.set_title(title, fontsize=10)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from store.audit_group import GroupAudit
+from store.audit.group import GroupAudit
 from store.schema import StoreSchema
 from store.text import printable
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store.audit_group import AuditSettings, GroupAudit
-from store.audit_lists import TopImages
-from store.audit_maps import is_class, present_cells
+from store.audit.group import AuditSettings, GroupAudit
+from store.audit.lists import TopImages
+from store.audit.maps import is_class, present_cells
 from store.group import LabelGroup
 from store.reader import StoreFault
 from store.schema import StoreSchema

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from store.audit_maps import PRESENT_PROBABILITY, ImageFigures, image_figures
+from store.audit.maps import PRESENT_PROBABILITY, ImageFigures, image_figures
 from store.errors import LabelMapError
 from store.group import LabelGroup, LabelRows
 from store.layout import CHUNK_ROWS

@@ -4,23 +4,24 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, BinaryIO, get_args
 
 import click
 
-from store.audit import Audit
-from store.audit_files import CsvAudit, written_aside
-from store.audit_group import AuditSettings, audit_group
-from store.audit_index import IndexParts, store_digest
-from store.audit_maps import PRESENT_PROBABILITY
-from store.audit_page import AuditPage
-from store.audit_render import render_audit
+from store.audit.files import CsvAudit, written_aside
+from store.audit.findings import Audit
+from store.audit.group import AuditSettings, audit_group
+from store.audit.index import IndexParts, store_digest
+from store.audit.maps import PRESENT_PROBABILITY
+from store.audit.page import audit_page, read_pictures, refuse_without_extra
+from store.audit.render import render_audit
 from store.command import refuse_nan
 from store.errors import DamagedStoreError, StoreReadError, StoreWriteError
 from store.pooling import Fill
 from store.reader import LabelStore
+from store.view.photos import Photos
 from store.view.progress import track
-from store.view.render import make_console
+from store.view.tables import make_console
 
 Output = click.Path(path_type=Path, dir_okay=False)
 
@@ -46,6 +47,8 @@ Output = click.Path(path_type=Path, dir_okay=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs: all pairs and all classes.")
 @click.option("--csv", "csv_file", type=Output, metavar="FILE", help="Write a line for every image.")
 @click.option("--html", "html_file", type=Output, metavar="FILE", help="Write the tables as a page.")
+@click.option("--shards", "patterns", metavar="PATTERN", multiple=True,
+              help="The image shards, for pictures in the page: paths, braces and globs. Repeatable.")  # fmt: skip
 @click.option("--index", "index_file", type=Output, metavar="FILE", help="Write what `browse` sorts by (.npz).")
 def audit(
     labels: str,
@@ -55,6 +58,7 @@ def audit(
     as_json: bool,
     csv_file: Path | None,
     html_file: Path | None,
+    patterns: tuple[str, ...],
     index_file: Path | None,
 ) -> None:
     """Find images whose label map contradicts their original label.
@@ -64,16 +68,20 @@ def audit(
     """
     store = LabelStore.open(labels)
     _check_outputs(store, [file for file in (csv_file, html_file, index_file) if file is not None])
+    if patterns and html_file is None:
+        raise click.UsageError("--shards needs --html, the page for which images are read")
+    photos = Photos(patterns) if patterns else None
     audit = Audit(schema=store.schema, settings=AuditSettings(fill=fill, threshold=threshold, top=top))
     with ExitStack() as outputs:
         # Opened before the work begins, so that a folder that is missing costs no time.
-        page = None if html_file is None else (AuditPage(), outputs.enter_context(written_aside(html_file)))
+        page = None if html_file is None else outputs.enter_context(_page(html_file))
         lines = None if csv_file is None else outputs.enter_context(_lines(csv_file, store))
         index = None if index_file is None else outputs.enter_context(_index(index_file, store, audit))
         _go_through(store, audit, [sink for sink in (lines, index) if sink is not None])
         found = {"store": str(store), **audit.to_json()}
         if page is not None:
-            page[1].write(page[0].render(found, top).encode())
+            pictures, problems = read_pictures(store, photos, found) if photos is not None else ({}, [])
+            page.write(audit_page(found, top, pictures, problems).encode())
     _print(found, top, as_json=as_json)
     if audit.damaged:
         raise DamagedStoreError(
@@ -114,6 +122,13 @@ def _print(found: dict[str, Any], top: int, *, as_json: bool) -> None:
         if i:
             console.print()
         console.print(part)
+
+
+@contextmanager
+def _page(file: Path) -> Iterator[BinaryIO]:
+    refuse_without_extra()
+    with written_aside(file) as handle:
+        yield handle
 
 
 @contextmanager

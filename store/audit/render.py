@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from store.audit_summary import class_text, summary, worst_classes
+from store.audit.summary import summary, worst_classes
 from store.text import printable
 from store.view.render import PALETTE
+from store.view.tables import class_text, fact_table, plain
 
 # Blue and vermilion are told apart with every kind of colour vision; columns say the same without colour.
 TOP_COLOUR, LABEL_COLOUR = (f"rgb({red},{green},{blue})" for red, green, blue in (PALETTE[0], PALETTE[3]))
@@ -19,7 +20,7 @@ MAX_CLASS = 32  # characters of number and name
 
 def render_audit(audit: dict[str, Any], top: int) -> Iterator[RenderableType]:
     """The parts of an audit in order; a table that would be empty is left out."""
-    yield _facts(summary(audit))
+    yield fact_table(summary(audit))
     if bad := audit["damaged"]:
         yield _table("Damaged groups, not audited", ("group", "problem"), map(_damaged, bad))
     if images := audit["suspicious"]:
@@ -30,7 +31,7 @@ def render_audit(audit: dict[str, Any], top: int) -> Iterator[RenderableType]:
     if images := audit["several_classes"]:
         yield _table("Images with the most classes", ("key", "classes", "bits", "present"), map(_several, images))
     if classes := worst_classes(audit, top):
-        counts = ("class", "labelled", "label on top", "on top", "present")
+        counts = ("class", "labelled", "of these on top", "on top", "present")
         yield _table("Classes whose labels are contradicted most often", counts, map(_counts, classes))
     if bad := audit["quarantined"]:
         title = _of("Quarantined", top, len(bad))
@@ -42,7 +43,7 @@ def _suspicious(image: dict[str, Any]) -> list[Cell]:
     top = _class(image["top"], image["top_name"], TOP_COLOUR)
     shares = (f"{image[name]:.3f}" for name in ("label_best_cell", "label_whole", "top_probability"))
     best, whole, top_whole = shares
-    return [_text(image["key"]), label, best, whole, top, top_whole]
+    return [plain(image["key"]), label, best, whole, top, top_whole]
 
 
 def _pair(pair: dict[str, Any]) -> list[Cell]:
@@ -55,7 +56,7 @@ def _pair(pair: dict[str, Any]) -> list[Cell]:
 
 def _several(image: dict[str, Any]) -> list[Cell]:
     names = Text(", ").join(_class(entry["class"], entry["name"]) for entry in image["classes"])
-    return [_text(image["key"]), str(len(image["classes"])), f"{image['entropy_bits']:.2f}", names]
+    return [plain(image["key"]), str(len(image["classes"])), f"{image['entropy_bits']:.2f}", names]
 
 
 def _counts(entry: dict[str, Any]) -> list[Cell]:
@@ -64,32 +65,23 @@ def _counts(entry: dict[str, Any]) -> list[Cell]:
 
 
 def _quarantined(bad: dict[str, Any]) -> list[Cell]:
-    return [_text(bad["key"]), _text(bad["group"]), str(bad["row"]), _text(bad["reason"])]
+    return [plain(bad["key"]), plain(bad["group"]), str(bad["row"]), plain(bad["reason"])]
 
 
 def _damaged(bad: dict[str, Any]) -> list[Cell]:
-    return [_text(bad["group"]), _text(bad["problem"])]
+    return [plain(bad["group"]), plain(bad["problem"])]
 
 
-def _facts(pairs: Iterable[tuple[str, str]]) -> Table:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for name, value in pairs:
-        table.add_row(Text(name), _text(value))
-    return table
-
-
-def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Table:
-    """A table whose columns of plain strings are numbers."""
-    table = Table(title=Text(title, style="bold"), title_justify="left", box=None, pad_edge=False, header_style="bold")
+def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Group:
+    """A title and its table, whose columns of plain strings are numbers."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
     filled = list(rows)
     for i, column in enumerate(columns):
         is_number = all(isinstance(row[i], str) for row in filled)
         table.add_column(column, justify="right" if is_number else "left", overflow="fold", no_wrap=is_number)
     for row in filled:
         table.add_row(*row)
-    return table
+    return Group(Text(title, style="bold"), table)
 
 
 def _of(what: str, shown: int, total: int) -> str:
@@ -100,7 +92,3 @@ def _class(class_id: int, name: str, style: str = "") -> Text:
     """A class, cut where its name is a list of synonyms."""
     text = printable(class_text(class_id, name))
     return Text(text if len(text) <= MAX_CLASS else text[: MAX_CLASS - 3] + "...", style=style)
-
-
-def _text(value: str) -> Text:
-    return Text(printable(value))

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from store.errors import LabelMapError
 from store.group import LabelRows
-from store.pooling import Fill, axis_weights
-from store.stats import present_classes
+from store.pooling import Fill, fill_logits
+from store.whole_image import pool_whole, present_classes, softmax_entropy
 
 Floats = NDArray[np.float32]
 # Of an image's area, and the probability in each of these cells. A single cell is sure of something that is not there
@@ -53,13 +52,11 @@ def image_figures(
     Raises:
         LabelMapError: a fill that needs a tail where there is none.
     """
-    scores = maps.scores.astype(np.float32)
-    fill_NHW = _fill_logits(scores, maps.tail, num_classes, fill)
-    probabilities, entropy = _softmax(_pool_whole(maps.classes, scores, fill_NHW, num_classes))
+    probabilities, entropy = softmax_entropy(pool_whole(maps, num_classes=num_classes, fill=fill))
     rows = np.flatnonzero(is_class(targets, num_classes))
     label_whole, label_best = np.full((2, len(targets)), np.nan, np.float32)
     label_whole[rows] = probabilities[rows, targets[rows]]
-    label_best[rows] = _best_cell(maps.classes, scores, fill_NHW, targets, num_classes)[rows]
+    label_best[rows] = _best_cell(maps, targets, num_classes, fill)[rows]
     top = probabilities.argmax(axis=1)
     cells = present_cells(maps.scores.shape[2:])
     present_rows, present = present_classes(maps, threshold=threshold, cells=cells)
@@ -84,50 +81,15 @@ def present_cells(map_size: tuple[int, ...]) -> int:
     return max(math.ceil(PRESENT_AREA * math.prod(map_size)), 1)
 
 
-def _fill_logits(scores: Floats, tail: NDArray[np.float16] | None, num_classes: int, fill: Fill) -> Floats:
-    """(N, H, W) logit of the classes outside each cell's top K; (1, 1, 1) where it is 0 everywhere."""
-    top_k = scores.shape[1]
-    if fill == "zero" or top_k == num_classes:
-        return np.zeros((1, 1, 1), np.float32)
-    if fill == "min":
-        return np.asarray(scores[:, -1])
-    if tail is None:
-        raise LabelMapError("fill 'tail' needs the tail, which these labels do not have; use 'zero' or 'min'")
-    return tail.astype(np.float32) - np.float32(math.log(num_classes - top_k))
-
-
-def _pool_whole(classes: NDArray[np.uint16], scores: Floats, fill_NHW: Floats, num_classes: int) -> Floats:
-    """(N, C) logits pooled over the whole image: every image has the same weights, so one bincount does it."""
-    n, _, h, w = scores.shape
-    weights_HW = np.outer(axis_weights(0, 1, h)[0], axis_weights(0, 1, w)[0])
-    index = np.arange(n)[:, None, None, None] * num_classes + classes
-    added = (scores - fill_NHW[:, None]) * weights_HW
-    pooled = np.bincount(index.reshape(-1), weights=added.reshape(-1), minlength=n * num_classes)
-    logits: Floats = pooled.astype(np.float32).reshape(n, num_classes)
-    logits += (fill_NHW * weights_HW).sum(axis=(1, 2))[:, None]
-    return logits
-
-
-def _softmax(logits_NC: Floats) -> tuple[Floats, Floats]:
-    """(N, C) probabilities and (N,) their entropy in bits; the logits are overwritten."""
-    logits_NC -= logits_NC.max(axis=1, keepdims=True)
-    exponentials = np.exp(logits_NC)
-    total = exponentials.sum(axis=1)
-    # log Z - E[logit], both relative to the largest logit.
-    nats = np.log(total) - np.einsum("nc,nc->n", exponentials, logits_NC) / total
-    exponentials /= total[:, None]
-    return exponentials, np.maximum(nats, 0) / np.log(2, dtype=np.float32)
-
-
-def _best_cell(
-    classes: NDArray[np.uint16], scores: Floats, fill_NHW: Floats, targets: NDArray[np.int32], num_classes: int
-) -> Floats:
+def _best_cell(maps: LabelRows, targets: NDArray[np.int32], num_classes: int, fill: Fill) -> Floats:
     """(N,) the highest probability that any cell gives to the original label."""
+    scores = maps.scores.astype(np.float32)
+    fill_NHW = fill_logits(scores, num_classes, fill, maps.tail)
     # Relative to each cell's largest logit, which a fill may be.
     largest = np.maximum(scores[:, 0], fill_NHW)
     others = np.exp(fill_NHW - largest)
     total = np.exp(scores - largest[:, None]).sum(axis=1) + (num_classes - scores.shape[1]) * others
     label = others
-    rows, ranks, ys, xs = np.nonzero(classes == targets[:, None, None, None])
+    rows, ranks, ys, xs = np.nonzero(maps.classes == targets[:, None, None, None])
     label[rows, ys, xs] = np.exp(scores[rows, ranks, ys, xs] - largest[rows, ys, xs])
     return np.asarray((label / total).max(axis=(1, 2)), np.float32)

@@ -22,7 +22,7 @@ def summary(audit: dict[str, Any]) -> list[tuple[str, str]]:
         *lines,
         ("present is", f"what leads with a probability of {present['probability']:g} or more in "
          f"{present['cells']:,} cells or more"),
-        ("images with", f"no class {none:,}, one {one:,}, two {two:,}, three or more {more:,}"),
+        ("images with", f"no class: {none:,}; one: {one:,}; two: {two:,}; three or more: {more:,}"),
         ("fill", audit["fill"]),
     ]  # fmt: skip
 
@@ -31,11 +31,6 @@ def worst_classes(audit: dict[str, Any], top: int) -> list[dict[str, Any]]:
     """The classes with the most labelled images whose top class is another."""
     wrong = [entry for entry in audit["classes"] if entry["labelled"] > entry["agree"]]
     return sorted(wrong, key=lambda entry: entry["agree"] - entry["labelled"])[:top]
-
-
-def class_text(class_id: int, name: str) -> str:
-    """Number and name, once where the name is the number."""
-    return name if name == str(class_id) else f"{class_id} {name}"
 
 
 def _labels(audit: dict[str, Any]) -> str:

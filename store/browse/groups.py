@@ -1,0 +1,92 @@
+"""The rows of a whole store in order, of which only a few groups are open at a time."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from store.errors import LabelNotFoundError, RelabelError
+from store.group import LabelGroup
+from store.reader import LabelStore
+
+OPEN_GROUPS = 16  # each with its keys, offsets and digests: some 200 kB
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A row of a store, by its group's number."""
+
+    group: int
+    row: int
+
+
+class Groups:
+    """The groups of a store by number, for the threads of a server."""
+
+    def __init__(self, store: LabelStore) -> None:
+        self.store = store
+        self.names = store.names()
+        self._numbers = {name: i for i, name in enumerate(self.names)}
+        self._open: OrderedDict[str, LabelGroup] = OrderedDict()
+        self._lock = threading.Lock()
+        self.problems: dict[str, str] = {}  # what was found wrong with which group, so far
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def number(self, name: str) -> int:
+        """A group's number by its name.
+
+        Raises:
+            LabelNotFoundError: there is none.
+        """
+        if name not in self._numbers:
+            raise LabelNotFoundError(f"{self.store}: no group {name!r}; it may have been added since `browse` began")
+        return self._numbers[name]
+
+    def open(self, number: int) -> LabelGroup:
+        """A group, opened unless it is open; see `forget`.
+
+        Raises:
+            DamagedStoreError: its record or an object of it does not hold.
+        """
+        name = self.names[number]
+        with self._lock:
+            if name in self._open:
+                self._open.move_to_end(name)
+                return self._open[name]
+        group = self.store.group(name)
+        with self._lock:
+            self._open[name] = group
+            while len(self._open) > OPEN_GROUPS:
+                self._open.popitem(last=False)
+        return group
+
+    def forget(self, number: int) -> None:
+        """Open a group anew the next time: it may have been replaced."""
+        with self._lock:
+            self._open.pop(self.names[number], None)
+
+    def rows(self, number: int) -> int:
+        """How many rows a group has; none where it is damaged, which is kept in `problems`: the others go on."""
+        try:
+            return len(self.open(number))
+        except RelabelError as error:
+            self.problems[self.names[number]] = str(error)
+            return 0
+
+    def following(self, place: Spot) -> Iterator[Spot]:
+        """A place and those after it."""
+        first = place.row
+        for number in range(place.group, len(self.names)):
+            for row in range(first, self.rows(number)):
+                yield Spot(number, row)
+            first = 0
+
+    def preceding(self, place: Spot) -> Iterator[Spot]:
+        """The places before one, the nearest first."""
+        last = place.row
+        for number in range(place.group, -1, -1):
+            end = self.rows(number) if number != place.group else last
+            for row in range(end - 1, -1, -1):
+                yield Spot(number, row)

@@ -1,0 +1,116 @@
+"""Pages of thumbnails: in the order of the store, sorted by its audit, or what a search finds."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from store.browse.cards import make_card
+from store.browse.groups import Groups, Spot
+from store.browse.search import Query, parse_classes, search
+from store.browse.sorting import SORTS, Sorting
+from store.browse.walks import SortedWalk, StoreWalk, Walk
+from store.errors import RelabelError
+from store.text import first_few, printable
+from store.view.html import render
+
+CARDS = 24  # of a page
+SHOWN_PROBLEMS = 5
+
+
+class Listing:
+    """Makes them from the parameters of an address."""
+
+    def __init__(self, groups: Groups, sorting: Sorting | None) -> None:
+        self.groups, self.sorting = groups, sorting
+        self.in_store = StoreWalk(groups)
+
+    def walk(self, parameters: Mapping[str, str]) -> tuple[Walk, str]:
+        """The order that is asked for and its name, empty for the store's own."""
+        by = next((sort for sort in SORTS if sort == parameters.get("sort")), None)
+        if by is None or self.sorting is None:
+            return self.in_store, ""
+        return SortedWalk(self.sorting, by), by
+
+    def page(self, parameters: Mapping[str, str]) -> str:
+        """The HTML of a page.
+
+        Raises:
+            LabelNotFoundError: it is to begin where nothing is.
+        """
+        key, classes = parameters.get("key", ""), parameters.get("class", "").strip()
+        if key or classes:
+            return self._results(key, classes, parameters.get("at"))
+        walk, sort = self.walk(parameters)
+        at = parameters.get("at", walk.first)
+        if at is None:
+            return self._page(sort=sort, cards=[], note="no images")
+        shown = walk.after(at, CARDS + 1)
+        before = walk.before(at, CARDS)
+        order = {"sort": sort} if sort else {}
+        return self._page(
+            sort=sort,
+            cards=[make_card(self.groups, walk.place(a), walk.href(a), walk.figure(a)) for a in shown[:CARDS]],
+            note=self._sorted_note() if sort else "",
+            first=list_address(order) if before is not None else None,
+            previous=list_address(order | {"at": before}) if before is not None else None,
+            next=list_address(order | {"at": shown[CARDS]}) if len(shown) > CARDS else None,
+        )
+
+    def _sorted_note(self) -> str:
+        if self.sorting is None:
+            return ""
+        note = f"{len(self.sorting):,} images, the largest first"
+        if bad := self.sorting.left_out:
+            note += f"; without {len(bad):,} damaged groups, which the audit could not read: {first_few(bad)}"
+        return printable(note)
+
+    def exact(self, parameters: Mapping[str, str]) -> str | None:
+        """The address of the one sample whose whole key is looked for."""
+        key = parameters.get("key", "")
+        if not key or parameters.get("class", "").strip() or "at" in parameters:
+            return None
+        try:
+            group, row = self.groups.store.find(key)
+            return self.in_store.href(self.in_store.at(Spot(self.groups.number(group.name), row)))
+        except RelabelError:  # the search that follows names the groups that cannot be read
+            return None
+
+    def _results(self, key: str, classes: str, at: str | None) -> str:
+        query = Query(key=key, classes=parse_classes(self.groups.store.schema, classes))
+        found = search(self.groups, query, Spot(0, 0) if at is None else self.in_store.place(at), CARDS)
+        asked = {"key": key, "class": classes}
+        total = f"{len(self.groups):,} groups"
+        reached = f"all {total} searched" if found.next is None else f"at group {found.next.group + 1:,} of {total}"
+        return self._page(
+            key=key,
+            class_text=classes,
+            cards=[make_card(self.groups, spot, self.in_store.href(self.in_store.at(spot))) for spot in found.spots],
+            problems=found.problems,
+            note=f"{len(found.spots)} found, in the order of the store; {reached}",
+            first=list_address(asked) if at is not None else None,
+            next=list_address(asked | {"at": self.in_store.at(found.next)}) if found.next else None,
+            next_text="go on searching",
+        )
+
+    def _page(self, *, sort: str = "", problems: list[str] | None = None, **values: Any) -> str:  # noqa: ANN401
+        addresses = {by: list_address({"sort": by}) if self.sorting else None for by in SORTS}
+        sorts = [{"name": name, "on": sort == name, "href": href} for name, href in addresses.items()]
+        blank = {"key": "", "class_text": "", "note": "", "first": None, "previous": None, "next": None}
+        found = list(self.groups.problems.values()) if problems is None else problems
+        return render(
+            "list.html",
+            images="'self' data:",
+            forms="'self'",
+            store=printable(str(self.groups.store)),
+            groups=f"{len(self.groups):,}",
+            teacher=printable(self.groups.store.schema.teacher.architecture),
+            sorts=[{"name": "store", "on": not sort, "href": "/"}, *sorts],
+            can_sort=self.sorting is not None,
+            problems=[printable(problem) for problem in found[:SHOWN_PROBLEMS]],
+            **({"next_text": "next page"} | blank | values),
+        )
+
+
+def list_address(parameters: Mapping[str, str]) -> str:
+    """The address of a page of thumbnails."""
+    return "/?" + urlencode(parameters) if parameters else "/"

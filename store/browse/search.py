@@ -1,0 +1,95 @@
+"""Looking through a store for keys and classes, group after group, for as long as a reader of a page will wait."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from store.browse.groups import Groups, Spot
+from store.errors import RelabelError
+from store.group import LabelGroup
+from store.keys import key_texts
+from store.schema import StoreSchema
+
+PATIENCE = 1.5  # seconds of one page
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Query:
+    """What is looked for; a row must meet both."""
+
+    key: str  # a part of the key; empty for all
+    classes: tuple[int, ...] | None  # the original label, or leading in a cell; None for all
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """Rows that meet a query, and where to go on."""
+
+    spots: list[Spot]
+    next: Spot | None  # None at the end of the store
+    problems: list[str]  # groups that could not be read
+
+
+def parse_classes(schema: StoreSchema, text: str) -> tuple[int, ...] | None:
+    """Class ids by number or by a part of their name; None where nothing is asked for."""
+    text = text.strip()
+    if not text:
+        return None
+    if text.isdecimal() and len(text) < 9:
+        return (int(text),) if int(text) < schema.num_classes else ()
+    names = schema.class_names or ()
+    return tuple(c for c, name in enumerate(names) if text.casefold() in name.casefold())
+
+
+def search(groups: Groups, query: Query, start: Spot, count: int) -> Found:
+    """The next rows that meet a query, at least one group's worth of looking."""
+    spots: list[Spot] = []
+    problems: list[str] = []
+    deadline = time.monotonic() + PATIENCE
+    for number in range(start.group, len(groups)):
+        first = start.row if number == start.group else 0
+        try:
+            rows = [row for row in _matches(groups, number, query) if row >= first]
+        except RelabelError as error:
+            groups.forget(number)
+            problems.append(str(error))
+            continue
+        room = count - len(spots)
+        spots += [Spot(number, row) for row in rows[:room]]
+        if len(rows) > room:
+            return Found(spots=spots, next=Spot(number, rows[room]), problems=problems)
+        if time.monotonic() > deadline and number + 1 < len(groups):
+            return Found(spots=spots, next=Spot(number + 1, 0), problems=problems)
+    return Found(spots=spots, next=None, problems=problems)
+
+
+def _matches(groups: Groups, number: int, query: Query) -> Iterator[int]:
+    # Not through the groups that are kept open: a search passes each once.
+    group = groups.store.unchecked_group(groups.names[number])
+    wanted = set(range(len(group)))
+    if query.key:
+        wanted &= _rows_of_key(group, query.key)
+    if wanted and query.classes is not None:
+        wanted &= _rows_of_classes(group, query.classes)
+    return iter(sorted(wanted))
+
+
+def _rows_of_key(group: LabelGroup, part: str) -> set[int]:
+    try:
+        wanted = part.encode()
+    except UnicodeEncodeError:
+        return set()
+    # Most groups do not hold it: a search through all bytes is far quicker than one through all texts.
+    if wanted not in key_texts(group.read_object("keys/c/0"), where=f"{group}: keys"):
+        return set()
+    return {row for row, key in enumerate(group.keys) if part in key}
+
+
+def _rows_of_classes(group: LabelGroup, classes: tuple[int, ...]) -> set[int]:
+    if not classes:
+        return set()
+    labelled = np.isin(group.targets, classes)
+    leading = np.isin(group.read_array("classes")[:, 0], classes).any(axis=(1, 2))
+    return set(np.flatnonzero(labelled | leading).tolist())

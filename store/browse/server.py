@@ -1,0 +1,108 @@
+"""The server of `relabel-store browse`: a store's pages on this machine alone. Needs the extra `web`.
+
+Whatever a page on the web makes a browser ask of it under another name (DNS rebinding) is refused by its Host header.
+"""
+
+import threading
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from store.browse.groups import Groups
+from store.browse.listing import Listing, list_address
+from store.browse.sorting import Sorting
+from store.browse.walks import Walk
+from store.errors import LabelNotFoundError, RelabelError
+from store.images import decode_image
+from store.text import printable
+from store.view.page import Link, Links, sample_page, small_jpeg
+from store.view.photos import Photos
+
+HOSTS = ["127.0.0.1", "localhost"]
+THUMB_SIDE = 192  # pixels
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Frame-Options": "DENY",
+    "Cache-Control": "private, max-age=60",
+}
+
+
+class Browser:
+    """What the server answers from."""
+
+    def __init__(self, groups: Groups, photos: Photos, sorting: Sorting | None) -> None:
+        self.groups, self.photos = groups, photos
+        self.schema = groups.store.schema
+        self.listing = Listing(groups, sorting)
+        self._decoding = threading.Semaphore(2)  # an image may take 240 MB while it is decoded
+
+    def app(self) -> Starlette:
+        """The ASGI application."""
+        routes = [Route("/", self.list), Route("/sample", self.sample), Route("/thumb", self.thumb)]
+        return Starlette(
+            routes=routes,
+            middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS, www_redirect=False)],
+            exception_handlers={RelabelError: _failed},
+        )
+
+    def list(self, request: Request) -> Response:
+        """A page of thumbnails, or the one sample whose key was looked for."""
+        if (exact := self.listing.exact(request.query_params)) is not None:
+            return RedirectResponse(exact, status_code=303, headers=HEADERS)
+        return HTMLResponse(self.listing.page(request.query_params), headers=HEADERS)
+
+    def sample(self, request: Request) -> Response:
+        """A row's own page."""
+        walk, sort = self.listing.walk(request.query_params)
+        at = request.query_params.get("at", "")
+        place = walk.place(at)
+        group = self.groups.open(place.group)
+        try:
+            row = group.row(place.row)
+        except RelabelError:
+            self.groups.forget(place.group)
+            raise
+        image, problem = None, None
+        try:
+            with self._decoding:
+                image = None if row.quarantined is not None else decode_image(self.photos.read(group, place.row))
+        except RelabelError as error:
+            problem = str(error)
+        links = Links(
+            list=list_address(({"sort": sort} if sort else {}) | {"at": at}),
+            previous=self._link(walk, walk.before(at, 1)),
+            next=self._link(walk, next(iter(walk.after(at, 2)[1:]), None)),
+        )
+        page = sample_page(self.schema, group.name, place.row, row, image, problem=problem, links=links)
+        return HTMLResponse(page, headers=HEADERS)
+
+    def _link(self, walk: Walk, at: str | None) -> Link | None:
+        if at is None:
+            return None
+        place = walk.place(at)
+        try:
+            key = printable(self.groups.open(place.group).keys[place.row])
+        except (RelabelError, IndexError):
+            key = at
+        return Link(href=walk.href(at), key=key)
+
+    def thumb(self, request: Request) -> Response:
+        """A row's image, small."""
+        place = self.listing.in_store.place(f"{request.query_params.get('group')}:{request.query_params.get('row')}")
+        group = self.groups.open(place.group)
+        if place.row >= len(group):
+            raise LabelNotFoundError(f"{group.name}: no row {place.row}")
+        with self._decoding:
+            data = small_jpeg(decode_image(self.photos.read(group, place.row)), THUMB_SIDE)
+        return Response(data, media_type="image/jpeg", headers=HEADERS)
+
+
+def _failed(_: Request, error: Exception) -> Response:
+    status = 404 if isinstance(error, LabelNotFoundError) else 500
+    return PlainTextResponse(printable(str(error)), status_code=status, headers=HEADERS)

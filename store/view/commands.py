@@ -1,0 +1,111 @@
+"""The command `relabel-store show`."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import RenderableType
+
+from store.pooling import Box
+from store.reader import LabelStore
+from store.view.describe import Description, describe_group, describe_store, list_groups, refuse_damage
+from store.view.render import render_group, render_groups, render_store
+from store.view.tables import make_console
+
+labels_argument = click.argument("labels", metavar="LABELS")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+class Numbers(click.ParamType[tuple[Any, ...]]):
+    """Numbers with commas between them, such as `0.1,0.2,0.5,1`."""
+
+    name = "numbers"
+
+    def __init__(self, kind: type[int] | type[float], names: str) -> None:
+        self.kind, self.names = kind, names
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:  # noqa: ANN401
+        """A tuple of them."""
+        pattern = r"\d{1,9}" if self.kind is int else r"\d{0,9}\.?\d{0,20}"
+        parts = [part.strip() for part in value.split(",")]
+        if len(parts) != self.names.count(",") + 1 or not all(re.fullmatch(pattern, part) for part in parts):
+            self.fail(f"{value!r}: expected {self.names}", param, ctx)
+        try:
+            return tuple(self.kind(part) for part in parts)
+        except ValueError:
+            self.fail(f"{value!r}: expected {self.names}", param, ctx)
+
+
+@click.command()
+@labels_argument
+@click.argument("what", required=False, metavar="[GROUP|KEY]")
+@click.option("--shards", "patterns", metavar="PATTERN", multiple=True,
+              help="The image shards, for the image itself: local paths, braces and globs. Repeatable.")  # fmt: skip
+@click.option("--cell", type=Numbers(int, "y,x"), metavar="Y,X", help="The kept classes of one cell, 0,0 top left.")
+@click.option("--box", type=Numbers(float, "x1,y1,x2,y2"), metavar="X1,Y1,X2,Y2",
+              help="The pooled target of a crop; corners as shares of the image's width and height.")  # fmt: skip
+@click.option("--png", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Write the image, its map over it and the target as a picture.")  # fmt: skip
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Write a page on which cells and crops can be explored.")  # fmt: skip
+@json_option
+def show(
+    labels: str,
+    what: str | None,
+    patterns: tuple[str, ...],
+    cell: tuple[int, int] | None,
+    box: Box | None,
+    png: Path | None,
+    html: Path | None,
+    as_json: bool,
+) -> None:
+    """Show a store, a group, or an image's label map.
+
+    GROUP is the name of an image shard without .tar; KEY is a sample's key, the name of its files up to the first dot.
+    """
+    store = LabelStore.open(labels)
+    of_key = {"--shards": patterns, "--cell": cell, "--box": box, "--png": png, "--html": html}
+    given = [name for name, value in of_key.items() if value not in (None, ())]
+    if what is None or what in store:
+        if given:
+            raise click.UsageError(f"{given[0]} needs the key of an image")
+        _show_group(store, what, as_json) if what is not None else _show_store(store, as_json)
+        return
+    from store.view.show_row import RowView  # draws; a store's summary needs none of it
+
+    if png is not None and not patterns:
+        raise click.UsageError("--png needs --shards, for the image itself")
+    view = RowView.find(store, what, patterns)
+    if png is not None:
+        view.write_png(png, box)
+    if html is not None:
+        view.write_html(html, box)
+    description = view.describe(cell, box)
+    print_description(as_json, description, *(() if as_json else view.render(description, make_console(), box)))
+
+
+def _show_store(store: LabelStore, as_json: bool) -> None:
+    groups = list_groups(store)
+    summary = describe_store(store, groups)
+    print_description(as_json, {**summary, "groups": groups}, render_store(summary), render_groups(groups))
+    refuse_damage(groups)
+
+
+def _show_group(store: LabelStore, name: str, as_json: bool) -> None:
+    description = describe_group(store.group(name))
+    print_description(as_json, description, render_group(description))
+
+
+def print_description(as_json: bool, description: Description | Sequence[Description], *parts: RenderableType) -> None:
+    """Print a description as JSON, or drawn part by part."""
+    if as_json:
+        click.echo(json.dumps(description))
+        return
+    console = make_console()
+    for i, part in enumerate(parts):
+        if i:
+            console.print()
+        console.print(part)

@@ -1,0 +1,177 @@
+"""One sample as a page that needs nothing but itself: its data as JSON, its image within it. Needs the extra `web`.
+
+Shape letters: K ranks, H W cells (y, x).
+"""
+
+import base64
+import io
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.group import LabelRow
+from store.pooling import WHOLE_IMAGE, Box
+from store.schema import StoreSchema
+from store.text import printable
+from store.view.html import render
+from store.view.render import OTHER, PALETTE
+from store.view.render_row import LETTERS, OTHER_LETTER, is_dark
+from store.view.row import leading_classes
+from store.view.tables import class_text
+from store.view.target import FILLS, KINDS, fills_of, has_label
+
+MAX_SIDE = 1024  # pixels of the image in the page
+JPEG_QUALITY = 85
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Link:
+    """Another sample's page."""
+
+    href: str
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Links:
+    """Where a page among many leads."""
+
+    list: str
+    previous: Link | None
+    next: Link | None
+
+
+def sample_page(
+    schema: StoreSchema,
+    group: str,
+    index: int,
+    row: LabelRow,
+    image: NDArray[np.uint8] | None,
+    *,
+    box: Box = WHOLE_IMAGE,
+    problem: str | None = None,
+    links: Links | None = None,
+) -> str:
+    """The HTML of a row's page.
+
+    Args:
+        schema: of the store.
+        group: the group's name.
+        index: the row in it.
+        row: its label map; a quarantined one gets a page that says why.
+        image: (h, w, 3) uint8, None where there is none to show.
+        box: the crop to begin with.
+        problem: why there is no image.
+        links: to other samples.
+    """
+    shown = None if row.quarantined is not None else map_data(schema, row, image, box)
+    return render(
+        "sample.html",
+        images="data:",
+        facts=_facts(schema, group, index, row, problem),
+        data=None if shown is None else script_json(shown),
+        image=None if image is None else {"url": jpeg_url(image)},
+        kinds=_choices(KINDS, KINDS if has_label(schema, row) else KINDS[:-1]),
+        fills=_choices(FILLS, fills_of(row)),
+        links=links,
+    )
+
+
+def _facts(schema: StoreSchema, group: str, index: int, row: LabelRow, problem: str | None) -> Json:
+    if row.quarantined is not None:
+        problem = f"quarantined, without a label map: {row.quarantined}"
+    label = class_text(row.target, schema.class_name(row.target)) if has_label(schema, row) else str(row.target)
+    return {
+        "key": printable(row.key),
+        "group": group,
+        "row": index,
+        "label": "none" if row.target < 0 else printable(label),
+        "ranks": schema.top_k,
+        "classes": f"{schema.num_classes:,}",
+        "size": f"{schema.map_size[0]} x {schema.map_size[1]}",
+        "teacher": printable(schema.teacher.architecture),
+        "exact": row.tail is not None,
+        "problem": None if problem is None else printable(problem),
+    }
+
+
+def _choices(names: tuple[str, ...], allowed: tuple[str, ...]) -> list[Json]:
+    return [{"name": name, "on": name in allowed, "first": i == 0} for i, name in enumerate(names)]
+
+
+def map_data(schema: StoreSchema, row: LabelRow, image: NDArray[np.uint8] | None, box: Box) -> Json:
+    """What `pooling.js` calls a map, with what is drawn of it."""
+    ranks, height, width = row.classes.shape
+    ids = _shown_classes(schema, row)
+    leading = leading_classes(row)
+    marked, unmarked = leading[: len(PALETTE)], leading[len(PALETTE) :]
+    at = {c: i for i, c in enumerate(ids)}
+    marks = zip(marked, LETTERS, PALETTE, strict=False)
+    picture_height, picture_width = (height, width) if image is None else image.shape[:2]
+    return {
+        "height": height,
+        "width": width,
+        "ranks": ranks,
+        "count": schema.num_classes,
+        "ids": ids,
+        "names": [printable(class_text(c, schema.class_name(c))) for c in ids],
+        "classes": row.classes.reshape(-1).tolist(),
+        "scores": row.scores.reshape(-1).tolist(),
+        "tail": None if row.tail is None else _finite(row.tail),
+        "label": row.target if has_label(schema, row) else -1,
+        "marks": {at[c]: _mark(letter, colour) for (c, _), letter, colour in marks},
+        "otherMark": _mark(OTHER_LETTER, OTHER),
+        "legend": [[at[c], cells] for c, cells in marked],
+        "unmarked": {"classes": len(unmarked), "cells": sum(cells for _, cells in unmarked)},
+        "image": {"width": picture_width, "height": picture_height},
+        "box": list(box),
+    }
+
+
+def _shown_classes(schema: StoreSchema, row: LabelRow) -> list[int]:
+    """Every class that the page may have to name: the kept ones, the label, and the first of the others.
+
+    Of the classes that no cell keeps one stands for all: where they have the largest logit, it is the arg max.
+    """
+    shown = set(row.classes.reshape(-1).tolist())
+    if has_label(schema, row):
+        shown.add(row.target)
+    other = next((c for c in range(schema.num_classes) if c not in shown), None)
+    return sorted(shown if other is None else shown | {other})
+
+
+def _finite(tail: NDArray[np.float16]) -> list[float | None]:
+    """A tail of minus infinity, where every class is kept, has no number in JSON."""
+    return [value if np.isfinite(value) else None for value in tail.reshape(-1).tolist()]
+
+
+def _mark(letter: str, colour: tuple[int, int, int]) -> Json:
+    return {"letter": letter, "colour": "rgb({},{},{})".format(*colour), "ink": "#fff" if is_dark(colour) else "#000"}
+
+
+def script_json(value: Json) -> str:
+    """JSON that cannot end the script element it stands in."""
+    from markupsafe import Markup
+
+    return Markup(json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"))
+
+
+def jpeg_url(image: NDArray[np.uint8], side: int = MAX_SIDE) -> str:
+    """An image as a `data:` URL, encoded anew with at most that many pixels a side."""
+    return "data:image/jpeg;base64," + base64.b64encode(small_jpeg(image, side)).decode()
+
+
+def small_jpeg(image: NDArray[np.uint8], side: int) -> bytes:
+    """A JPEG whose longer side is at most that many pixels."""
+    from PIL import Image
+
+    picture = Image.fromarray(image)
+    picture.thumbnail((side, side))
+    data = io.BytesIO()
+    picture.save(data, "JPEG", quality=JPEG_QUALITY)
+    return data.getvalue()

@@ -1,0 +1,79 @@
+// LabelPooling for one crop in float32: the twin of store/pooling.py and store/view/target.py, to which a test holds it.
+// A map has height, width, ranks, count (of all classes), ids (rising, every class that can show), index (of every kept
+// class in ids; rank, y, x), scores (rank, y, x), tail (y, x) or null, label (a class id or -1).
+"use strict";
+
+const f32 = Math.fround;
+
+// How much each cell along one axis counts in a box from low to high. RoIAlign's own order of operations, every step
+// rounded to float32: another order flips `ceil` on boxes aligned to cells.
+function axisWeights(low, high, cells) {
+  const start = f32(f32(f32(low) * cells) - 0.5);
+  const size = f32(f32(f32(f32(high) * cells) - 0.5) - start);
+  const count = Math.max(Math.ceil(size), 1);
+  const weights = new Float32Array(cells);
+  for (let i = 0; i < count; i++) {
+    const point = f32(start + f32(f32((i + 0.5) * size) / count));
+    const inside = Math.min(Math.max(point, 0), cells - 1);
+    for (let cell = 0; cell < cells; cell++) {
+      weights[cell] += Math.max(0, f32(1 - Math.abs(f32(inside - cell))));
+    }
+  }
+  return weights.map((weight) => weight / count);
+}
+
+// The logit of the classes outside a cell's top K.
+function fillLogit(map, fill, cell) {
+  if (fill === "zero" || map.ranks === map.count) return 0;
+  if (fill === "min") return map.scores[(map.ranks - 1) * map.height * map.width + cell];
+  return f32(map.tail[cell] - f32(Math.log(map.count - map.ranks)));
+}
+
+// Pooled logits of map.ids, and the one logit of every other class.
+function poolLogits(map, box, fill) {
+  const cells = map.height * map.width;
+  const down = axisWeights(box[1], box[3], map.height);
+  const across = axisWeights(box[0], box[2], map.width);
+  const logits = new Float64Array(map.ids.length);
+  let other = 0;
+  for (let cell = 0; cell < cells; cell++) {
+    const weight = f32(down[Math.floor(cell / map.width)] * across[cell % map.width]);
+    if (weight === 0) continue;
+    const filled = fillLogit(map, fill, cell);
+    other += weight * filled;
+    for (let k = 0; k < map.ranks; k++) {
+      logits[map.index[k * cells + cell]] += weight * f32(map.scores[k * cells + cell] - filled);
+    }
+  }
+  return { logits: logits.map((logit) => logit + other), other };
+}
+
+// What the student would be trained on: the probability of each of map.ids, and that of each other class.
+function cropTarget(map, box, fill, kind) {
+  if (kind === "original") return oneHot(map, map.ids.indexOf(map.label));
+  const whole = kind.startsWith("global") ? [0, 0, 1, 1] : box;
+  const { logits, other } = poolLogits(map, whole, fill);
+  // Of equal logits the first class counts, as numpy has it; map.ids are rising.
+  if (kind.endsWith("-single")) return oneHot(map, logits.indexOf(Math.max(...logits)));
+  const highest = Math.max(other, ...logits);
+  const masses = logits.map((logit) => Math.exp(logit - highest));
+  const otherMass = Math.exp(other - highest);
+  const total = masses.reduce((sum, mass) => sum + mass, otherMass * (map.count - map.ids.length));
+  return { probabilities: masses.map((mass) => mass / total), other: otherMass / total };
+}
+
+function oneHot(map, at) {
+  const probabilities = new Float64Array(map.ids.length);
+  probabilities[at] = 1;
+  return { probabilities, other: 0 };
+}
+
+// The kept classes of a cell, with their share of its mass: exact where there is a tail, else among the kept ones.
+function cellClasses(map, cell) {
+  const cells = map.height * map.width;
+  const scores = Array.from({ length: map.ranks }, (_, k) => map.scores[k * cells + cell]);
+  const masses = scores.map((score) => Math.exp(score - scores[0]));
+  const tail = map.tail === null ? 0 : Math.exp(map.tail[cell] - scores[0]);
+  const total = masses.reduce((sum, mass) => sum + mass, tail);
+  return scores.map((score, k) => ({ at: map.index[k * cells + cell], score, probability: masses[k] / total }));
+}

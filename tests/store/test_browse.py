@@ -1,0 +1,310 @@
+"""`relabel-store browse`: what it answers, to whom, and that it survives a store which is not whole."""
+
+import re
+import shutil
+import signal
+import socket
+from collections.abc import Iterator
+from html import unescape
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from store.browse.groups import OPEN_GROUPS, Groups, Spot
+from store.browse.search import Query, search
+from store.cli import main
+from store.reader import LabelStore
+from store.text import printable
+from tests.build import make_jpeg, write_tar
+from tests.store.view_server import Server, browse, write_index
+from tests.store.view_store import BAD_ROW, EVIL_KEY, HEIGHT, ROWS, WIDTH, shard_keys, write_view_store
+
+GROUPS = 5  # of 7 rows: more than a page of 24
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    return write_view_store(tmp_path_factory.mktemp("browse"), GROUPS)
+
+
+@pytest.fixture(scope="module")
+def server(made: tuple[Path, str]) -> Iterator[Server]:
+    index = write_index(made[0].parent / "index.npz", made[0])
+    with browse(made[0], "--shards", made[1], "--audit", index) as server:
+        yield server
+
+
+def keys_of(page: str) -> list[str]:
+    return [unescape(key) for key in re.findall(r"<b><bdi>(.*?)</bdi></b>", page)]
+
+
+def link(page: str, rel: str) -> str:
+    found = re.search(rf'<a rel="{rel}" href="([^"]*)"', page)
+    assert found, f"no link {rel}"
+    return unescape(found[1])
+
+
+ALL_KEYS = [printable(key) for seed in range(GROUPS) for key in shard_keys(seed)]
+
+
+def test_pages_go_through_the_whole_store_and_back(server: Server) -> None:
+    first = server.page("/")
+    assert keys_of(first) == ALL_KEYS[:24]
+    second = server.page(link(first, "next"))
+    assert keys_of(second) == ALL_KEYS[24:]
+    assert 'rel="next"' not in second
+    assert keys_of(server.page(link(second, "prev"))) == ALL_KEYS[:24]
+
+
+def test_samples_follow_one_another_across_groups(server: Server) -> None:
+    path, seen = "/sample?at=train-0:0", []
+    for _ in range(2 * ROWS):
+        page = server.page(path)
+        seen.append(unescape(re.search(r"<h1><bdi>(.*?)</bdi></h1>", page)[1]))  # type: ignore[index]
+        path = link(page, "next")
+    assert seen == ALL_KEYS[: 2 * ROWS]
+    assert f"<bdi>{seen[-1]}</bdi>" in server.page(path)  # the link back
+
+
+def test_sorted_by_disagreement_the_worst_come_first_and_unlabelled_ones_last(server: Server) -> None:
+    usable = [key for key in ALL_KEYS if key != ALL_KEYS[BAD_ROW]]
+    first = server.page("/?sort=disagreement")
+    expected = [*usable[-2::-1], usable[-1]]
+    assert keys_of(first) == expected[:24]
+    assert "disagreement 0.970" in first
+    assert keys_of(server.page(link(first, "next"))) == expected[24:]
+    sample = server.page("/sample?sort=disagreement&at=1")
+    assert f"previous (p): <bdi>{expected[0]}</bdi>" in sample
+    assert f"next (n): <bdi>{expected[2]}</bdi>" in sample
+
+
+def test_equal_figures_keep_the_order_of_the_store(server: Server) -> None:
+    usable = [key for key in ALL_KEYS if key != ALL_KEYS[BAD_ROW]]
+    assert keys_of(server.page("/?sort=classes")) == usable[:24]
+    assert keys_of(server.page("/?sort=entropy"))[:3] == usable[4:15:5]
+
+
+def test_whole_key_leads_to_its_sample(server: Server) -> None:
+    status, _, headers = server.ask("/?key=" + quote(EVIL_KEY))
+    assert (status, headers["location"]) == (303, "/sample?at=train-0%3A1")
+
+
+def test_part_of_a_key_finds_all_that_hold_it(server: Server) -> None:
+    assert keys_of(server.page("/?key=img003")) == [f"g{seed}/img003" for seed in range(GROUPS)]
+    assert keys_of(server.page("/?key=nobody")) == []
+    page = server.page("/?key=g")
+    assert "at group 4 of 5 groups" in page
+    assert keys_of(page) + keys_of(server.page(link(page, "next"))) == [key for key in ALL_KEYS if key[0] == "g"]
+
+
+def test_class_is_found_as_label_and_as_leading_in_a_cell(server: Server, made: tuple[Path, str]) -> None:
+    expected = [
+        printable(group.keys[row])
+        for group in LabelStore.open(made[0])
+        for row in range(ROWS)
+        if group.targets[row] == 19 or (group.read_array("classes")[row, 0] == 19).any()
+    ]
+    assert keys_of(server.page("/?class=19")) == expected[:24]
+    assert keys_of(server.page("/?class=CLASS+19")) == expected[:24]
+    assert keys_of(server.page("/?class=zebra")) == []
+    assert keys_of(server.page("/?class=20")) == []
+
+
+def test_hostile_keys_and_names_are_escaped(server: Server) -> None:
+    for path in ("/", "/sample?at=train-0:1", f"/?key={quote(EVIL_KEY[:20])}&class=%22%3E%3Cscript%3E"):
+        page = server.page(path)
+        assert "<script>alert" not in page
+        assert "onerror" not in re.sub(r"u003cimg src=x onerror|&lt;img src=x onerror", "", page)
+        assert "\x1b" not in page
+        assert "\u202e" not in page
+        assert '"><script>' not in page
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:{port}", "127.0.0.1.evil.example", "[::1]", ""])
+def test_other_hosts_names_are_refused(server: Server, host: str) -> None:
+    status, body, _ = server.ask("/", host=host.format(port=server.port))
+    assert (status, body) == (400, "Invalid host header")
+
+
+def test_own_names_are_answered(server: Server) -> None:
+    for host in ("127.0.0.1", f"localhost:{server.port}"):
+        assert server.ask("/", host=host)[0] == 200
+
+
+def test_only_this_machine_is_listened_to(server: Server) -> None:
+    listening = Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text()
+    addresses = re.findall(rf": ([0-9A-F]+):{server.port:04X} 0+:0000 0A", listening)
+    assert addresses == ["0100007F"]
+
+
+def test_answers_cannot_be_embedded_elsewhere(server: Server) -> None:
+    for path in ("/", "/sample?at=train-0:1", "/thumb?group=train-0&row=0"):
+        headers = server.ask(path)[2]
+        assert headers["cross-origin-resource-policy"] == "same-origin"
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["x-frame-options"] == "DENY"
+        assert "server" not in headers
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "message"),
+    [
+        ("/sample?at=train-0:7", 404, "row 7; the group has 7 rows"),
+        ("/sample?at=train-9:0", 404, "no group 'train-9'"),
+        ("/sample?at=../etc:0", 404, "no group '../etc'"),
+        ("/sample?at=train-0:-1", 404, "no row"),
+        ("/sample", 404, "no group ''"),
+        ("/sample?sort=entropy&at=999", 404, "no row '999' among the 34 sorted ones"),
+        ("/thumb?group=train-0&row=99", 404, "no row 99"),
+        ("/thumb?group=train-0&row=2", 500, "JPEG"),
+        ("/nothing", 404, "Not Found"),
+    ],
+)
+def test_wrong_addresses_say_what_is_wrong(server: Server, path: str, status: int, message: str) -> None:
+    found, body, headers = server.ask(path)
+    assert (found, headers["content-type"]) == (status, "text/plain; charset=utf-8")
+    assert message in body
+
+
+def test_nothing_can_be_posted(server: Server) -> None:
+    assert server.ask("/", method="POST")[0] == 405
+
+
+def test_thumbnail_is_a_small_jpeg(server: Server) -> None:
+    _, body, headers = server.ask("/thumb?group=train-1&row=4")
+    assert headers["content-type"] == "image/jpeg"
+    assert "JFIF" in body
+
+
+def test_quarantined_row_has_its_reason_and_no_picture(server: Server) -> None:
+    page = server.page(f"/sample?at=train-0:{BAD_ROW}")
+    assert "quarantined, without a label map: damaged JPEG: &lt;b&gt;" in page
+    assert "<canvas" not in page
+    assert f"group=train-0&amp;row={BAD_ROW}" not in server.page("/")
+
+
+def test_sorting_without_an_audit_says_how_to_get_one(made: tuple[Path, str], tmp_path: Path) -> None:
+    with browse(made[0], "--shards", made[1]) as server:
+        page = server.page("/?sort=entropy")
+        assert keys_of(page) == ALL_KEYS[:24]
+        assert "--index audit.npz" in page
+        assert "sort=disagreement" not in page
+
+
+def test_shard_that_is_missing_or_changed_leaves_the_map(made: tuple[Path, str], tmp_path: Path) -> None:
+    jpeg = make_jpeg(77, width=WIDTH, height=HEIGHT)
+    shard = write_tar(tmp_path / "train-1.tar", [(f"{key}.jpg", jpeg) for key in shard_keys(1)])
+    with browse(made[0], "--shards", shard) as server:
+        for at, problem in (
+            ("train-1:3", "does not hold the image that was annotated"),
+            ("train-0:0", "--shards lacks"),
+        ):
+            page = server.page(f"/sample?at={at}")
+            assert problem in page
+            assert "<canvas" in page
+            assert 'alt="the image"' not in page
+
+
+def test_damaged_group_is_named_and_the_others_are_shown(made: tuple[Path, str], tmp_path: Path) -> None:
+    labels = tmp_path / "labels.zarr"
+    shutil.copytree(made[0], labels)
+    (labels / "train-1" / "classes" / "c" / "0" / "0" / "0" / "0").write_bytes(b"")
+    with browse(labels, "--shards", made[1]) as server:
+        page = server.page("/")
+        assert keys_of(page) == [*ALL_KEYS[:ROWS], *ALL_KEYS[2 * ROWS : 2 * ROWS + 24 - ROWS]]
+        assert "train-1/classes/c/0/0/0/0: damaged" in page
+        assert "train-1" in server.page("/?class=3")
+
+
+def test_taken_port_is_one_line(made: tuple[Path, str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = CliRunner().invoke(main, ["browse", str(made[0]), "--shards", made[1], "--port", str(port)])
+    assert result.exit_code == 1
+    assert f"error: port {port}: Address already in use; choose another with --port" in result.output
+
+
+def test_interrupt_ends_it_quietly(made: tuple[Path, str]) -> None:
+    with browse(made[0], "--shards", made[1]) as server:
+        server.page("/")
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(20) == 0
+        assert server.process.stderr is not None
+        assert server.process.stderr.read() == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("digest", "made from another store than"),
+        ("cut", "not an audit's index"),
+        ("text", "not an audit's index"),
+        ("absent", "cannot be read: No such file"),
+        ("short", r"not an audit.s index \(5 groups with 34 rows, columns of \[33, 34\]\)"),
+        ("object", "not an audit's index"),
+    ],
+)
+def test_unfit_index_is_refused_in_one_line(made: tuple[Path, str], tmp_path: Path, change: str, message: str) -> None:
+    index = write_index(tmp_path / "index.npz", made[0], digest="0" * 64 if change == "digest" else None)
+    if change == "cut":
+        index.write_bytes(index.read_bytes()[:-100])
+    elif change == "text":
+        index.write_text("no zip")
+    elif change == "absent":
+        index.unlink()
+    elif change in ("short", "object"):
+        with np.load(index) as archive:
+            arrays = dict(archive)
+        arrays["entropy"] = arrays["entropy"][1:] if change == "short" else np.array([{}] * 34)
+        np.savez(index, **arrays)
+    with socket.create_server(("127.0.0.1", 0)) as taken:  # so that a server which does start ends at once
+        port = str(taken.getsockname()[1])
+        result = CliRunner().invoke(
+            main, ["browse", str(made[0]), "--shards", made[1], "--audit", str(index), "--port", port]
+        )
+    assert result.exit_code == 1
+    assert re.search(message, result.output)
+    assert "run `relabel-store audit" in result.output
+    assert result.output.count("\n") == 1
+
+
+def test_few_groups_are_open_at_a_time(made: tuple[Path, str], tmp_path: Path) -> None:
+    labels = tmp_path / "labels.zarr"
+    shutil.copytree(made[0], labels)
+    for i in range(2 * OPEN_GROUPS):
+        shutil.copytree(labels / "train-4", labels / f"copy-{i:02}")
+    groups = Groups(LabelStore.open(labels))
+    assert sum(1 for _ in groups.following(Spot(0, 0))) == len(groups) * ROWS
+    assert len(groups._open) == OPEN_GROUPS
+    assert sum(1 for _ in groups.preceding(Spot(len(groups) - 1, 3))) == (len(groups) - 1) * ROWS + 3
+
+
+def test_search_ends_a_page_when_its_time_is_over_and_goes_on_there(
+    made: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.browse.search.PATIENCE", -1)
+    groups = Groups(LabelStore.open(made[0]))
+    start: Spot | None = Spot(0, 0)
+    spots, pages = [], 0
+    while start is not None:
+        found = search(groups, Query(key="img005", classes=None), start, 24)
+        spots += found.spots
+        start, pages = found.next, pages + 1
+    assert spots == [Spot(number, 5) for number in range(GROUPS)]
+    assert pages == GROUPS
+
+
+@pytest.mark.parametrize("count", range(1, 10))
+def test_pages_of_a_search_neither_skip_nor_repeat(made: tuple[Path, str], count: int) -> None:
+    groups = Groups(LabelStore.open(made[0]))
+    start: Spot | None = Spot(0, 0)
+    spots = []
+    while start is not None:
+        found = search(groups, Query(key="img", classes=None), start, count)
+        assert len(found.spots) <= count
+        spots += found.spots
+        start = found.next
+    assert spots == [Spot(i // ROWS, i % ROWS) for i, key in enumerate(ALL_KEYS) if "img" in key]

@@ -1,0 +1,311 @@
+"""A sample's page in a browser: what it computes, what it asks for, and what hostile names do in it."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from numpy.typing import NDArray
+
+pytest.importorskip("playwright")
+from playwright.sync_api import BrowserContext, Page, expect
+
+from store.cli import main
+from store.group import LabelRow
+from store.pooling import Box, Fill, axis_weights
+from store.reader import LabelStore
+from store.schema import StoreSchema
+from store.text import printable
+from store.view.html import FOLDER
+from store.view.page import map_data
+from store.view.row import describe_cell
+from store.view.target import FILLS, KINDS, TargetKind, crop_target
+from tests.build import make_labels, make_schema
+from tests.store.view_store import EVIL_KEY, EVIL_NAME, view_schema, write_view_store
+
+TOLERANCE = 1e-4
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    return write_view_store(tmp_path_factory.mktemp("page"))
+
+
+@pytest.fixture(scope="module")
+def file(made: tuple[Path, str]) -> Path:
+    return write_page(made, EVIL_KEY)
+
+
+def write_page(made: tuple[Path, str], key: str, *options: str) -> Path:
+    file = made[0].parent / "page.html"
+    arguments = ["show", str(made[0]), key, "--shards", made[1], "--html", str(file), *options]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    return file
+
+
+@pytest.fixture
+def sample(page: Page, file: Path) -> Iterator[Page]:
+    """The page, watched: the test fails if it asks for anything or complains."""
+    asked: list[str] = []
+    complaints: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("dialog", lambda dialog: complaints.append(dialog.message))
+    page.goto(file.as_uri())
+    yield page
+    assert complaints == []
+    assert [url for url in asked if not url.startswith("data:")] == [file.as_uri()]
+
+
+@pytest.fixture(scope="module")
+def row(made: tuple[Path, str]) -> LabelRow:
+    group, index = LabelStore.open(made[0]).find(EVIL_KEY)
+    return group.row(index)
+
+
+def bars(page: Page) -> dict[int, float]:
+    """Class to probability, as the page says it."""
+    items = page.locator("#bars li")
+    return {
+        int(items.nth(i).get_attribute("data-class") or ""): float(items.nth(i).locator("> .number").inner_text())
+        for i in range(items.count())
+    }
+
+
+def crop(page: Page) -> Box:
+    x1, y1, x2, y2 = map(float, page.locator("#box-text").inner_text().split(","))
+    return x1, y1, x2, y2
+
+
+def check_bars(page: Page, row: LabelRow, *, fill: Fill = "zero", kind: TargetKind = "relabel") -> None:
+    expected = crop_target(view_schema(), row, box=crop(page), fill=fill, kind=kind)
+    found = bars(page)
+    assert {c: expected[c] for c in found} == pytest.approx(found, abs=TOLERANCE)
+    assert max(found.values()) == pytest.approx(expected.max(), abs=TOLERANCE)
+    assert row.target in found
+
+
+def drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
+    area = page.locator("#stage").bounding_box()
+    assert area is not None
+    page.mouse.move(area["x"] + start[0] * area["width"], area["y"] + start[1] * area["height"])
+    page.mouse.down()
+    page.mouse.move(area["x"] + end[0] * area["width"], area["y"] + end[1] * area["height"], steps=4)
+    page.mouse.up()
+
+
+def test_hovered_cell_says_what_python_says(sample: Page, row: LabelRow) -> None:
+    area = sample.locator("#stage").bounding_box()
+    assert area is not None
+    for y, x in ((0, 1), (1, 2), (2, 4), (3, 3)):
+        sample.mouse.move(area["x"] + (x + 0.5) / 6 * area["width"], area["y"] + (y + 0.5) / 4 * area["height"])
+        expect(sample.locator("#cell-name")).to_have_text(f"y {y}, x {x}")
+        expected = describe_cell(view_schema(), row, y, x)["classes"]
+        lines = sample.locator("#cell-classes tr")
+        assert lines.count() == 3
+        for i, entry in enumerate(expected):
+            assert lines.nth(i).get_attribute("data-class") == str(entry["class"])
+            _, score, probability = lines.nth(i).locator("td").all_inner_texts()
+            assert float(score) == pytest.approx(entry["score"], abs=TOLERANCE)
+            assert float(probability) == pytest.approx(entry["probability"], abs=TOLERANCE)
+
+
+def test_dragged_crop_shows_the_target_that_python_pools(sample: Page, row: LabelRow) -> None:
+    assert crop(sample) == (0, 0, 1, 1)
+    for start, end in (((0.2, 0.3), (0.7, 0.9)), ((0.95, 0.8), (0.4, 0.1)), ((0.5, 0.5), (0.502, 0.9))):
+        drag(sample, start, end)
+        assert crop(sample) != (0, 0, 1, 1)
+        for kind in KINDS:
+            sample.locator(f"input[name=kind][value={kind}]").check()
+            for fill in FILLS:
+                sample.locator(f"input[name=fill][value={fill}]").check()
+                check_bars(sample, row, fill=fill, kind=kind)
+        sample.locator("input[name=kind][value=relabel]").check()
+
+
+def test_click_is_no_crop(sample: Page) -> None:
+    drag(sample, (0.4, 0.6), (0.401, 0.601))
+    assert crop(sample) == (0, 0, 1, 1)
+    expect(sample.locator("#cell-name")).to_have_text("y 2, x 2")
+
+
+def test_handles_can_be_dragged(sample: Page, row: LabelRow) -> None:
+    drag(sample, (0.3, 0.3), (0.6, 0.6))
+    before = crop(sample)
+    handle = sample.locator(".handle[data-handle=to]").bounding_box()
+    assert handle is not None
+    sample.mouse.move(handle["x"] + 10, handle["y"] + 10)
+    sample.mouse.down()
+    sample.mouse.move(handle["x"] + 60, handle["y"] + 40, steps=3)
+    sample.mouse.up()
+    after = crop(sample)
+    assert after[:2] == before[:2]
+    assert after[2] > before[2]
+    assert after[3] > before[3]
+    check_bars(sample, row)
+
+
+def test_everything_can_be_done_with_the_keyboard(sample: Page, row: LabelRow) -> None:
+    sample.keyboard.press("Tab")
+    for key in ("ArrowRight", "ArrowDown", "ArrowDown", "End", "Home", "ArrowLeft", "ArrowUp"):
+        sample.keyboard.press(key)
+    expect(sample.locator("#cell-name")).to_have_text("y 1, x 0")
+    expect(sample.locator("[role=gridcell]:focus")).to_have_attribute("data-cell", "1,0")
+    sample.keyboard.press("Tab")  # from the grid to the first corner
+    for _ in range(3):
+        sample.keyboard.press("Shift+ArrowRight")
+    sample.keyboard.press("ArrowDown")
+    sample.keyboard.press("Tab")
+    sample.keyboard.press("Shift+ArrowUp")
+    sample.keyboard.press("Tab")
+    sample.keyboard.press("ArrowLeft")
+    assert crop(sample) == pytest.approx((0.29, 0.01, 0.99, 0.9))
+    check_bars(sample, row)
+    sample.keyboard.press("Tab")
+    sample.keyboard.press("Home")
+    assert sample.locator("#colours").evaluate("canvas => canvas.style.opacity") == "0"
+    sample.keyboard.press("Tab")
+    sample.keyboard.press("Enter")
+    assert crop(sample) == (0, 0, 1, 1)
+    sample.keyboard.press("Tab")
+    sample.keyboard.press("ArrowDown")
+    sample.keyboard.press("Tab")
+    sample.keyboard.press("ArrowRight")
+    assert sample.locator("input[name=kind]:checked").input_value() == "global"
+    assert sample.locator("input[name=fill]:checked").input_value() == "tail"
+    check_bars(sample, row, fill="tail", kind="global")
+
+
+def test_hostile_names_are_text(sample: Page) -> None:
+    expect(sample.locator("h1")).to_have_text(printable(EVIL_KEY))
+    assert sample.title() == printable(EVIL_KEY)
+    expect(sample.locator("#bars li[data-class='3'] bdi")).to_have_text(f"3 {printable(EVIL_NAME)}")
+    assert sample.locator("script").count() == 2
+    assert sample.locator("img").count() == 1
+
+
+def test_policy_forbids_what_is_not_the_pages_own(page: Page, file: Path) -> None:
+    refused: list[str] = []
+    page.on("console", lambda message: refused.append(message.text))
+    page.goto(file.as_uri())
+    page.evaluate(
+        """() => {
+            const script = document.createElement("script");
+            script.textContent = "window.bad = 1";
+            document.body.append(script);
+            const image = document.createElement("img");
+            image.src = "https://example.invalid/a.png";
+            document.body.append(image);
+        }"""
+    )
+    page.wait_for_timeout(200)
+    assert page.evaluate("window.bad") is None
+    assert any("script-src" in text for text in refused)
+    assert any("img-src" in text for text in refused)
+
+
+def test_image_lies_under_its_map(sample: Page) -> None:
+    image, canvas = sample.locator("#stage > img"), sample.locator("#colours")
+    assert image.bounding_box() == canvas.bounding_box()
+    assert image.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [64, 48]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_fits_a_phone(context: BrowserContext, file: Path, scheme: str) -> None:
+    page = context.new_page()
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.goto(file.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    paper = page.locator("body").evaluate("body => getComputedStyle(body).backgroundColor")
+    assert paper == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(22, 24, 26)")
+
+
+def test_crop_of_the_command_line_is_where_the_page_begins(page: Page, made: tuple[Path, str]) -> None:
+    page.goto(write_page(made, "g0/img000", "--box", "0.125,0.25,0.5,1").as_uri())
+    assert crop(page) == (0.125, 0.25, 0.5, 1)
+
+
+def test_map_without_tail_or_label_offers_neither(page: Page, made: tuple[Path, str]) -> None:
+    page.goto(write_page(made, "g1/img003").as_uri())
+    expect(page.locator("input[name=fill][value=tail]")).to_be_disabled()
+    expect(page.locator("input[name=kind][value=original]")).to_be_disabled()
+    expect(page.locator("th").nth(2)).to_have_text("share of these")
+
+
+def random_row(schema: StoreSchema, seed: int) -> LabelRow:
+    labels = make_labels(schema, 1, seed)
+    tail = labels.tail
+    assert tail is not None
+    return LabelRow(
+        key="k",
+        classes=labels.classes[0],
+        # Far below the fill of zero for every third map, so that the largest logit is of a class that was not kept.
+        scores=(labels.scores[0] - np.float16(20 * (seed % 3 == 0))),
+        tail=np.full_like(tail[0], -np.inf) if schema.top_k == schema.num_classes else tail[0],
+        target=seed % schema.num_classes,
+        offset=0,
+        length=0,
+        quarantined=None,
+    )
+
+
+def random_boxes(rng: np.random.Generator, height: int, width: int, count: int) -> NDArray[np.float64]:
+    """Half of the sides aligned to cells, where a rounding error would flip `ceil`."""
+    boxes = []
+    for _ in range(count):
+        sides = []
+        for cells in (width, height):
+            low = int(rng.integers(0, cells))
+            aligned = (low / cells, int(rng.integers(low + 1, cells + 1)) / cells)
+            free = np.sort(rng.random(2))
+            sides.append(aligned if rng.random() < 0.5 or free[0] == free[1] else tuple(free))
+        boxes.append([sides[0][0], sides[1][0], sides[0][1], sides[1][1]])
+    return np.array(boxes)
+
+
+def test_script_weighs_cells_as_python_does_where_boxes_meet_cells(page: Page) -> None:
+    page.add_script_tag(content=(FOLDER / "pooling.js").read_text())
+    sides = [(i / n, j / n, n) for n in range(1, 25) for i in range(n) for j in range(i + 1, n + 1)]
+    found = page.evaluate("sides => sides.map((side) => [...axisWeights(...side)])", sides)
+    for side, weights in zip(sides, found, strict=True):
+        assert np.abs(axis_weights(*side)[0] - weights).max() < 1e-6, side
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "top_k", "size"), [(20, 3, (5, 7)), (1000, 5, (15, 15)), (4, 4, (2, 9)), (9, 1, (1, 1))]
+)
+def test_script_pools_as_python_does(page: Page, num_classes: int, top_k: int, size: tuple[int, int]) -> None:
+    schema = make_schema(num_classes=num_classes, top_k=top_k, map_size=size)
+    page.add_script_tag(content=(FOLDER / "pooling.js").read_text())
+    worst = 0.0
+    for seed in range(6):
+        row = random_row(schema, seed)
+        data = map_data(schema, row, None, (0, 0, 1, 1))
+        boxes = random_boxes(np.random.default_rng(seed), *size, 25)
+        found = page.evaluate(
+            """([text, boxes, kinds, fills]) => {
+                const map = JSON.parse(text);
+                map.index = map.classes.map((id) => map.ids.indexOf(id));
+                const of = (box, kind, fill) => {
+                    const target = cropTarget(map, box, fill, kind);
+                    return [...target.probabilities, target.other];
+                };
+                return boxes.map((box) => kinds.map((kind) => fills.map((fill) => of(box, kind, fill))));
+            }""",
+            [json.dumps(data), boxes.tolist(), list(KINDS), list(FILLS)],
+        )
+        ids = data["ids"]
+        for box, by_kind in zip(boxes, found, strict=True):
+            for kind, by_fill in zip(KINDS, by_kind, strict=True):
+                for fill, values in zip(FILLS, by_fill, strict=True):
+                    expected = crop_target(schema, row, box=tuple(box.tolist()), fill=fill, kind=kind)
+                    worst = max(worst, np.abs(expected[ids] - values[:-1]).max())
+                    total = math.fsum(values[:-1]) + values[-1] * (num_classes - len(ids))
+                    assert total == pytest.approx(1, abs=1e-6)
+    assert worst < TOLERANCE

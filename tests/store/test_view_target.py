@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+import torch
+
+from store.errors import LabelMapError
+from store.group import LabelRow
+from store.pooling import Fill
+from store.view.target import FILLS, KINDS, TargetKind, crop_target
+from tests.build import make_labels, make_schema
+from trainer.kinds import TargetKind as TrainerKind
+from trainer.targets import LabelBatch, TargetMaker
+
+SCHEMA = make_schema(num_classes=20, top_k=3, map_size=(5, 7))
+
+
+def make_row(seed: int, *, target: int, tail: bool = True) -> LabelRow:
+    labels = make_labels(SCHEMA, 1, seed, tail=tail)
+    return LabelRow(
+        key="k",
+        classes=labels.classes[0],
+        scores=labels.scores[0],
+        tail=None if labels.tail is None else labels.tail[0],
+        target=target,
+        offset=0,
+        length=0,
+        quarantined=None,
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("fill", FILLS)
+def test_every_target_equals_the_trainers(kind: TargetKind, fill: Fill) -> None:
+    for seed in range(20):
+        row = make_row(seed, target=seed)
+        rng = np.random.default_rng(seed)
+        (x1, x2), (y1, y2) = np.sort(rng.random((2, 2))) if seed % 2 else ((1 / 7, 3 / 7), (2 / 5, 1.0))
+        box = float(x1), float(y1), float(x2), float(y2)
+        make = TargetMaker(kind=kind, num_classes=20, fill=fill, original_weight=0.0, label_smoothing=0.0)
+        assert row.tail is not None
+        batch = LabelBatch(
+            classes=torch.from_numpy(row.classes[None]),
+            scores=torch.from_numpy(row.scores[None]),
+            tail=torch.from_numpy(row.tail[None]),
+            boxes=torch.tensor([box]),
+            originals=torch.tensor([seed]),
+        )
+        found = crop_target(SCHEMA, row, box=box, fill=fill, kind=kind)
+        assert np.abs(found - make(batch)[0].numpy()).max() < 1e-5
+
+
+def test_kinds_are_the_trainers() -> None:
+    assert TrainerKind.__args__ == KINDS  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("target", [-1, 20])
+def test_row_without_a_label_of_the_teachers_has_no_original_target(target: int) -> None:
+    with pytest.raises(LabelMapError, match="'k' has no original label"):
+        crop_target(SCHEMA, make_row(0, target=target), kind="original")
+
+
+def test_tail_is_refused_where_there_is_none() -> None:
+    with pytest.raises(LabelMapError, match="needs the tail"):
+        crop_target(SCHEMA, make_row(0, target=0, tail=False), fill="tail")

@@ -1,0 +1,68 @@
+"""A small store with its image shard, for looking at: hostile keys, hostile class names, one quarantined row."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from store.labels import GroupLabels
+from store.schema import StoreSchema
+from store.shards import index_shard
+from store.writer import open_root, write_group
+from tests.build import PROVENANCE, TAR, make_jpeg, make_labels, make_schema, quarantine, write_tar
+
+EVIL_KEY = "k<script>alert(1)</script>'\"&\x1b[31m\u202e"
+EVIL_NAME = "</script><img src=x onerror=alert(2)>\x1b[2J\u202e$\\frac$"
+LONG_KEY, LONG_NAME = "g0/" + 90 * "x", 90 * "W"
+ROWS = 7
+BAD_ROW = 2
+WIDTH, HEIGHT = 64, 48
+
+
+def view_schema() -> StoreSchema:
+    schema = make_schema(num_classes=20, top_k=3, map_size=(4, 6))
+    names = [f"class {i}" for i in range(20)]
+    names[3], names[5] = EVIL_NAME, LONG_NAME
+    return replace(schema, class_names=tuple(names))
+
+
+def shard_keys(seed: int) -> list[str]:
+    keys = [f"g{seed}/img{row:03}" for row in range(ROWS)]
+    if seed == 0:
+        keys[1], keys[6] = EVIL_KEY, LONG_KEY
+    return keys
+
+
+def write_shard(folder: Path, seed: int) -> Path:
+    members = []
+    for row, key in enumerate(shard_keys(seed)):
+        jpeg = make_jpeg(100 * seed + row, width=WIDTH, height=HEIGHT)
+        members.append((f"{key}.jpg", b"\xff\xd8\xff broken" if (seed, row) == (0, BAD_ROW) else jpeg))
+    return write_tar(folder / f"train-{seed}.tar", members)
+
+
+def view_labels(seed: int, shard: Path, *, tail: bool = True) -> GroupLabels:
+    """Labels whose offsets, lengths and digests are the shard's."""
+    from store.shards import image_digest
+
+    samples = index_shard(shard).samples
+    data = shard.read_bytes()
+    labels = make_labels(view_schema(), ROWS, seed, tail=tail)
+    fields = {name: getattr(labels, name) for name in GroupLabels.__slots__}
+    fields["keys"] = tuple(sample.key for sample in samples)
+    fields["offsets"] = np.array([(sample.offset, sample.length) for sample in samples], np.uint64)
+    digests = [image_digest(data[sample.offset : sample.offset + sample.length]) for sample in samples]
+    fields["digests"] = np.array(digests, np.uint64)
+    fields["targets"] = np.array([3, 3, 5, -1, 7, 0, 19], np.int32)
+    fields["classes"] = fields["classes"].copy()
+    return quarantine(GroupLabels(**fields), BAD_ROW, "damaged JPEG: <b>") if seed == 0 else GroupLabels(**fields)
+
+
+def write_view_store(folder: Path, groups: int = 2) -> tuple[Path, str]:
+    """A store of groups `train-0`, `train-1` and so on, the last without a tail; and the pattern of its shards."""
+    path = folder / "labels.zarr"
+    schema = open_root(path, view_schema())
+    for seed in range(groups):
+        labels = view_labels(seed, write_shard(folder, seed), tail=seed != groups - 1)
+        write_group(path, f"train-{seed}", labels, schema=schema, tar=TAR, provenance=PROVENANCE)
+    return path, str(folder / "train-*.tar")
