@@ -21,7 +21,7 @@ def summary(audit: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         *lines,
         ("present is", f"what leads with a probability of {present['probability']:g} or more in "
-         f"{present['cells']:,} cells or more"),
+         f"{present['cells']:,} of its cells or more"),
         ("images with", f"no class: {none:,}; one: {one:,}; two: {two:,}; three or more: {more:,}"),
         ("fill", audit["fill"]),
     ]  # fmt: skip

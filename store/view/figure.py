@@ -60,7 +60,7 @@ def _draw(file: Path, image: NDArray[np.uint8], row: LabelRow, schema: StoreSche
     _draw_letters(panels[1], row, colours)
     for letter, (class_id, colour) in zip(LETTERS, colours.items(), strict=False):
         panels[1].plot([], [], "s", color=colour, label=f"{letter} {_name(schema, class_id, 22)}")
-    panels[1].legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=4, fontsize=8, frameon=False)
+    figure.legend(loc="outside lower left", ncols=4, fontsize=8, frameon=False)  # beside a panel it would squeeze it
     for i, box in enumerate(crops):
         style = ("-", "--", ":", "-.")[i % 4]
         x1, y1, x2, y2 = box

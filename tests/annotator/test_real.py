@@ -1,5 +1,8 @@
 """The whole annotator on real photographs with a real teacher; skipped where they are absent."""
 
+import json
+import re
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -7,13 +10,16 @@ import pytest
 import simplejpeg
 import timm
 import torch
+from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file
 
 from annotator.settings import TeacherSettings
 from annotator.teacher import Teacher
+from store.cli import main
 from store.reader import LabelStore
 from tests.annotator.teachers import run_annotator
+from tests.store.view_server import browse
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "real"
 WEIGHTS = REAL / "mobilenetv2_100_same.fp16.safetensors"
@@ -90,3 +96,31 @@ def test_whole_image_pooling_is_right_about_as_often_as_was_measured(store: Labe
             total = np.bincount(classes[row].reshape(-1), weights=scores[row].reshape(-1), minlength=1000)
             hits += int(total.argmax() == target)
     assert hits / 128 > 0.5
+
+
+def test_photographs_and_their_maps_can_be_looked_at(store: LabelStore, tmp_path: Path) -> None:
+    def run(*arguments: object) -> str:
+        result = CliRunner().invoke(main, list(map(str, arguments)))
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    key, shards = "n02777292_0416", REAL / "*.tar"
+    run("show", store, key, "--shards", shards, "--png", tmp_path / "map.png", "--html", tmp_path / "map.html")
+    with Image.open(tmp_path / "map.png") as picture:
+        assert picture.width > 1000
+    assert "original label <bdi>416</bdi>" in (tmp_path / "map.html").read_text()
+    index = tmp_path / "audit.npz"
+    audit = json.loads(
+        run("audit", store, "--shards", shards, "--html", tmp_path / "a.html", "--index", index, "--json")
+    )
+    assert audit["images"] == audit["with_label"] == 128
+    assert audit["label_on_top"] > 64
+    assert (tmp_path / "a.html").read_text().count('<img src="data:image/jpeg') == 20
+    with browse(store, "--shards", shards, "--audit", index) as server:
+        page = server.page("/?sort=disagreement")
+        thumbs = [unescape(thumb) for thumb in re.findall(r'src="(/thumb[^"]+)"', page)]
+        assert len(thumbs) == 24
+        for thumb in thumbs:
+            assert server.ask(thumb)[2]["content-type"] == "image/jpeg"
+        sample = server.page("/sample?sort=disagreement&at=0")
+        assert 'alt="the image"' in sample

@@ -44,6 +44,7 @@ def test_cells_and_crops_need_no_extra(made: tuple[Path, str]) -> None:
         ("matplotlib", ["show", "{labels}", "g0/img000", "--shards", "{shards}", "--png", "x"], "matplotlib", "view"),
         ("PIL", ["show", "{labels}", "g0/img000", "--shards", "{shards}", "--html", "x"], "PIL", "view"),
         ("jinja2", ["show", "{labels}", "g0/img000", "--html", "x"], "jinja2", "web"),
+        ("jinja2", ["audit", "{labels}", "--html", "x"], "jinja2", "web"),
         ("starlette", ["browse", "{labels}", "--shards", "{shards}"], "starlette", "web"),
         ("uvicorn", ["browse", "{labels}", "--shards", "{shards}"], "uvicorn", "web"),
     ],

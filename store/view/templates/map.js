@@ -19,8 +19,10 @@ function classTag(map, at) {
   const letter = element("span", mark.letter, { class: "letter", "aria-hidden": "true" });
   letter.style.background = mark.colour;
   letter.style.color = mark.ink;
-  tag.append(letter, element("bdi", map.names[at]));
-  if (map.ids[at] === map.label) tag.append(element("span", "original label", { class: "is-label" }));
+  const name = element("span", undefined, { class: "name" });
+  name.append(element("bdi", map.names[at]));
+  if (map.ids[at] === map.label) name.append(element("span", "original label", { class: "is-label" }));
+  tag.append(letter, name);
   return tag;
 }
 

@@ -1,0 +1,279 @@
+"""`relabel-store audit`: its figures against a plain loop over the rows, and what becomes of its files."""
+
+import csv
+import json
+import re
+import shutil
+from collections import Counter
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from store.audit.files import safe_cell
+from store.cli import main
+from store.pooling import Fill, pool_map, softmax
+from store.reader import LabelStore
+from store.text import printable
+from store.writer import open_root, write_group
+from tests.build import PROVENANCE, TAR, make_jpeg, make_labels, make_schema, quarantine, write_tar
+from tests.store.view_server import browse
+from tests.store.view_store import BAD_ROW, EVIL_KEY, EVIL_NAME, ROWS, shard_keys, write_view_store
+
+SCHEMA = make_schema(map_size=(3, 5))
+CELLS = 1  # two hundredths of fifteen
+THRESHOLD = 0.4
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["audit", *map(str, arguments)])
+
+
+def found(*arguments: object) -> dict[str, Any]:
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return dict(json.loads(result.stdout))
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("audit") / "labels.zarr"
+    schema = open_root(path, SCHEMA)
+    for seed, rows in ((0, 300), (1, 70)):  # more than one block of rows, in two groups
+        group = quarantine(make_labels(SCHEMA, rows, seed), 7, "damaged")
+        write_group(path, f"g{seed}", group, schema=schema, tar=TAR, provenance=PROVENANCE)
+    return path
+
+
+def plain_figures(path: Path, fill: Fill) -> list[dict[str, Any]]:
+    """What the audit says of every row, one row at a time."""
+    rows: list[dict[str, Any]] = []
+    for group in LabelStore.open(path):
+        for i in np.flatnonzero(group.usable()).tolist():
+            row = group.row(i)
+            target = softmax(pool_map(row.classes, row.scores, num_classes=20, fill=fill, tail_HW=row.tail))
+            cells = np.array([
+                softmax(pool_map(row.classes[:, y : y + 1, x : x + 1], row.scores[:, y : y + 1, x : x + 1],
+                                 num_classes=20, fill=fill, tail_HW=None if row.tail is None else
+                                 row.tail[y : y + 1, x : x + 1]))
+                for y in range(3) for x in range(5)
+            ])  # fmt: skip
+            exact = np.exp(row.scores[0].astype(np.float64)) / (
+                np.exp(row.scores.astype(np.float64)).sum(axis=0)
+                + (0 if row.tail is None else np.exp(row.tail.astype(np.float64)))
+            )
+            led = Counter(row.classes[0][exact >= THRESHOLD].tolist())
+            rows.append({
+                "key": row.key, "label": row.target, "top": int(target.argmax()), "target": target,
+                "best": cells[:, row.target].max() if row.target >= 0 else None,
+                "bits": float(-(target * np.log2(np.maximum(target, 1e-30))).sum()),
+                "present": {c for c, times in led.items() if times >= CELLS},
+            })  # fmt: skip
+    return rows
+
+
+@pytest.mark.parametrize("fill", ["zero", "tail", "min"])
+def test_figures_are_those_of_a_plain_loop_over_the_rows(labels: Path, fill: Fill) -> None:
+    audit = found(labels, "--fill", fill, "--threshold", THRESHOLD, "--top", 400)
+    rows = plain_figures(labels, fill)
+    assert audit["images"] == len(rows) == 368
+    labelled = [row for row in rows if row["label"] >= 0]
+    assert audit["with_label"] == len(labelled) < 368
+    assert audit["without_label"] == len(rows) - len(labelled)
+    wrong = [row for row in labelled if row["label"] != row["top"]]
+    assert audit["label_on_top"] == len(labelled) - len(wrong)
+    assert audit["label_present"] == sum(row["label"] in row["present"] for row in wrong)
+    assert audit["label_contradicted"] == len(wrong) - audit["label_present"] > 0
+    counts = Counter(min(len(row["present"]), 3) for row in rows)
+    assert audit["images_with_classes"] == [counts[n] for n in range(4)]
+
+    by_key = {row["key"]: row for row in rows}
+    suspicious = audit["suspicious"]
+    assert [entry["key"] for entry in suspicious] == [
+        row["key"] for row in sorted(wrong, key=lambda row: (np.float32(row["best"]), row["target"][row["label"]]))
+    ]
+    for entry in suspicious:
+        row = by_key[entry["key"]]
+        assert entry["label_whole"] == pytest.approx(row["target"][row["label"]], abs=1e-5)
+        assert entry["label_best_cell"] == pytest.approx(row["best"], abs=1e-5)
+        assert (entry["label"], entry["top"]) == (row["label"], row["top"])
+        assert entry["entropy_bits"] == pytest.approx(row["bits"], abs=1e-4)
+        assert {present["class"] for present in entry["classes"]} == row["present"]
+    several = [row for row in rows if len(row["present"]) > 1]
+    assert {entry["key"] for entry in audit["several_classes"]} == {row["key"] for row in several}
+
+    pairs = Counter((row["label"], row["top"]) for row in wrong)
+    assert {(pair["label"], pair["top"]): pair["images"] for pair in audit["confusions"]} == pairs
+    assert [pair["images"] for pair in audit["confusions"]] == sorted(pairs.values(), reverse=True)
+    for entry in audit["classes"]:
+        c = entry["class"]
+        assert entry["labelled"] == sum(row["label"] == c for row in rows)
+        assert entry["on_top"] == sum(row["top"] == c for row in rows)
+        assert entry["agree"] == sum(row["label"] == c == row["top"] for row in rows)
+        assert entry["present"] == sum(c in row["present"] for row in rows)
+    assert [(bad["group"], bad["row"], bad["reason"]) for bad in audit["quarantined"]] == [
+        ("g0", 7, "damaged"),
+        ("g1", 7, "damaged"),
+    ]
+
+
+def test_top_keeps_the_first_over_all_groups(labels: Path) -> None:
+    audit, whole = found(labels, "--top", 5), found(labels, "--top", 400)
+    assert audit["suspicious"] == whole["suspicious"][:5]
+    assert audit["several_classes"] == whole["several_classes"][:5]
+    assert audit["confusions"] == whole["confusions"]  # JSON has all pairs
+
+
+def test_csv_has_a_line_for_every_image(labels: Path, tmp_path: Path) -> None:
+    audit = found(labels, "--csv", tmp_path / "a.csv", "--threshold", THRESHOLD)
+    with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    rows = plain_figures(labels, "zero")
+    assert [line["key"] for line in lines] == [row["key"] for row in rows]
+    for line, row in zip(lines, rows, strict=True):
+        assert line["label"] == ("" if row["label"] < 0 else str(row["label"]))
+        assert (line["label_whole"] == "") == (row["label"] < 0)
+        assert int(line["top"]) == row["top"]
+        assert float(line["entropy_bits"]) == pytest.approx(row["bits"], abs=1e-4)
+        assert int(line["classes"]) == len(row["present"])
+    assert audit["images"] == len(lines)
+
+
+@pytest.mark.parametrize("text", ["=1+2", "+1", "-1", "@SUM(1)", "  =1", "\uff1d1"])
+def test_no_csv_cell_is_a_formula(text: str) -> None:
+    assert safe_cell(text) == f"'{text}"
+
+
+def test_page_shows_hostile_text_and_pictures_and_asks_for_nothing(tmp_path: Path) -> None:
+    path, shards = write_view_store(tmp_path)
+    page_file = tmp_path / "a.html"
+    result = run(path, "--html", page_file, "--shards", shards, "--threshold", 0)
+    assert result.exit_code == 0
+    assert "\x1b" not in result.stdout
+    assert printable(EVIL_NAME)[:12] in result.stdout
+    page = page_file.read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "default-src 'none'" in unescape(page)
+    assert "script-src 'none'" in unescape(page)
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    assert printable(EVIL_KEY) in unescape(page)
+    assert EVIL_KEY not in page
+    assert len(re.findall(r'<img src="data:image/jpeg', page)) >= 2 * ROWS - 4
+    assert "damaged JPEG: &lt;b&gt;" in page  # of the quarantined row
+
+
+def test_image_that_is_no_longer_there_is_named_in_the_page(tmp_path: Path) -> None:
+    path, shards = write_view_store(tmp_path)
+    write_tar(tmp_path / "train-1.tar", [(f"{key}.jpg", make_jpeg(1)) for key in shard_keys(1)])
+    assert run(path, "--html", tmp_path / "a.html", "--shards", shards).exit_code == 0
+    page = unescape((tmp_path / "a.html").read_text(encoding="utf-8"))
+    assert "train-1.tar: does not hold the image that was annotated" in page
+    assert '<img src="data:' in page  # those of the other shard
+
+
+def test_browse_sorts_by_the_index(tmp_path: Path) -> None:
+    path, shards = write_view_store(tmp_path, 3)
+    index = tmp_path / "a.npz"
+    assert run(path, "--csv", tmp_path / "a.csv", "--index", index).exit_code == 0
+    with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    with browse(path, "--shards", shards, "--audit", index) as server:
+        for sort, figure in (("disagreement", "label_whole"), ("entropy", "entropy_bits"), ("classes", "classes")):
+            page = server.page(f"/?sort={sort}")
+            shown = [unescape(key) for key in re.findall(r"<b><bdi>(.*?)</bdi></b>", page)]
+            values = {line["key"]: line[figure] for line in lines}
+            sign = 1 if sort == "disagreement" else -1
+            expected = sorted(values, key=lambda key: sign * float(values[key] or 2))
+            assert [values[key] for key in shown] == [values[key] for key in expected]
+    schema = LabelStore.open(path).schema
+    more = make_labels(schema, 2, 9)
+    write_group(path, "train-9", more, schema=schema, tar=TAR, provenance=PROVENANCE)
+    result = CliRunner().invoke(main, ["browse", str(path), "--shards", shards, "--audit", str(index)])
+    assert result.exit_code == 1
+    assert f"a.npz: made from another store than {path} is now; run `relabel-store audit {path}" in result.output
+
+
+def test_damaged_group_is_named_and_the_others_are_audited(labels: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "labels.zarr"
+    shutil.copytree(labels, copy)
+    (copy / "g0" / "scores" / "c" / "0" / "0" / "0" / "0").write_bytes(b"")
+    result = run(copy, "--json", "--index", tmp_path / "a.npz", "--csv", tmp_path / "a.csv")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: 1 groups are damaged and were not audited; the first: ")
+    assert "g0" in result.stderr
+    assert json.loads(result.stdout)["images"] == 69
+    with np.load(tmp_path / "a.npz") as index:
+        assert index["left_out"].tolist() == ["g0"]
+        assert index["group"].tolist() == ["g1"]
+        assert len(index["row"]) == 69
+    assert len((tmp_path / "a.csv").read_text().splitlines()) == 70
+
+
+def test_labels_that_are_no_class_of_the_teacher_are_counted_apart(tmp_path: Path) -> None:
+    group = make_labels(SCHEMA, 6)
+    fields = {name: getattr(group, name) for name in type(group).__slots__}
+    fields["targets"] = np.array([-1, 20, 999, -1, 20, -1], np.int32)
+    path = tmp_path / "labels.zarr"
+    schema = open_root(path, SCHEMA)
+    write_group(path, "a", type(group)(**fields), schema=schema, tar=TAR, provenance=PROVENANCE)
+    audit = found(path, "--csv", tmp_path / "a.csv")
+    assert (audit["with_label"], audit["without_label"], audit["unknown_label"]) == (0, 3, 3)
+    assert audit["suspicious"] == audit["confusions"] == []
+    assert run(path).exit_code == 0
+    with (tmp_path / "a.csv").open(newline="") as file:
+        lines = [(line["label"], line["label_name"], line["label_whole"]) for line in csv.DictReader(file)]
+    assert lines[:3] == [("", "", ""), ("20", "", ""), ("999", "", "")]
+
+
+def test_empty_store_has_an_audit(tmp_path: Path) -> None:
+    path = tmp_path / "labels.zarr"
+    open_root(path, SCHEMA)
+    audit = found(path, "--index", tmp_path / "a.npz", "--html", tmp_path / "a.html")
+    assert audit["images"] == 0
+    assert run(path).exit_code == 0
+
+
+def test_failed_audit_leaves_the_old_files(tmp_path: Path) -> None:
+    path, _ = write_view_store(tmp_path)  # whose last group has no tail
+    for name in ("a.csv", "a.html", "a.npz"):
+        (tmp_path / name).write_text("old")
+    result = run(path, "--fill", "tail", "--csv", tmp_path / "a.csv", "--html", tmp_path / "a.html", "--index",
+                 tmp_path / "a.npz")  # fmt: skip
+    assert result.exit_code == 1
+    assert "train-1: fill 'tail' needs a tail" in result.stderr
+    assert {(tmp_path / name).read_text() for name in ("a.csv", "a.html", "a.npz")} == {"old"}
+    assert not list(tmp_path.glob(".*partial"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (("--csv", "{out}/a", "--html", "{out}/a"), 2, "--csv, --html and --index need a file each"),
+        (("--csv", "{labels}/a.csv"), 1, "lies in the store; choose a place outside of it"),
+        (("--index", "{out}/absent/a.npz"), 1, "absent"),
+        (("--csv", "{out}"), 2, "is a directory"),
+        (("--shards", "{out}/*.tar"), 2, "--shards needs --html"),
+        (("--html", "{out}/a.html", "--shards", "{out}/*.tar"), 1, "*.tar"),
+        (("--threshold", "nan"), 2, "expected a number"),
+        (("--top", "-1"), 2, "-1"),
+    ],
+)
+def test_unfit_options_are_refused_before_the_work(
+    labels: Path, tmp_path: Path, arguments: tuple[str, ...], status: int, message: str
+) -> None:
+    result = run(labels, *(argument.format(out=tmp_path, labels=labels) for argument in arguments))
+    assert result.exit_code == status
+    assert message in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_quarantined_row_is_in_no_figure(tmp_path: Path) -> None:
+    path, _ = write_view_store(tmp_path)
+    run(path, "--csv", tmp_path / "a.csv")
+    with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
+        rows = [(line["group"], int(line["row"])) for line in csv.DictReader(file)]
+    assert ("train-0", BAD_ROW) not in rows
+    assert len(rows) == 2 * ROWS - 1

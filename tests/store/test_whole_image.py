@@ -1,0 +1,34 @@
+import numpy as np
+import pytest
+
+from store.audit.maps import image_figures
+from store.group import LabelRows
+from store.pooling import Fill, pool_map
+from store.whole_image import pool_whole
+from tests.build import make_labels, make_schema
+
+SCHEMA = make_schema(map_size=(3, 5))
+
+
+@pytest.mark.parametrize("fill", ["zero", "tail", "min"])
+def test_logits_of_many_images_are_those_of_each(fill: Fill) -> None:
+    labels = make_labels(SCHEMA, 9)
+    assert labels.tail is not None
+    maps = LabelRows(classes=labels.classes, scores=labels.scores, tail=labels.tail)
+    expected = [
+        pool_map(labels.classes[i], labels.scores[i], num_classes=20, fill=fill, tail_HW=labels.tail[i])
+        for i in range(9)
+    ]
+    np.testing.assert_allclose(pool_whole(maps, num_classes=20, fill=fill), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("largest", [60_000, -60_000])
+def test_logits_of_any_size_have_probabilities(largest: float) -> None:
+    scores = np.full((1, 3, 3, 5), largest, np.float16)
+    classes = np.broadcast_to(np.arange(3, dtype=np.uint16)[None, :, None, None], scores.shape)
+    maps = LabelRows(classes=classes, scores=scores, tail=None)
+    figures = image_figures(maps, np.array([1], np.int32), num_classes=20, fill="zero", threshold=0.5)
+    expected = 1 / 3 if largest > 0 else 0  # far below the fill of the other classes nothing is left
+    assert figures.label_best[0] == pytest.approx(expected)
+    assert figures.label_whole[0] == pytest.approx(expected)
+    assert np.isfinite(figures.entropy).all()
