@@ -63,21 +63,27 @@ def decode_batches(
         yield from DataLoader(_Images(view), batch_sampler=batches, collate_fn=_one, pin_memory=pin_memory)
         return
     start_server()
-    with processes.ending_workers() as begin, _worker_deaths():
-        with warnings.catch_warnings(action="ignore"):  # more workers than cores is the user's choice
-            loaded = iter(
-                DataLoader(
-                    _Images(view),
-                    batch_sampler=batches,
-                    num_workers=workers,
-                    collate_fn=_one,
-                    pin_memory=pin_memory,
-                    multiprocessing_context="forkserver",
-                    worker_init_fn=begin,
-                    prefetch_factor=BATCHES_AHEAD,
+    loaded: Iterator[DecodedBatch] = iter(())
+    try:
+        with processes.ending_workers() as begin, _worker_deaths():
+            with warnings.catch_warnings(action="ignore"):  # more workers than cores is the user's choice
+                loaded = iter(
+                    DataLoader(
+                        _Images(view),
+                        batch_sampler=batches,
+                        num_workers=workers,
+                        collate_fn=_one,
+                        pin_memory=pin_memory,
+                        multiprocessing_context="forkserver",
+                        worker_init_fn=begin,
+                        prefetch_factor=BATCHES_AHEAD,
+                    )
                 )
-            )
-        yield from loaded
+            yield from loaded
+    finally:
+        # An error keeps this frame. Collected only later, with the error, torch's queues are closed under the threads
+        # that feed them.
+        del loaded
 
 
 @contextmanager

@@ -131,9 +131,29 @@ def score(
     tally = Tally(max(sample.label for sample in samples) + 1, real)
     rounds = ValBatches(val, settings, ranks).rounds
     predictions = predict(model, val, settings, ranks)
+
+    def tell(done: int) -> None:
+        if progress is not None:
+            progress(len(samples) * done // rounds, len(samples))
+
+    if not _count(tally, predictions, range(rounds), ranks, should_stop, tell):
+        return None
+    tally.join(ranks)
+    return tally
+
+
+def _count(
+    tally: Tally,
+    predictions: Iterator[Prediction],
+    rounds: range,
+    ranks: Ranks,
+    should_stop: Callable[[], bool] | None,
+    tell: Callable[[int], None],
+) -> bool:
+    """Add up this rank's predictions, each round a batch on every rank; False if it was stopped."""
     error: RelabelError | None = None
     stopped = False
-    for done in range(rounds):
+    for done in rounds:
         # A rank's failure must end the others too, which would wait for it forever.
         stopped = ranks.any(error is not None or (should_stop is not None and should_stop()))
         if stopped:
@@ -143,13 +163,9 @@ def score(
                 tally.add(*prediction)
         except RelabelError as raised:
             error = raised
-        if progress is not None:
-            progress(len(samples) * (done + 1) // rounds, len(samples))
+        tell(done + 1)
     ranks.together(lambda: _raise(error))
-    if stopped:
-        return None
-    tally.join(ranks)
-    return tally
+    return not stopped
 
 
 def evaluate(

@@ -37,11 +37,15 @@ def load_items(
         RelabelError: what went wrong in a worker.
         TrainingError: a worker was killed.
     """
-    with worker_deaths(), _loader(dataset, workers, pin_memory) as items:
-        for item in items:
-            if isinstance(item, RelabelError):
-                raise item
-            yield item
+    items: Iterator[T | RelabelError] = iter(())
+    try:
+        with worker_deaths(), _loader(dataset, workers, pin_memory) as items:
+            for item in items:
+                if isinstance(item, RelabelError):
+                    raise item
+                yield item
+    finally:
+        del items  # see `_loader`
 
 
 @contextmanager
@@ -51,19 +55,25 @@ def _loader(dataset: Dataset[T], workers: int, pin_memory: bool) -> Iterator[Ite
         yield iter(DataLoader(dataset, batch_size=None, pin_memory=pin_memory))
         return
     start_server()
-    with processes.ending_workers() as begin:
-        with warnings.catch_warnings(action="ignore"):  # more workers than cores is the user's choice
-            items = iter(
-                DataLoader(
-                    dataset,
-                    batch_size=None,
-                    num_workers=workers,
-                    pin_memory=pin_memory,
-                    multiprocessing_context="forkserver",
-                    worker_init_fn=begin,
+    items: Iterator[T] = iter(())
+    try:
+        with processes.ending_workers() as begin:
+            with warnings.catch_warnings(action="ignore"):  # more workers than cores is the user's choice
+                items = iter(
+                    DataLoader(
+                        dataset,
+                        batch_size=None,
+                        num_workers=workers,
+                        pin_memory=pin_memory,
+                        multiprocessing_context="forkserver",
+                        worker_init_fn=begin,
+                    )
                 )
-            )
-        yield items
+            yield items
+    finally:
+        # An error keeps this frame. Collected only later, with the error, torch's queues are closed under the threads
+        # that feed them.
+        del items
 
 
 @contextmanager

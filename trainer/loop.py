@@ -19,7 +19,7 @@ from trainer.device import resolve_device
 from trainer.evaluate import evaluate
 from trainer.loading import start_server, worker_deaths
 from trainer.position import Position
-from trainer.prepare import open_folder, prepare
+from trainer.prepare import Prepared, open_folder, prepare
 from trainer.ranks import Ranks, joined_ranks, peer_deaths
 from trainer.records import Records
 from trainer.report import EpochReport, Reporter, StepReport
@@ -101,25 +101,7 @@ def train(
         prepared = prepare(settings, shards=shards, labels=labels, val_shards=val_shards, ranks=ranks)
         ranks.together(lambda: stack.enter_context(locked_folder(out)) if ranks.rank == 0 else None)
         position = open_folder(out, prepared, ranks, resume=resume)
-        steps = prepared.order.steps
-        run = _Run(
-            settings=settings,
-            student=prepared.student,
-            steps=steps,
-            val=prepared.val,
-            ranks=ranks,
-            records=stack.enter_context(
-                Records(
-                    out,
-                    reporter,
-                    rank=ranks.rank,
-                    updates_done=position.epoch * steps + position.step,
-                    keep=settings.keep_checkpoints,
-                )
-            ),
-            stop=stack.enter_context(StopSignal()),
-            position=position,
-        )
+        run = _open_run(stack, settings, out, prepared, position, ranks, reporter)
         stream = SampleStream(
             prepared.joined,
             prepared.table,
@@ -138,6 +120,31 @@ def train(
         finished=position.epoch == settings.epochs,
         top1=position.top1,
         best_top1=position.best_top1,
+    )
+
+
+def _open_run(
+    stack: ExitStack,
+    settings: TrainSettings,
+    out: Path,
+    prepared: Prepared,
+    position: Position,
+    ranks: Ranks,
+    reporter: Reporter,
+) -> _Run:
+    """Open the records and heed signals until the stack ends."""
+    steps = prepared.order.steps
+    done = position.epoch * steps + position.step
+    records = Records(out, reporter, rank=ranks.rank, updates_done=done, keep=settings.keep_checkpoints)
+    return _Run(
+        settings=settings,
+        student=prepared.student,
+        steps=steps,
+        val=prepared.val,
+        ranks=ranks,
+        records=stack.enter_context(records),
+        stop=stack.enter_context(StopSignal()),
+        position=position,
     )
 
 
