@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from store.errors import RelabelError, ShardError
+from store.errors import RelabelError, ShardError, TrainingError
 from store.shards import NO_LABEL, ShardIndex, index_shard
 from trainer.crops import normalise
 from trainer.device import autocast, full_memory
@@ -87,7 +87,7 @@ def predict(
     Raises:
         ImageError: an image cannot be decoded.
         ShardError: a shard changed since it was indexed.
-        TrainingError: a loader process was killed, or the device's memory is full.
+        TrainingError: a loader process was killed, the device's memory is full, or logits are not finite.
     """
     device = torch.device(settings.device)
     mean, std = (torch.tensor(values, device=device) for values in (settings.mean, settings.std))
@@ -96,6 +96,8 @@ def predict(
     for keys, originals, images in load_items(batches, workers=settings.workers, pin_memory=device.type == "cuda"):
         with full_memory(), torch.inference_mode(), autocast(settings):
             logits = model(normalise(images.to(device, non_blocking=True), mean, std)).float().cpu()
+        if not logits.isfinite().all():
+            raise TrainingError(f"{keys[0]!r} and what follows: the student's logits are not finite numbers")
         yield Prediction(keys, originals, logits)
 
 

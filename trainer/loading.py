@@ -11,7 +11,8 @@ from store import workers as processes
 from store.errors import RelabelError, TrainingError
 
 T = TypeVar("T")
-DEATH = "DataLoader worker (pid"  # how torch's message of a dead process starts
+# How torch's message of a dead process starts, and that of the thread that copies for a GPU, which dies of one.
+DEATHS = ("DataLoader worker (pid", "Pin memory thread exited")
 PRELOADED = ["trainer.source", "trainer.evaluate"]
 
 
@@ -88,6 +89,6 @@ def worker_deaths() -> Iterator[None]:
                 "/dev/shm is full, through which batches are handed over; give it more (docker run --shm-size=8g), or "
                 "use fewer workers"
             ) from error
-        if isinstance(error, RuntimeError) and DEATH not in str(error):
+        if isinstance(error, RuntimeError) and not any(death in str(error) for death in DEATHS):
             raise
         raise TrainingError("a loader process was killed, most often for want of memory; use fewer workers") from error

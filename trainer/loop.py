@@ -1,7 +1,6 @@
 """Training from shards and labels to checkpoints and metrics, in one process or several."""
 
 import math
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -83,8 +82,8 @@ def train(
         labels: the label store.
         val_shards: evaluated after every epoch; may be empty, and then there is no `best.pt`.
         out: the run folder, empty or new unless `resume`; the same on every rank.
-        resume: go on after the last checkpoint in `out`, or start if there is none. Always so in a process that
-            torchrun has started again.
+        resume: go on after the last checkpoint in `out`, or start if there is none. Always so where torchrun has
+            started this very run again.
         reporter: told of progress, on rank 0.
 
     Raises:
@@ -96,7 +95,6 @@ def train(
     settings = resolve_device(settings)
     if settings.workers:
         start_server()  # which takes seconds, beside what follows
-    resume = resume or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
     with joined_ranks(settings.device) as ranks, ExitStack() as stack:
         prepared = prepare(settings, shards=shards, labels=labels, val_shards=val_shards, ranks=ranks)
         ranks.together(lambda: stack.enter_context(locked_folder(out)) if ranks.rank == 0 else None)
@@ -230,7 +228,7 @@ def _report(run: _Run, since: _Since, lr: float) -> None:
 
 def _check_finite(run: _Run, loss: float) -> None:
     """The last update comes after the last loss: without a look at the weights, its damage would be saved."""
-    if math.isfinite(loss) and all(bool(torch.isfinite(weights).all()) for weights in run.student.model.parameters()):
+    if math.isfinite(loss) and run.student.is_finite():
         return
     found = f"the loss is {loss}" if not math.isfinite(loss) else "the weights are not finite"
     position = run.position

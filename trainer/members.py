@@ -28,11 +28,6 @@ class ImageMember:
     digest: int  # BLAKE2b-64 of the image's bytes, little-endian
 
 
-def read_image(shard: Shard, member: ImageMember) -> bytes:
-    """One image's bytes; raises as `read_images`."""
-    return next(read_images([(shard, member)]))
-
-
 def read_images(wanted: Sequence[tuple[Shard, ImageMember]]) -> Iterator[bytes]:
     """The bytes of images, in order; all of them are asked for at once.
 

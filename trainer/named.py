@@ -21,7 +21,7 @@ def named_settings(model: str, model_args: dict[str, Any], chosen: Mapping[str, 
         chosen: settings that replace timm's.
 
     Raises:
-        SettingsError: an unknown tag, or a value that cannot be.
+        SettingsError: an unknown tag, a network whose images timm crops in another way, or a value that cannot be.
     """
     try:
         config = timm.get_pretrained_cfg(model)
@@ -36,6 +36,11 @@ def named_settings(model: str, model_args: dict[str, Any], chosen: Mapping[str, 
             "mean": tuple(config.mean),
             "std": tuple(config.std),
         }
+        if config.crop_mode != "center" and "val_crop_pct" not in chosen:
+            raise SettingsError(
+                f"model={model!r}: timm does not cut its images out of the middle (crop_mode={config.crop_mode}); "
+                "give --crop-pct to do so nevertheless, 1 for the whole shorter side"
+            )
     view |= chosen
     if "val_size" in view:
         view["image_size"] = view["val_size"]  # `build_student` tries both

@@ -20,10 +20,7 @@ class Scheduler(Protocol):
         """Set the rate for the next update, after this many."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` takes."""
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue where another left off."""
+        """What it was made with; the rate follows from that and the number of the update."""
 
 
 class Average(Protocol):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from store.errors import RunFolderError
 from store.reader import LabelStore
 from store.remote import Shard
 from store.schema import StoreSchema
@@ -51,6 +52,7 @@ def prepare(
     student = ranks.together(
         lambda: Student(settings, num_classes=classes, steps_per_epoch=order.steps, ranks=ranks)
     )  # fmt: skip
+    student.join()
     table = ranks.together(lambda: check_join(joined, settings, num_classes=classes))
     return Prepared(schema=store.schema, joined=joined, table=table, order=order, val=val, student=student)
 
@@ -65,8 +67,16 @@ def open_folder(out: Path, prepared: Prepared, ranks: Ranks, *, resume: bool) ->
         resume: whether there may be a run.
     """
     identity = run_identity(prepared.student.settings, prepared.schema, prepared.joined, prepared.val)
+    ranks.agree(
+        identity.to_json(),
+        RunFolderError(f"{out}: the ranks were given different settings, shards or labels; give all of them the same"),
+    )
     ranks.first(lambda: open_run_folder(out, identity, resume=resume))
     position = ranks.together(lambda: _restore(out, prepared.student))
+    ranks.agree(
+        (position, prepared.student.digest()),
+        RunFolderError(f"{out}: the ranks found different checkpoints there; all of them need the same folder"),
+    )
     ranks.first(lambda: _continue(out, position))
     return position
 

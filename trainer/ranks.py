@@ -66,6 +66,16 @@ class Ranks:
             raise error
         raise PeerError(f"rank {failed[0]} stopped: {found[failed[0]]}")
 
+    def agree(self, value: object, otherwise: RelabelError) -> None:
+        """Go on if all ranks have an equal value; else raise as `together`, on the first rank."""
+        differs = any(other != value for other in self._gather(value))
+
+        def check() -> None:
+            if differs and self.rank == 0:
+                raise otherwise
+
+        self.together(check)
+
     def first(self, work: Callable[[], T]) -> T:
         """Do work on rank 0 alone, whose result all get; raises as `together`."""
         result = self.together(lambda: work() if self.rank == 0 else None)
@@ -96,7 +106,7 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
     try:
         if device == "cuda":
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        dist.init_process_group("nccl" if device == "cuda" else "gloo", **meeting_place())
+        dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=PATIENCE, **meeting_place())
         ranks = Ranks(
             rank=dist.get_rank(), world=dist.get_world_size(), control=dist.new_group(backend="gloo", timeout=PATIENCE)
         )
@@ -107,8 +117,13 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
         ) from error
     try:
         yield ranks
-    finally:
-        dist.destroy_process_group()
+    except BaseException:
+        # Not destroyed, which waits for kernels that wait for other ranks: the error has to be told, and the others
+        # notice once this process is gone.
+        if dist.get_backend() == "nccl":
+            dist.distributed_c10d._abort_process_group()
+        raise
+    dist.destroy_process_group()
 
 
 @contextmanager
@@ -120,5 +135,6 @@ def peer_deaths() -> Iterator[None]:
         if not isinstance(error, dist.DistError) and not any(words in str(error) for words in DEATHS):
             raise
         raise TrainingError(
-            "another rank died; look for its message, then run again with --resume (torchrun --max-restarts does so)"
+            f"another rank died, or cannot be reached ({reason(error)}); look for its message, then run again with "
+            "--resume (torchrun --max-restarts does so)"
         ) from error

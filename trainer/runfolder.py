@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from trainer.settings import TrainSettings
 
 SETTINGS = "settings.json"
 LOCK = ".lock"
+LAUNCH = ".launch"  # which call of torchrun last began or continued the run
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,18 +83,39 @@ def open_run_folder(folder: Path, identity: RunIdentity, *, resume: bool) -> Non
         RunFolderError: a folder that is not empty without `resume`, is no run folder, cannot be written, or belongs
             to a run with other settings or labels; the differences are listed.
     """
+    launch = _launch()
     # A kill while settings.json was first written leaves its aside file alone.
-    is_empty = set(folder.iterdir()) <= {aside(folder / SETTINGS), folder / LOCK}
+    is_empty = set(folder.iterdir()) <= {aside(folder / SETTINGS), folder / LOCK, folder / LAUNCH}
     if is_empty:
         text = json.dumps(identity.to_json(), indent=1) + "\n"
         write_atomically(folder / SETTINGS, lambda handle: handle.write(text.encode()))
-    elif not resume:
+    elif not (resume or _is_restart(folder, launch)):
         raise RunFolderError(f"{folder}: not empty; choose another folder, or continue its run with --resume")
     elif differences := list(_differences(_read_identity(folder / SETTINGS), identity.to_json())):
         raise RunFolderError(
             f"{folder}: started with other settings or data ({'; '.join(differences)}); "
             "resume with what it was started with, or choose another folder"
         )
+    if launch:
+        write_atomically(folder / LAUNCH, lambda handle: handle.write(launch.encode()))
+    else:
+        (folder / LAUNCH).unlink(missing_ok=True)
+
+
+def _launch() -> str:
+    """Names the call of torchrun that this process belongs to; empty without one."""
+    launch = os.environ.get("TORCHELASTIC_RUN_ID", "")
+    return f"none {os.getppid()}" if launch == "none" else launch  # torchrun's default: its process tells it apart
+
+
+def _is_restart(folder: Path, launch: str) -> bool:
+    """Whether torchrun has started this very run again, which is no reason to ask for `resume`."""
+    if not launch or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+        return False
+    try:
+        return read_whole(folder / LAUNCH) == launch.encode()
+    except FileNotFoundError:
+        return False
 
 
 def check_never_saved(folder: Path) -> None:

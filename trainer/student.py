@@ -4,6 +4,7 @@ Shapes: B batch of this rank, C classes, S side of an image.
 """
 
 import copy
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -68,10 +69,29 @@ class Student:
                 f"model={brief(settings.model)} cannot be trained with opt={brief(settings.opt)}: a first update fails "
                 f"({reason(error)}); choose another model, opt or batch_size"
             ) from error
+        self._network = self._compiled(self.model)
+
+    def join(self) -> None:
+        """Make updates those of all ranks together; every rank has to have built its student before."""
         if self.ranks.world > 1:
-            self._network = self._synchronised = DistributedDataParallel(self.model)
-        if settings.compiled:
-            self._network = torch.compile(self._network)
+            self._synchronised = DistributedDataParallel(self.model)
+            self._network = self._compiled(self._synchronised)
+
+    def _compiled(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
+        return torch.compile(network) if self.settings.compiled else network
+
+    def digest(self) -> str:
+        """Hex sha256 of the weights, by which the ranks compare theirs."""
+        found = hashlib.sha256()
+        for name, tensor in self.model.state_dict().items():
+            found.update(name.encode() + tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        return found.hexdigest()
+
+    def is_finite(self) -> bool:
+        """Whether all weights and statistics are numbers, also the average's; waits for the device once."""
+        states = [self.model.state_dict(), {} if self.ema is None else self.ema.module.state_dict()]
+        numbers = [tensor for state in states for tensor in state.values() if tensor.is_floating_point()]
+        return bool(torch.stack([tensor.isfinite().all() for tensor in numbers]).all())
 
     @property
     def lr(self) -> float:

@@ -61,7 +61,7 @@ def build_trained(
         raise RunFolderError(f"{file}: holds no moving average (its run had ema_decay=0); take the model's weights")
     taken: Weights = weights or ("ema" if ema else "model")
     with _no_student(file):
-        settings = resolve_device(settings_from_json({**checkpoint.settings, "device": "auto", "precision": "auto"}))
+        settings = _settings_here(settings_from_json({**checkpoint.settings, "device": "auto"}))
     settings = replace(settings, **(chosen or {}))
     with _no_student(file):
         model = build_student(settings, checkpoint.num_classes)
@@ -72,9 +72,14 @@ def build_trained(
         num_classes=checkpoint.num_classes,
         weights=taken,
         epoch=checkpoint.epoch,
-        # Where there is a moving average, it is what was evaluated.
-        top1=None if ema and taken == "model" else checkpoint.top1,
+        # It is of the end of an epoch; and where there is a moving average, that is what was evaluated.
+        top1=None if checkpoint.samples_seen or (ema and taken == "model") else checkpoint.top1,
     )
+
+
+def _settings_here(settings: TrainSettings) -> TrainSettings:
+    """Device and precision of this machine; what was trained in float32 stays in it."""
+    return resolve_device(settings if settings.precision == "float32" else replace(settings, precision="auto"))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, get_args
 
 import click
 
-from store.audit.files import CsvAudit, written_aside
+from store.audit.files import CsvAudit
 from store.audit.findings import Audit
 from store.audit.group import AuditSettings, audit_group
 from store.audit.index import IndexParts, store_digest
@@ -16,14 +16,14 @@ from store.audit.maps import PRESENT_PROBABILITY
 from store.audit.page import audit_page, read_pictures, refuse_without_extra
 from store.audit.render import render_audit
 from store.command import refuse_nan
-from store.errors import DamagedStoreError, StoreReadError, StoreWriteError
+from store.errors import DamagedStoreError, StoreReadError
+from store.output import check_outputs, written_aside
 from store.pooling import Fill
 from store.reader import LabelStore
+from store.view.commands import OUTPUT
 from store.view.photos import Photos
 from store.view.progress import track
 from store.view.tables import make_console
-
-Output = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
@@ -42,14 +42,16 @@ Output = click.Path(path_type=Path, dir_okay=False)
     callback=refuse_nan,
     default=PRESENT_PROBABILITY,
     show_default=True,
-    help="A class is present in an image where it leads with this probability in 2 % of the cells.",
+    help="A class is present in an image where it leads with this probability in at least 2 % of the cells.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs: all pairs and all classes.")
-@click.option("--csv", "csv_file", type=Output, metavar="FILE", help="Write a line for every image.")
-@click.option("--html", "html_file", type=Output, metavar="FILE", help="Write the tables as a page.")
+@click.option(
+    "--csv", "csv_file", type=OUTPUT, metavar="FILE", help="Write a line for every image that is not quarantined."
+)
+@click.option("--html", "html_file", type=OUTPUT, metavar="FILE", help="Write the tables as a page.")
 @click.option("--shards", "patterns", metavar="PATTERN", multiple=True,
-              help="The image shards, for pictures in the page: paths, braces and globs. Repeatable.")  # fmt: skip
-@click.option("--index", "index_file", type=Output, metavar="FILE", help="Write what `browse` sorts by (.npz).")
+              help="With --html: the image shards, for pictures in the page. Repeatable.")  # fmt: skip
+@click.option("--index", "index_file", type=OUTPUT, metavar="FILE", help="Write what `browse` sorts by (.npz).")
 def audit(
     labels: str,
     top: int,
@@ -67,10 +69,13 @@ def audit(
     of the store; LABELS is not changed.
     """
     store = LabelStore.open(labels)
-    _check_outputs(store, [file for file in (csv_file, html_file, index_file) if file is not None])
     if patterns and html_file is None:
         raise click.UsageError("--shards needs --html, the page for which images are read")
     photos = Photos(patterns) if patterns else None
+    check_outputs(
+        [file for file in (csv_file, html_file, index_file) if file is not None],
+        inputs=[] if photos is None else photos.files,
+    )
     audit = Audit(schema=store.schema, settings=AuditSettings(fill=fill, threshold=threshold, top=top))
     with ExitStack() as outputs:
         # Opened before the work begins, so that a folder that is missing costs no time.
@@ -85,18 +90,8 @@ def audit(
     _print(found, top, as_json=as_json)
     if audit.damaged:
         raise DamagedStoreError(
-            f"{len(audit.damaged)} groups are damaged and were not audited; the first: {audit.damaged[0]['problem']}"
+            f"damaged groups, which were not audited: {len(audit.damaged)}; the first: {audit.damaged[0]['problem']}"
         )
-
-
-def _check_outputs(store: LabelStore, files: list[Path]) -> None:
-    """Refuse files that would overwrite one another or lie in the store, whose readers take all in it for labels."""
-    resolved = [file.resolve() for file in files]
-    if len(set(resolved)) < len(files):
-        raise click.UsageError("--csv, --html and --index need a file each")
-    for file in resolved:
-        if file.is_relative_to(Path(str(store)).resolve()):
-            raise StoreWriteError(f"{file} lies in the store; choose a place outside of it")
 
 
 def _go_through(store: LabelStore, audit: Audit, sinks: list[CsvAudit | IndexParts]) -> None:

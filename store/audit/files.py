@@ -1,12 +1,8 @@
-"""The files an audit writes: there whole or not at all, and the CSV with a line for every image."""
+"""The CSV of an audit, with a line for every image that is not quarantined."""
 
 import csv
 import io
 import math
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import BinaryIO
 
 from store.audit.group import GroupAudit
@@ -17,22 +13,6 @@ COLUMNS = ("group", "row", "key", "label", "label_name", "label_whole", "label_b
            "top_probability", "entropy_bits", "classes")  # fmt: skip
 # What makes a spreadsheet take a text for a formula; tabs and line ends are escaped before.
 FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # noqa: RUF001  (the full-width ones count too)
-
-
-@contextmanager
-def written_aside(file: Path) -> Iterator[BinaryIO]:
-    """A file to write beside the named one, which it replaces at the end unless there was an error.
-
-    Raises:
-        OSError: the disk refused; the old file is as it was.
-    """
-    aside = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    try:
-        with aside.open("xb") as handle:
-            yield handle
-        aside.replace(file)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 class CsvAudit:

@@ -18,6 +18,7 @@ and rows.
 import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from errno import ENOENT
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,6 +31,7 @@ from store.reader import LabelStore
 from store.schema import listed, seal
 from store.text import first_line
 
+ROOM_GROUP, ROOM_ROW, ROOM_HEADERS = 4 * 300, 16, 1 << 16  # bytes that an index takes at most
 KINDS = {"group": "<U", "rows": "<i4", "row": "<i4", "disagreement": "<f4", "entropy": "<f4", "classes": "<i2",
          "left_out": "<U"}  # fmt: skip
 
@@ -115,26 +117,55 @@ def read_index(path: Path, store: LabelStore) -> AuditIndex:
     """
     again = f"run `relabel-store audit {store} --index {path}`"
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            digest, arrays = archive["store_digest"], {name: archive[name] for name in KINDS}
+        arrays = _load(path, store)
     except OSError as error:
         raise AuditIndexError(f"{path}: cannot be read: {error.strerror or first_line(error)}; {again}") from error
     except Exception as error:  # whatever hostile bytes make of zipfile and numpy
         raise AuditIndexError(f"{path}: not an audit's index ({first_line(error)}); {again}") from error
-    if problem := _problem(arrays):
-        raise AuditIndexError(f"{path}: not an audit's index ({problem}); {again}")
-    if digest.shape != () or str(digest) != store_digest(store):
+    if str(arrays.pop("store_digest")) != store_digest(store):
         raise AuditIndexError(f"{path}: made from another store than {store} is now; {again}")
-    return AuditIndex(**arrays)
+    index = AuditIndex(**arrays)
+    if problem := _problem(index, store):
+        raise AuditIndexError(f"{path}: not an audit's index ({problem}); {again}")
+    return index
 
 
-def _problem(arrays: dict[str, NDArray[Any]]) -> str | None:
-    """What is wrong with an index's arrays."""
-    for name, kind in KINDS.items():
-        if arrays[name].ndim != 1 or not arrays[name].dtype.str.startswith(kind):
-            return f"array {name!r} is {arrays[name].dtype} {arrays[name].shape}"
-    counts = arrays["rows"]
-    lengths = {len(arrays[name]) for name in ("row", "disagreement", "entropy", "classes")}
-    if len(counts) != len(arrays["group"]) or (counts < 0).any() or lengths != {int(counts.sum(dtype=np.int64))}:
-        return f"{len(counts)} groups with {int(counts.sum(dtype=np.int64))} rows, columns of {sorted(lengths)}"
+def _load(path: Path, store: LabelStore) -> dict[str, NDArray[Any]]:
+    """The file's arrays, by their names; it may not unpack to more than an index of this store would."""
+    if not path.is_file():
+        raise FileNotFoundError(ENOENT, "No such file" if not path.exists() else "not a regular file")
+    room = sum(
+        ROOM_GROUP + 4 * len(name) + ROOM_ROW * store.unchecked_group(name).commit.rows for name in store.names()
+    )
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        if sum(member.file_size for member in archive.zip.infolist()) > room + ROOM_HEADERS:
+            raise ValueError("too large for this store")
+        arrays = {name: archive[name] for name in (*KINDS, "store_digest")}
+    for name, kind in {**KINDS, "store_digest": "<U"}.items():
+        array = arrays[name]
+        wanted = 0 if name == "store_digest" else 1
+        if not isinstance(array, np.ndarray) or array.ndim != wanted or not array.dtype.str.startswith(kind):
+            raise ValueError(f"array {name!r} is of another kind")
+    return arrays
+
+
+def _problem(index: AuditIndex, store: LabelStore) -> str | None:
+    """What keeps the numbers of an index from being those of the store's rows."""
+    lengths = {len(column) for column in (index.row, index.disagreement, index.entropy, index.classes)}
+    rows = int(index.rows.sum(dtype=np.int64))
+    if len(index.rows) != len(index.group) or lengths != {rows}:
+        return f"{len(index.group)} groups with {rows} rows, columns of {sorted(lengths)}"
+    if [*index.group, *index.left_out] != [*dict.fromkeys([*index.group, *index.left_out])]:
+        return "a group twice"
+    if sorted([*index.group, *index.left_out]) != sorted(store.names()):
+        return "other groups"
+    ends = np.cumsum(index.rows)
+    for name, start, end in zip(index.group.tolist(), ends - index.rows, ends, strict=True):
+        commit, found = store.unchecked_group(name).commit, index.row[start:end]
+        usable = np.delete(np.arange(commit.rows), [bad.row for bad in commit.quarantined])
+        if not np.array_equal(found, usable):
+            return f"{name}: other rows"
+    share = index.disagreement[~np.isnan(index.disagreement)]
+    if (share < 0).any() or (share > 1).any() or not (index.entropy >= 0).all() or (index.classes < 0).any():
+        return "figures that cannot be"
     return None

@@ -85,10 +85,11 @@ def _best_cell(maps: LabelRows, targets: NDArray[np.int32], num_classes: int, fi
     """(N,) the highest probability that any cell gives to the original label."""
     scores = maps.scores.astype(np.float32)
     fill_NHW = fill_logits(scores, num_classes, fill, maps.tail)
-    # Relative to each cell's largest logit, which a fill may be.
-    largest = np.maximum(scores[:, 0], fill_NHW)
-    others = np.exp(fill_NHW - largest)
-    total = np.exp(scores - largest[:, None]).sum(axis=1) + (num_classes - scores.shape[1]) * others
+    others_count = num_classes - scores.shape[1]
+    # Relative to each cell's largest logit, which the fill of a class that is not kept may be.
+    largest = np.maximum(scores[:, 0], fill_NHW) if others_count else scores[:, 0]
+    others = np.exp(fill_NHW - largest) if others_count else np.zeros_like(largest)
+    total = np.exp(scores - largest[:, None]).sum(axis=1) + others_count * others
     label = others
     rows, ranks, ys, xs = np.nonzero(maps.classes == targets[:, None, None, None])
     label[rows, ys, xs] = np.exp(scores[rows, ranks, ys, xs] - largest[rows, ys, xs])

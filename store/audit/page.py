@@ -14,6 +14,7 @@ from store.view.photos import Photos
 from store.view.tables import class_text
 
 PICTURE_SIDE = 160  # pixels
+SHOWN_PROBLEMS = 3
 
 Pictures = dict[tuple[str, int], str]  # `data:` URLs by group and row
 
@@ -35,7 +36,8 @@ def read_pictures(store: LabelStore, photos: Photos, audit: Mapping[str, Any]) -
             pictures[group, row] = jpeg_url(decode_image(photos.read(store.group(group), row)), PICTURE_SIDE)
         except RelabelError as error:
             problems[str(error)] = None
-    return pictures, list(problems)
+    told = list(problems)
+    return pictures, told[:SHOWN_PROBLEMS] + [f"and {len(told) - SHOWN_PROBLEMS} more"] * (len(told) > SHOWN_PROBLEMS)
 
 
 def audit_page(audit: dict[str, Any], top: int, pictures: Pictures, problems: list[str]) -> str:

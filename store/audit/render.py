@@ -24,16 +24,18 @@ def render_audit(audit: dict[str, Any], top: int) -> Iterator[RenderableType]:
     if bad := audit["damaged"]:
         yield _table("Damaged groups, not audited", ("group", "problem"), map(_damaged, bad))
     if images := audit["suspicious"]:
-        columns = ("key", "original label", "best cell", "whole", "top class", "whole")
-        yield _table("Images that contradict their original label most", columns, map(_suspicious, images))
+        columns = ("key", "original label", "best cell", "image", "top class", "image")
+        yield _table(
+            "Images whose label is not on top, the least likely label first", columns, map(_suspicious, images)
+        )
     if pairs := audit["confusions"][:top]:
         yield _table("Most frequent confusions", ("original label", "top class", "images"), map(_pair, pairs))
     if images := audit["several_classes"]:
         yield _table("Images with the most classes", ("key", "classes", "bits", "present"), map(_several, images))
     if classes := worst_classes(audit, top):
         counts = ("class", "labelled", "of these on top", "on top", "present")
-        yield _table("Classes whose labels are contradicted most often", counts, map(_counts, classes))
-    if bad := audit["quarantined"]:
+        yield _table("Classes whose labels are least often on top", counts, map(_counts, classes))
+    if (bad := audit["quarantined"]) and top:
         title = _of("Quarantined", top, len(bad))
         yield _table(title, ("key", "group", "row", "reason"), map(_quarantined, bad[:top]))
 

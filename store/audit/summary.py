@@ -20,8 +20,8 @@ def summary(audit: dict[str, Any]) -> list[tuple[str, str]]:
         ]
     return [
         *lines,
-        ("present is", f"what leads with a probability of {present['probability']:g} or more in "
-         f"{present['cells']:,} of its cells or more"),
+        ("present is", f"what leads with a probability of {present['probability']:g} or more in at least "
+         f"{present['cells']:,} of an image's cells"),
         ("images with", f"no class: {none:,}; one: {one:,}; two: {two:,}; three or more: {more:,}"),
         ("fill", audit["fill"]),
     ]  # fmt: skip

@@ -9,6 +9,7 @@ from store.browse.groups import Groups, Spot
 from store.errors import RelabelError
 from store.schema import StoreSchema
 from store.text import printable
+from store.view.photos import Photos
 from store.view.tables import class_text
 from store.view.target import crop_target, has_label
 
@@ -23,11 +24,12 @@ class Card:
     lines: tuple[str, ...]
 
 
-def make_card(groups: Groups, place: Spot, href: str, figure: str = "") -> Card:
+def make_card(groups: Groups, photos: Photos, place: Spot, href: str, figure: str = "") -> Card:
     """What a place shows; a group that cannot be read says so instead.
 
     Args:
         groups: of the store.
+        photos: their shards.
         place: the row.
         href: where a click leads.
         figure: what it was sorted by.
@@ -38,7 +40,7 @@ def make_card(groups: Groups, place: Spot, href: str, figure: str = "") -> Card:
     except RelabelError as error:
         groups.forget(place.group)
         return Card(href=href, thumb=None, key=f"{name}, row {place.row}", lines=(printable(str(error)),))
-    thumb = "/thumb?" + urlencode({"group": name, "row": place.row})
+    thumb = "/thumb?" + urlencode({"group": name, "row": place.row}) if name in photos else None
     if row.quarantined is not None:
         return Card(
             href=href, thumb=None, key=printable(row.key), lines=(f"quarantined: {printable(row.quarantined)}",)
@@ -49,6 +51,8 @@ def make_card(groups: Groups, place: Spot, href: str, figure: str = "") -> Card:
     lines = [f"label {_name(schema, row.target)} {target[row.target]:.2f}" if has_label(schema, row) else "no label"]
     if best != row.target:
         lines.append(f"map {_name(schema, best)} {target[best]:.2f}")
+    if thumb is None:
+        lines.append(f"no image: --shards lacks {name}.tar")
     return Card(href=href, thumb=thumb, key=printable(row.key), lines=(*lines, *([figure] if figure else [])))
 
 

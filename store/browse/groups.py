@@ -70,7 +70,9 @@ class Groups:
     def rows(self, number: int) -> int:
         """How many rows a group has; none where it is damaged, which is kept in `problems`: the others go on."""
         try:
-            return len(self.open(number))
+            rows = len(self.open(number))
+            self.problems.pop(self.names[number], None)
+            return rows
         except RelabelError as error:
             self.problems[self.names[number]] = str(error)
             return 0

@@ -12,6 +12,7 @@ from store.browse.walks import SortedWalk, StoreWalk, Walk
 from store.errors import RelabelError
 from store.text import first_few, printable
 from store.view.html import render
+from store.view.photos import Photos
 
 CARDS = 24  # of a page
 SHOWN_PROBLEMS = 5
@@ -20,8 +21,8 @@ SHOWN_PROBLEMS = 5
 class Listing:
     """Makes them from the parameters of an address."""
 
-    def __init__(self, groups: Groups, sorting: Sorting | None) -> None:
-        self.groups, self.sorting = groups, sorting
+    def __init__(self, groups: Groups, photos: Photos, sorting: Sorting | None) -> None:
+        self.groups, self.photos, self.sorting = groups, photos, sorting
         self.in_store = StoreWalk(groups)
 
     def walk(self, parameters: Mapping[str, str]) -> tuple[Walk, str]:
@@ -29,6 +30,7 @@ class Listing:
         by = next((sort for sort in SORTS if sort == parameters.get("sort")), None)
         if by is None or self.sorting is None:
             return self.in_store, ""
+        self.sorting.refuse_stale()
         return SortedWalk(self.sorting, by), by
 
     def page(self, parameters: Mapping[str, str]) -> str:
@@ -49,7 +51,9 @@ class Listing:
         order = {"sort": sort} if sort else {}
         return self._page(
             sort=sort,
-            cards=[make_card(self.groups, walk.place(a), walk.href(a), walk.figure(a)) for a in shown[:CARDS]],
+            cards=[
+                make_card(self.groups, self.photos, walk.place(a), walk.href(a), walk.figure(a)) for a in shown[:CARDS]
+            ],
             note=self._sorted_note() if sort else "",
             first=list_address(order) if before is not None else None,
             previous=list_address(order | {"at": before}) if before is not None else None,
@@ -77,6 +81,8 @@ class Listing:
 
     def _results(self, key: str, classes: str, at: str | None) -> str:
         query = Query(key=key, classes=parse_classes(self.groups.store.schema, classes))
+        if query.classes == ():
+            return self._page(key=key, class_text=classes, cards=[], note="no class has this number or name")
         found = search(self.groups, query, Spot(0, 0) if at is None else self.in_store.place(at), CARDS)
         asked = {"key": key, "class": classes}
         total = f"{len(self.groups):,} groups"
@@ -84,9 +90,12 @@ class Listing:
         return self._page(
             key=key,
             class_text=classes,
-            cards=[make_card(self.groups, spot, self.in_store.href(self.in_store.at(spot))) for spot in found.spots],
+            cards=[
+                make_card(self.groups, self.photos, spot, self.in_store.href(self.in_store.at(spot)))
+                for spot in found.spots
+            ],
             problems=found.problems,
-            note=f"{len(found.spots)} found, in the order of the store; {reached}",
+            note=f"{len(found.spots)} on this page, in the order of the store; {reached}",
             first=list_address(asked) if at is not None else None,
             next=list_address(asked | {"at": self.in_store.at(found.next)}) if found.next else None,
             next_text="go on searching",

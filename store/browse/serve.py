@@ -1,6 +1,7 @@
 """Runs the server of `browse` until Ctrl-C. Needs the extra `web`."""
 
 import contextlib
+import logging
 import os
 import socket
 from collections.abc import Sequence
@@ -18,6 +19,14 @@ from store.reader import LabelStore
 from store.view.photos import Photos
 
 ADDRESS = "127.0.0.1"  # never another: images and labels are nobody else's
+CONNECTIONS = 32  # more are refused: a browser opens six
+
+
+class _Server(uvicorn.Server):
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Requests that are given up now are no errors."""
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        await super().shutdown(sockets)
 
 
 def serve(labels: str, patterns: Sequence[str], index: Path | None, port: int) -> None:
@@ -41,10 +50,16 @@ def serve(labels: str, patterns: Sequence[str], index: Path | None, port: int) -
     with _listen(port) as listener:
         click.echo(f"http://{ADDRESS}:{listener.getsockname()[1]}/ (Ctrl-C ends it)")
         config = uvicorn.Config(
-            app, lifespan="off", ws="none", log_level="warning", server_header=False, timeout_graceful_shutdown=1
+            app,
+            lifespan="off",
+            ws="none",
+            log_level="warning",
+            server_header=False,
+            limit_concurrency=CONNECTIONS,
+            timeout_graceful_shutdown=1,
         )
         with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listener])
+            _Server(config).run(sockets=[listener])
 
 
 def _listen(port: int) -> socket.socket:

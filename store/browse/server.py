@@ -29,7 +29,7 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
     "X-Frame-Options": "DENY",
-    "Cache-Control": "private, max-age=60",
+    "Cache-Control": "no-store",  # another store may be served at this address next
 }
 
 
@@ -39,7 +39,7 @@ class Browser:
     def __init__(self, groups: Groups, photos: Photos, sorting: Sorting | None) -> None:
         self.groups, self.photos = groups, photos
         self.schema = groups.store.schema
-        self.listing = Listing(groups, sorting)
+        self.listing = Listing(groups, photos, sorting)
         self._decoding = threading.Semaphore(2)  # an image may take 240 MB while it is decoded
 
     def app(self) -> Starlette:

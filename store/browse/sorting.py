@@ -1,14 +1,17 @@
 """The orders that an audit gives the rows of a store."""
 
+import time
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from store.audit.index import AuditIndex
+from store.audit.index import AuditIndex, store_digest
 from store.browse.groups import Groups, Spot
+from store.errors import AuditIndexError
 
 Sort = Literal["disagreement", "entropy", "classes"]
+FRESH = 5.0  # seconds that a look at the store is trusted
 SORTS: tuple[Sort, ...] = get_args(Sort)
 
 
@@ -32,7 +35,22 @@ class Sorting:
             "classes": index.classes,
         }
         self._orders: dict[Sort, NDArray[np.int32]] = {}
+        self._store, self._digest, self._checked = groups.store, store_digest(groups.store), time.monotonic()
         self.left_out: list[str] = index.left_out.tolist()  # names of groups that the audit could not read
+
+    def refuse_stale(self) -> None:
+        """Look every few seconds whether these figures are still of the store's labels.
+
+        Raises:
+            AuditIndexError: groups were added, removed or replaced.
+        """
+        if time.monotonic() - self._checked < FRESH:
+            return
+        if store_digest(self._store) != self._digest:
+            raise AuditIndexError(
+                f"{self._store} has changed since its audit; audit it again, then start `browse` anew"
+            )
+        self._checked = time.monotonic()
 
     def __len__(self) -> int:
         return len(self._row)

@@ -4,6 +4,7 @@ A row is named by a text in an address: `group:row` in the first, its rank in th
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Protocol
 from urllib.parse import urlencode
@@ -47,10 +48,12 @@ class StoreWalk:
 
     def place(self, at: str) -> Spot:
         """See `Walk`."""
-        name, _, row = at.rpartition(":")
+        name, colon, row = at.rpartition(":")
+        if not colon or not row.isdecimal() or len(row) > 9:
+            raise LabelNotFoundError(f"no row {at!r}; rows are named as in train-0000:12")
         number = self.groups.number(name)
-        if not row.isdecimal() or len(row) > 9:
-            raise LabelNotFoundError(f"no row {at!r}")
+        if int(row) >= self.groups.rows(number) and name not in self.groups.problems:
+            raise LabelNotFoundError(f"{name}: no row {row}")
         return Spot(number, int(row))
 
     def after(self, at: str, count: int) -> list[str]:
@@ -99,10 +102,12 @@ class SortedWalk:
     def figure(self, at: str) -> str:
         """See `Walk`."""
         value = self.sorting.figure(self.by, self._rank(at))
+        if math.isnan(value):
+            return ""
         return {
             "disagreement": f"disagreement {value:.3f}",
             "entropy": f"entropy {value:.2f} bits",
-            "classes": f"{value:.0f} classes",
+            "classes": f"classes: {value:.0f}",
         }[self.by]
 
     def _rank(self, at: str) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 from rich.console import RenderableType
 
+from store.output import check_outputs
 from store.pooling import Box
 from store.reader import LabelStore
 from store.view.describe import Description, describe_group, describe_store, list_groups, refuse_damage
@@ -17,6 +18,19 @@ from store.view.tables import make_console
 
 labels_argument = click.argument("labels", metavar="LABELS")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+class OutputFile(click.Path):
+    """The path of a file to write."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
+        """A Path."""
+        if not value:
+            self.fail("expected the name of a file", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+OUTPUT = OutputFile(path_type=Path, dir_okay=False)
 
 
 class Numbers(click.ParamType[tuple[Any, ...]]):
@@ -47,9 +61,9 @@ class Numbers(click.ParamType[tuple[Any, ...]]):
 @click.option("--cell", type=Numbers(int, "y,x"), metavar="Y,X", help="The kept classes of one cell, 0,0 top left.")
 @click.option("--box", type=Numbers(float, "x1,y1,x2,y2"), metavar="X1,Y1,X2,Y2",
               help="The pooled target of a crop; corners as shares of the image's width and height.")  # fmt: skip
-@click.option("--png", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-              help="Write the image, its map over it and the target as a picture.")  # fmt: skip
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+@click.option("--png", type=OUTPUT, metavar="FILE",
+              help="With --shards: write the image, its map over it and the target as a picture.")  # fmt: skip
+@click.option("--html", type=OUTPUT, metavar="FILE",
               help="Write a page on which cells and crops can be explored.")  # fmt: skip
 @json_option
 def show(
@@ -79,11 +93,12 @@ def show(
     if png is not None and not patterns:
         raise click.UsageError("--png needs --shards, for the image itself")
     view = RowView.find(store, what, patterns)
+    description = view.describe(cell, box)
+    check_outputs([file for file in (png, html) if file is not None], inputs=view.shards)
     if png is not None:
         view.write_png(png, box)
     if html is not None:
         view.write_html(html, box)
-    description = view.describe(cell, box)
     print_description(as_json, description, *(() if as_json else view.render(description, make_console(), box)))
 
 

@@ -5,7 +5,7 @@ Shape letters: H W cells (y, x).
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,19 +23,25 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SHOWN_CLASSES = 6
+MAX_SIDE = 1024  # pixels
 
 
 def draw_map(
-    file: Path, image: NDArray[np.uint8], row: LabelRow, schema: StoreSchema, *, crops: tuple[Box, ...] = (WHOLE_IMAGE,)
+    file: Path | BinaryIO,
+    image: NDArray[np.uint8],
+    row: LabelRow,
+    schema: StoreSchema,
+    *,
+    crops: tuple[Box, ...] = (WHOLE_IMAGE,),
 ) -> None:
     """Draw an image, its label map, and the pooled targets of some crops.
 
     Args:
         file: where the PNG goes.
-        image: (h, w, 3) uint8, the whole image.
+        image: (h, w, 3) uint8, the whole image, which is drawn small.
         row: its label map.
         schema: of the map's store.
-        crops: boxes, normalised by the whole image, at most as many as there are colours.
+        crops: boxes, normalised by the whole image.
     """
     import matplotlib  # takes a second to import, and most commands draw nothing
 
@@ -44,15 +50,20 @@ def draw_map(
         _draw(file, image, row, schema, crops)
 
 
-def _draw(file: Path, image: NDArray[np.uint8], row: LabelRow, schema: StoreSchema, crops: tuple[Box, ...]) -> None:
+def _draw(
+    file: Path | BinaryIO, image: NDArray[np.uint8], row: LabelRow, schema: StoreSchema, crops: tuple[Box, ...]
+) -> None:
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
+    from PIL import Image
 
-    height, width = image.shape[:2]
+    picture = Image.fromarray(image)
+    picture.thumbnail((MAX_SIDE, MAX_SIDE))  # matplotlib takes 60 bytes for a pixel
+    width, height = picture.size
     figure = Figure(figsize=(3.4 * (2 + len(crops)), 3.7), layout="constrained")
     panels = figure.subplots(1, 2 + len(crops))
     for panel, title in zip(panels, ("image and crops", "label map"), strict=False):
-        panel.imshow(image, extent=(0, 1, 1, 0), aspect=height / width)
+        panel.imshow(picture, extent=(0, 1, 1, 0), aspect=height / width)
         panel.set_title(title, fontsize=10)
         panel.set_axis_off()
     colours = _class_colours(row)
@@ -60,6 +71,7 @@ def _draw(file: Path, image: NDArray[np.uint8], row: LabelRow, schema: StoreSche
     _draw_letters(panels[1], row, colours)
     for letter, (class_id, colour) in zip(LETTERS, colours.items(), strict=False):
         panels[1].plot([], [], "s", color=colour, label=f"{letter} {_name(schema, class_id, 22)}")
+    panels[1].plot([], [], "s", color=[value / 255 for value in OTHER], label=f"{OTHER_LETTER} any other class")
     figure.legend(loc="outside lower left", ncols=4, fontsize=8, frameon=False)  # beside a panel it would squeeze it
     for i, box in enumerate(crops):
         style = ("-", "--", ":", "-.")[i % 4]

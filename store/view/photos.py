@@ -20,6 +20,15 @@ class Photos:
     def __init__(self, patterns: Sequence[str]) -> None:
         self._shards = {shard_name(path): path for path in expand_shards(patterns)}
 
+    @property
+    def files(self) -> list[Path]:
+        """The shards."""
+        return list(self._shards.values())
+
+    def __contains__(self, group: str) -> bool:
+        """Whether the shard of a group was given."""
+        return group in self._shards
+
     def read(self, group: LabelGroup, row: int) -> bytes:
         """The bytes of a row's image.
 

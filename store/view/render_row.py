@@ -20,6 +20,7 @@ from store.view.tables import class_cell, class_text, data_table, fact_table
 LETTERS = "ABCDEFG"
 OTHER_LETTER = "."
 IMAGE_LINES = 18  # an image of fewer lines shows nothing
+LEGEND_WIDTH = 40  # columns beside the map
 CELL_WIDTH = 2  # characters of a cell, which are about as wide as one is high
 
 Marks = dict[int, tuple[str, tuple[int, int, int]]]
@@ -42,10 +43,16 @@ def render_row(row: Description, console: Console | None = None, image: NDArray[
     pooled = _pooled_table("whole image, pooled", row["pooled"])
     marks = row_marks(row)
     legend = _legend(row, marks)
+    height, width = len(row["classes"][0]), len(row["classes"][0][0])
+    if console is not None and CELL_WIDTH * width > console.width:
+        wide = f"the map of {height} x {width} cells is wider than this terminal; --html and --png show it"
+        return Group(facts, Text(), pooled, Text(), Text(wide), Text(), legend)
+    grid = _grid(row, marks, 1)
+    is_wide = console is not None and CELL_WIDTH * width + LEGEND_WIDTH > console.width
+    plain = Group(grid, Text(), legend) if is_wide else _beside(grid, legend)
     if image is None or console is None or not _draws(console):
         note = [] if image is None else [Text(), Text("the image is drawn where the terminal has colours")]
-        return Group(facts, *note, Text(), pooled, Text(), _beside(_grid(row, marks, 1), legend))
-    height, width = len(row["classes"][0]), len(row["classes"][0][0])
+        return Group(facts, *note, Text(), pooled, Text(), plain)
     # Two pictures of the same size, so that a cell lies where it lies in the image; as large as there is room.
     room = (console.width - 3) // (2 * CELL_WIDTH * width)
     scale = max(1, min(math.ceil(IMAGE_LINES / height), room))

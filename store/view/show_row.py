@@ -12,6 +12,7 @@ from rich.console import Console, RenderableType
 from store.errors import ImageError
 from store.group import LabelGroup, LabelRow
 from store.images import decode_image
+from store.output import written_aside
 from store.pooling import WHOLE_IMAGE, Box
 from store.reader import LabelStore
 from store.schema import StoreSchema
@@ -30,6 +31,7 @@ class RowView:
     index: int
     row: LabelRow
     photo: bytes | None  # as it lies in the shard
+    shards: Sequence[Path] = ()  # that were given
 
     @classmethod
     def find(cls, store: LabelStore, key: str, patterns: Sequence[str]) -> "RowView":
@@ -43,7 +45,14 @@ class RowView:
         group, index = store.find(key)
         row = group.row(index)
         photo = photos.read(group, index) if photos is not None else None
-        return cls(schema=store.schema, group=group, index=index, row=row, photo=photo)
+        return cls(
+            schema=store.schema,
+            group=group,
+            index=index,
+            row=row,
+            photo=photo,
+            shards=[] if photos is None else photos.files,
+        )
 
     @cached_property
     def image(self) -> NDArray[np.uint8] | None:
@@ -82,7 +91,8 @@ class RowView:
 
         refuse_quarantined(self.row)
         assert self.image is not None
-        draw_map(file, self.image, self.row, self.schema, crops=(box or WHOLE_IMAGE,))
+        with written_aside(file) as handle:
+            draw_map(handle, self.image, self.row, self.schema, crops=(box or WHOLE_IMAGE,))
 
     def write_html(self, file: Path, box: Box | None) -> None:
         """A page that needs nothing but itself."""
@@ -90,4 +100,5 @@ class RowView:
 
         refuse_quarantined(self.row)
         page = sample_page(self.schema, self.group.name, self.index, self.row, self.image, box=box or WHOLE_IMAGE)
-        file.write_text(page, encoding="utf-8")
+        with written_aside(file) as handle:
+            handle.write(page.encode())

@@ -9,6 +9,7 @@ from rich.text import Text
 from store.text import printable
 from store.view.describe import Description
 
+LEAST_WIDTH = 60  # columns: in fewer, tables would lose some; the terminal breaks the lines
 NUMBERS = {"images", "quarantined", "bytes", "bytes an image", "of raw", "cells", "score", "probability"}
 
 
@@ -52,4 +53,6 @@ def make_console() -> Console:
     """A console that keeps to plain text where the output is not a terminal or NO_COLOR is set."""
     # rich takes NO_COLOR at its word and keeps bold; without a colour system nothing but text is written.
     is_plain = bool(os.environ.get("NO_COLOR"))
-    return Console(color_system=None if is_plain else "auto", highlight=False, markup=False, emoji=False)
+    console = Console(color_system=None if is_plain else "auto", highlight=False, markup=False, emoji=False)
+    console.width = max(console.width, LEAST_WIDTH)
+    return console

@@ -2,8 +2,11 @@
 
 import csv
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from html import unescape
 from pathlib import Path
@@ -120,6 +123,99 @@ def test_figures_are_those_of_a_plain_loop_over_the_rows(labels: Path, fill: Fil
     ]
 
 
+def test_class_is_present_that_leads_surely_in_2_percent_of_the_cells(tmp_path: Path) -> None:
+    schema = make_schema(map_size=(12, 12))  # 144 cells, so 3
+    group = make_labels(schema, 4)
+    fields = {name: getattr(group, name) for name in type(group).__slots__}
+    classes, scores = fields["classes"].copy(), np.full_like(fields["scores"], -1)
+    scores[:, 0] = 1  # nothing is sure: a tenth, with the tail
+    classes[:, 0], classes[:, 1], classes[:, 2] = 19, 18, 17
+    fields["tail"] = np.full_like(fields["tail"], 3)
+    for row, (cells, logit) in enumerate([(2, 12), (3, 12), (3, 5), (9, 12)]):
+        classes[row, 0, 5, :cells] = row
+        scores[row, 0, 5, :cells] = logit  # 5 beside a tail of 3 is 0.88
+    path = tmp_path / "labels.zarr"
+    made = type(group)(**(fields | {"classes": classes, "scores": scores}))
+    write_group(path, "a", made, schema=open_root(path, schema), tar=TAR, provenance=PROVENANCE)
+    audit = found(path)
+    assert audit["present"] == {"probability": 0.9, "cells": 3}
+    assert {entry["class"]: entry["present"] for entry in audit["classes"] if entry["present"]} == {1: 1, 3: 1}
+
+
+def test_tables_show_what_json_has(labels: Path, tmp_path: Path) -> None:
+    audit = found(labels, "--threshold", THRESHOLD, "--top", 3)
+    text = run(labels, "--threshold", THRESHOLD, "--top", 3, "--html", tmp_path / "a.html").stdout
+    page = unescape((tmp_path / "a.html").read_text())
+    cells = [re.sub(r"<.*?>", "", cell) for cell in re.findall(r"<td.*?>(.*?)</td>", page)]
+    first = audit["suspicious"][0]
+    shares = [f"{first[name]:.3f}" for name in ("label_best_cell", "label_whole", "top_probability")]
+    row = [first["key"], str(first["label"]), *shares[:2], str(first["top"]), shares[2]]
+    assert row == next(line.split() for line in text.splitlines() if line.startswith(first["key"]))
+    at = cells.index(first["key"])
+    assert cells[at : at + 6] == row
+    worst = sorted(audit["classes"], key=lambda entry: entry["agree"] - entry["labelled"])[:3]
+    for entry in worst:
+        row = [str(entry[name]) for name in ("class", "labelled", "agree", "on_top", "present")]
+        assert row in [line.split() for line in text.splitlines()]
+    several = audit["several_classes"]
+    order = [(-len(entry["classes"]), -entry["entropy_bits"]) for entry in several]
+    assert order == sorted(order)
+    for name, count in (("label elsewhere", "label_present"), ("contradicted", "label_contradicted")):
+        assert re.search(rf"^{name} +{audit[count]} ", text, re.MULTILINE)
+
+
+def test_outputs_never_replace_what_is_read_or_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    path, shards = write_view_store(tmp_path / "a")
+    shard = tmp_path / "a" / "train-0.tar"
+    before = shard.read_bytes()
+    os.mkfifo(tmp_path / "fifo")
+    for arguments in (
+        ("audit", path, "--shards", shards, "--html", shard),
+        ("show", path, "g0/img003", "--shards", shards, "--png", shard),
+        ("show", path, "g0/img003", "--html", path / "zarr.json"),
+        ("show", path, "g0/img003", "--shards", shards, "--png", tmp_path / "x", "--html", tmp_path / "x"),
+        ("audit", path, "--csv", tmp_path / "fifo"),
+    ):
+        result = CliRunner().invoke(main, list(map(str, arguments)))
+        assert result.exit_code == 1, arguments
+        assert result.stderr.startswith("error: "), arguments
+    assert shard.read_bytes() == before
+    assert LabelStore.open(path).names() == ["train-0", "train-1"]
+    assert not (tmp_path / "x").exists()
+
+
+def test_output_through_a_link_keeps_the_link_and_the_mode(labels: Path, tmp_path: Path) -> None:
+    (tmp_path / "real.csv").write_text("old")
+    (tmp_path / "real.csv").chmod(0o640)
+    (tmp_path / "link.csv").symlink_to("real.csv")
+    assert run(labels, "--csv", tmp_path / "link.csv").exit_code == 0
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "real.csv").read_text().startswith("group,row,key")
+    assert (tmp_path / "real.csv").stat().st_mode & 0o777 == 0o640
+
+
+def test_show_writes_nothing_where_another_option_is_wrong(tmp_path: Path) -> None:
+    path, _ = write_view_store(tmp_path)
+    result = CliRunner().invoke(
+        main, ["show", str(path), "g0/img003", "--html", str(tmp_path / "a.html"), "--cell", "99,9"]
+    )
+    assert result.exit_code == 1
+    assert not (tmp_path / "a.html").exists()
+
+
+def test_signal_leaves_no_partial_file(labels: Path, tmp_path: Path) -> None:
+    code = """
+import os, pathlib, signal, sys
+from store.output import written_aside
+with written_aside(pathlib.Path(sys.argv[1])) as file:
+    os.kill(os.getpid(), signal.SIGTERM)
+    file.write(b"")
+"""
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "a")], check=False).returncode == 143
+    assert not list(tmp_path.iterdir())
+
+
 def test_top_keeps_the_first_over_all_groups(labels: Path) -> None:
     audit, whole = found(labels, "--top", 5), found(labels, "--top", 400)
     assert audit["suspicious"] == whole["suspicious"][:5]
@@ -202,7 +298,7 @@ def test_damaged_group_is_named_and_the_others_are_audited(labels: Path, tmp_pat
     (copy / "g0" / "scores" / "c" / "0" / "0" / "0" / "0").write_bytes(b"")
     result = run(copy, "--json", "--index", tmp_path / "a.npz", "--csv", tmp_path / "a.csv")
     assert result.exit_code == 1
-    assert result.stderr.startswith("error: 1 groups are damaged and were not audited; the first: ")
+    assert result.stderr.startswith("error: damaged groups, which were not audited: 1; the first: ")
     assert "g0" in result.stderr
     assert json.loads(result.stdout)["images"] == 69
     with np.load(tmp_path / "a.npz") as index:
@@ -251,9 +347,10 @@ def test_failed_audit_leaves_the_old_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (("--csv", "{out}/a", "--html", "{out}/a"), 2, "--csv, --html and --index need a file each"),
-        (("--csv", "{labels}/a.csv"), 1, "lies in the store; choose a place outside of it"),
-        (("--index", "{out}/absent/a.npz"), 1, "absent"),
+        (("--csv", "{out}/a", "--html", "{out}/a"), 1, "a: is an image shard or another output too"),
+        (("--csv", "{labels}/a.csv"), 1, "lies in a label store; choose a place outside of it"),
+        (("--index", "{out}/absent/a.npz"), 1, "absent; make it first"),
+        (("--csv", ""), 2, "expected the name of a file"),
         (("--csv", "{out}"), 2, "is a directory"),
         (("--shards", "{out}/*.tar"), 2, "--shards needs --html"),
         (("--html", "{out}/a.html", "--shards", "{out}/*.tar"), 1, "*.tar"),

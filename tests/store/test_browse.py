@@ -4,6 +4,7 @@ import re
 import shutil
 import signal
 import socket
+import zipfile
 from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
@@ -13,12 +14,17 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from store.audit.index import read_index
 from store.browse.groups import OPEN_GROUPS, Groups, Spot
 from store.browse.search import Query, search
+from store.browse.sorting import Sorting
 from store.cli import main
+from store.errors import AuditIndexError
 from store.reader import LabelStore
 from store.text import printable
-from tests.build import make_jpeg, write_tar
+from store.view.target import crop_target
+from store.writer import write_group
+from tests.build import PROVENANCE, TAR, make_jpeg, make_labels, write_tar
 from tests.store.view_server import Server, browse, write_index
 from tests.store.view_store import BAD_ROW, EVIL_KEY, HEIGHT, ROWS, WIDTH, shard_keys, write_view_store
 
@@ -152,11 +158,11 @@ def test_answers_cannot_be_embedded_elsewhere(server: Server) -> None:
 @pytest.mark.parametrize(
     ("path", "status", "message"),
     [
-        ("/sample?at=train-0:7", 404, "row 7; the group has 7 rows"),
+        ("/sample?at=train-0:7", 404, "train-0: no row 7"),
         ("/sample?at=train-9:0", 404, "no group 'train-9'"),
         ("/sample?at=../etc:0", 404, "no group '../etc'"),
         ("/sample?at=train-0:-1", 404, "no row"),
-        ("/sample", 404, "no group ''"),
+        ("/sample", 404, "no row ''; rows are named as in train-0000:12"),
         ("/sample?sort=entropy&at=999", 404, "no row '999' among the 34 sorted ones"),
         ("/thumb?group=train-0&row=99", 404, "no row 99"),
         ("/thumb?group=train-0&row=2", 500, "JPEG"),
@@ -177,6 +183,96 @@ def test_thumbnail_is_a_small_jpeg(server: Server) -> None:
     _, body, headers = server.ask("/thumb?group=train-1&row=4")
     assert headers["content-type"] == "image/jpeg"
     assert "JFIF" in body
+
+
+def test_card_says_what_the_map_gives_to_the_label(server: Server, made: tuple[Path, str]) -> None:
+    page = server.page("/")
+    store = LabelStore.open(made[0])
+    for at, key in ((0, "g0/img000"), (4, "g0/img004")):
+        row = store.group("train-0").row(at)
+        target = crop_target(store.schema, row)
+        best = int(target.argmax())
+        card = next(part for part in page.split('class="card"') if f"<bdi>{key}</bdi>" in part)
+        lines = [unescape(line) for line in re.findall(r"<span><bdi>(.*?)</bdi></span>", card)]
+        name = printable(store.schema.class_name(row.target))
+        assert lines[0] == f"label {row.target} {name} {target[row.target]:.2f}"
+        assert lines[1:] == (
+            [f"map {best} {printable(store.schema.class_name(best))} {target[best]:.2f}"] if best != row.target else []
+        )
+
+
+def test_pages_are_of_the_store_that_is_served_now(server: Server) -> None:
+    """Another one may be served at this address next."""
+    for path in ("/", "/sample?at=train-1:2", "/thumb?group=train-1&row=4", "/?at=train-0:99"):
+        assert server.ask(path)[2]["cache-control"] == "no-store"
+
+
+def test_cards_without_a_shard_say_so(made: tuple[Path, str]) -> None:
+    with browse(made[0], "--shards", made[0].parent / "train-0.tar") as server:
+        page = server.page("/")
+        assert "no image: --shards lacks train-1.tar" in page
+        assert "group=train-1" not in page
+
+
+def test_audit_that_became_stale_is_refused_while_serving(
+    made: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = tmp_path / "labels.zarr"
+    shutil.copytree(made[0], labels)
+    store = LabelStore.open(labels)
+    groups = Groups(store)
+    sorting = Sorting(read_index(write_index(tmp_path / "i.npz", labels), store), groups)
+    monkeypatch.setattr("store.browse.sorting.FRESH", 0.0)
+    sorting.refuse_stale()
+    write_group(labels, "train-9", make_labels(store.schema, 2), schema=store.schema, tar=TAR, provenance=PROVENANCE)
+    with pytest.raises(AuditIndexError, match="has changed since its audit; audit it again"):
+        sorting.refuse_stale()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"row": "negative"}, "train-0: other rows"),
+        ({"row": "shifted"}, "train-0: other rows"),
+        ({"group": "twice"}, "a group twice"),
+        ({"left_out": "more"}, "other groups"),
+        ({"entropy": "nan"}, "figures that cannot be"),
+        ({"disagreement": "two"}, "figures that cannot be"),
+        ({"classes": "negative"}, "figures that cannot be"),
+        ({"group": "bomb"}, "too large for this store"),
+    ],
+)
+def test_hostile_index_is_refused(
+    made: tuple[Path, str], tmp_path: Path, changes: dict[str, str], message: str
+) -> None:
+    index = write_index(tmp_path / "index.npz", made[0])
+    with np.load(index) as archive:
+        arrays = dict(archive)
+    ((name, change),) = changes.items()
+    array = arrays[name].copy()
+    if change in ("negative", "nan", "two"):
+        array[0] = {"negative": -1, "nan": np.nan, "two": 2}[change]
+    elif change == "shifted":
+        array += 1
+    elif change == "twice":
+        array[1] = array[0]
+    else:
+        array = np.array(["train-77" if change == "more" else 1_000_000 * "x"])
+    arrays[name] = array
+    np.savez_compressed(index, **arrays)
+    with pytest.raises(AuditIndexError, match=message):
+        read_index(index, LabelStore.open(made[0]))
+
+
+def test_index_member_that_is_no_array_is_refused(made: tuple[Path, str], tmp_path: Path) -> None:
+    index = write_index(tmp_path / "index.npz", made[0])
+    with zipfile.ZipFile(index) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(index, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, b"garbage" if name == "row.npy" else data)
+    with pytest.raises(AuditIndexError, match="array 'row' is of another kind"):
+        read_index(index, LabelStore.open(made[0]))
 
 
 def test_quarantined_row_has_its_reason_and_no_picture(server: Server) -> None:

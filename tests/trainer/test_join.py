@@ -18,7 +18,7 @@ from tests.trainer.builders import (
     write_tar,
 )
 from trainer.join import check_join, join_shards, quarantined_rows
-from trainer.members import ImageMember, read_image
+from trainer.members import ImageMember, read_images
 from trainer.rows import read_group_rows
 from trainer.settings import TrainSettings
 
@@ -149,7 +149,7 @@ def test_images_are_found_under_every_kind_of_name(tmp_path: Path, key: str, for
         pytest.skip("ustar cannot hold this name")
     label_shard(tmp_path / "labels", shard)
     group = LabelStore.open(tmp_path / "labels").group("s")
-    assert read_image(shard, read_group_rows(group).member(0)) == png(1)
+    assert next(read_images([(shard, read_group_rows(group).member(0))])) == png(1)
 
 
 @pytest.mark.parametrize("key", NAMES)
@@ -163,7 +163,7 @@ def test_another_image_under_an_alike_name_is_refused(tmp_path: Path, key: str, 
     right = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
     member = ImageMember(row=7, key=key, offset=sample.offset, length=sample.length, digest=right ^ 1)
     with pytest.raises(JoinError, match=r"s.tar: row 7 of its labels is .*, the shard holds '.*' there.*--overwrite"):
-        read_image(shard, member)
+        next(read_images([(shard, member)]))
 
 
 @pytest.mark.parametrize("shift", [-512, 512, -10_000, 1_000_000, 2**63])
@@ -172,7 +172,7 @@ def test_a_byte_range_that_holds_no_such_image_is_refused(tmp_path: Path, shift:
     sample = index_shard(shard).samples[0]
     member = ImageMember(row=0, key=sample.key, offset=sample.offset + shift, length=sample.length, digest=0)
     with pytest.raises(JoinError, match="'s00000', the shard holds no image of that size there"):
-        read_image(shard, member)
+        next(read_images([(shard, member)]))
 
 
 @pytest.mark.parametrize("more", [-1, 1, 2**40, 2**63])
@@ -182,14 +182,14 @@ def test_an_image_of_another_length_is_refused(tmp_path: Path, more: int) -> Non
     sample = index_shard(shard).samples[0]
     member = ImageMember(row=0, key=sample.key, offset=sample.offset, length=sample.length + more, digest=0)
     with pytest.raises(JoinError, match="the shard holds no image of that size there"):
-        read_image(shard, member)
+        next(read_images([(shard, member)]))
 
 
 def test_a_label_member_is_not_taken_for_an_image(tmp_path: Path) -> None:
     shard = write_tar(tmp_path / "s.tar", [("a.cls", b"12345"), ("a.png", png(0))])
     member = ImageMember(row=0, key="a", offset=512, length=5, digest=0)
     with pytest.raises(JoinError, match=r"the shard holds 'a\.cls' there"):
-        read_image(shard, member)
+        next(read_images([(shard, member)]))
 
 
 def test_the_image_is_read_at_its_own_place_in_a_copy(dataset: Dataset, tmp_path: Path) -> None:

@@ -54,6 +54,9 @@ def assert_same_state(a: Path, b: Path) -> None:
     ours, theirs = load_checkpoint(last(a)), load_checkpoint(last(b))
     for name in ("epoch", "samples_seen", "loss_sum", "top1", "best_top1"):
         assert getattr(ours, name) == getattr(theirs, name), name
+    assert ours.model.keys() == theirs.model.keys()
+    assert (ours.ema or {}).keys() == (theirs.ema or {}).keys()
+    assert ours.optimiser["state"].keys() == theirs.optimiser["state"].keys() != set()
     for name, tensor in ours.model.items():
         assert torch.equal(tensor, theirs.model[name]), name
     assert (ours.ema is None) == (theirs.ema is None)
@@ -66,7 +69,7 @@ def assert_same_state(a: Path, b: Path) -> None:
 
 
 def interrupted_run(data: Dataset, out: Path, *, at_step: int, **changes: Any) -> None:
-    """A run that is stopped before this step, counted from its start, four to an epoch."""
+    """A run that dies before this step, counted from its start, four to an epoch."""
     update = Student.update
 
     def dying(self: Student, batch: Batch, done: int) -> Tensor:
@@ -80,7 +83,9 @@ def interrupted_run(data: Dataset, out: Path, *, at_step: int, **changes: Any) -
             run(data, out, **changes)
 
 
-LONG_RUN: dict[str, Any] = {"epochs": 3, "model_args": {"drop_rate": 0.2}, "ema_decay": 0.9}
+LONG_RUN: dict[str, Any] = {
+    "epochs": 3, "model_args": {"drop_rate": 0.2}, "ema_decay": 0.9, "checkpoint_interval": 2
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -111,12 +116,13 @@ def test_a_run_leaves_its_files_and_reports(dataset: Dataset, tmp_path: Path) ->
     assert load_checkpoint(last(tmp_path / "run")).epoch == 2
 
 
-@pytest.mark.parametrize(("at_step", "workers"), [(3, 0), (6, 2), (8, 0)])
+@pytest.mark.parametrize(("at_step", "workers", "saved"), [(1, 0, []), (3, 0, [2]), (6, 2, [4, 6]), (8, 0, [6, 8])])
 def test_resuming_equals_never_stopping_bit_for_bit(
-    dataset: Dataset, uninterrupted: Path, tmp_path: Path, at_step: int, workers: int
+    dataset: Dataset, uninterrupted: Path, tmp_path: Path, at_step: int, workers: int, saved: list[int]
 ) -> None:
     out = tmp_path / "run"
     interrupted_run(dataset, out, at_step=at_step, **LONG_RUN)
+    assert [file.name for file in step_checkpoints(out)] == [f"step-{updates:08}.pt" for updates in saved]
     torch.manual_seed(1234)
     run(dataset, out, resume=True, workers=workers, **LONG_RUN)
     assert_same_state(out, uninterrupted)
@@ -165,8 +171,16 @@ def test_without_validation_there_is_no_best(dataset: Dataset, tmp_path: Path) -
         {"clip_grad": 1.0}, {"sched": "step", "sched_args": {"decay_epochs": 0.5}},
     ],
 )  # fmt: skip
-def test_every_kind_of_run_trains(dataset: Dataset, tmp_path: Path, changes: dict[str, Any]) -> None:
-    assert run(dataset, tmp_path / "run", epochs=1, val=False, **changes).epochs == 1
+def test_every_kind_of_run_trains(
+    dataset: Dataset, uninterrupted: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    run(dataset, tmp_path / "run", epochs=1, val=False, **changes)
+    run(dataset, tmp_path / "plain", epochs=1, val=False)
+    ours, plain = (load_checkpoint(last(tmp_path / name)) for name in ("run", "plain"))
+    assert ours.epoch == 1
+    trained, without = (state.ema or state.model for state in (ours, plain))
+    same = all(torch.equal(trained[name], without[name]) for name in without)
+    assert same == ("accumulate" in changes), "the setting changes nothing"
 
 
 def test_a_folder_that_is_not_empty_needs_resume(dataset: Dataset, tmp_path: Path) -> None:

@@ -130,9 +130,9 @@ def test_a_rank_that_is_killed_ends_the_run_in_one_line_that_says_so(data: Datas
     os.kill(children(process)[1], signal.SIGKILL)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 1
-    assert [line for line in err.splitlines() if line.startswith("error: ")] == [
-        "error: another rank died; look for its message, then run again with --resume (torchrun --max-restarts does so)"
-    ]
+    (error,) = (line for line in err.splitlines() if line.startswith("error: "))
+    assert error.startswith("error: another rank died, or cannot be reached (")
+    assert "run again with --resume" in error
 
 
 def test_two_ranks_resumed_as_one_see_every_remaining_sample_once(data: Dataset, tmp_path: Path) -> None:

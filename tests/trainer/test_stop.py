@@ -26,7 +26,7 @@ def test_the_first_signal_is_remembered_and_the_second_does_what_it_always_does(
     assert stop()
 
 
-def test_signals_are_left_as_they_were(recwarn: pytest.WarningsRecorder) -> None:
+def test_signals_are_left_as_they_were() -> None:
     with StopSignal():
         assert signal.getsignal(signal.SIGTERM) is not signal.default_int_handler
     assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler

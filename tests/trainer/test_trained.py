@@ -36,6 +36,22 @@ def test_a_student_comes_back_with_what_is_known_of_it(checkpoint: Checkpoint, t
     assert all(torch.equal(tensor.cpu(), checkpoint.model[name]) for name, tensor in student.model.state_dict().items())
 
 
+def test_nothing_is_known_of_weights_within_an_epoch(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "step.pt", replace(checkpoint, samples_seen=32))
+    assert load_trained(tmp_path / "step.pt").top1 is None
+
+
+@pytest.mark.parametrize(
+    ("trained", "precision"),
+    [("float32", "float32"), ("bfloat16", "bfloat16" if torch.cuda.is_available() else "float32")],
+)
+def test_what_was_trained_in_float32_stays_in_it(
+    checkpoint: Checkpoint, tmp_path: Path, trained: str, precision: str
+) -> None:
+    save_checkpoint(tmp_path / "a.pt", replace(checkpoint, settings={**checkpoint.settings, "precision": trained}))
+    assert load_trained(tmp_path / "a.pt").settings.precision == precision
+
+
 @pytest.mark.parametrize(("weights", "is_average"), [(None, True), ("ema", True), ("model", False)])
 def test_the_moving_average_is_taken_where_there_is_one(
     averaged: Checkpoint, weights: Weights | None, is_average: bool

@@ -66,7 +66,7 @@ class Crop {
     handle.addEventListener("keydown", (event) => {
       const step = event.shiftKey ? 0.1 : 0.01;
       const steps = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
-      if (!(event.key in steps)) return;
+      if (!(event.key in steps) || event.altKey || event.ctrlKey || event.metaKey) return; // the browser's own
       event.preventDefault();
       this.set(moved(this.box, name, ...steps[event.key]));
     });
@@ -90,8 +90,9 @@ class Crop {
 
   follow(target, down, onMove) {
     target.setPointerCapture(down.pointerId);
-    const move = (event) => onMove(...this.place(event), event);
-    const stop = () => {
+    const move = (event) => event.pointerId === down.pointerId && onMove(...this.place(event), event);
+    const stop = (event) => {
+      if (event.pointerId !== down.pointerId) return;
       for (const name of ["pointerup", "pointercancel"]) target.removeEventListener(name, stop);
       target.removeEventListener("pointermove", move);
     };

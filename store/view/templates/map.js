@@ -69,7 +69,7 @@ function moveInGrid(map, cells, event) {
   const moves = {
     ArrowUp: [y - 1, x], ArrowDown: [y + 1, x], ArrowLeft: [y, x - 1], ArrowRight: [y, x + 1], Home: [y, 0], End: [y, last],
   };
-  if (at < 0 || !(event.key in moves)) return;
+  if (at < 0 || !(event.key in moves) || event.altKey || event.ctrlKey || event.metaKey) return; // the browser's own
   event.preventDefault();
   const [toY, toX] = moves[event.key];
   if (toY >= 0 && toY < map.height && toX >= 0 && toX <= last) cells[toY * map.width + toX].focus();

@@ -48,15 +48,13 @@ function showLegend(map) {
     item.append(classTag(map, at), element("span", `${cells} cells`, { class: "number" }));
     return item;
   });
-  if (map.unmarked.classes) {
-    const item = element("li");
-    const letter = element("span", map.otherMark.letter, { class: "letter", "aria-hidden": "true" });
-    letter.style.background = map.otherMark.colour;
-    letter.style.color = map.otherMark.ink;
-    item.append(letter, element("span", `${map.unmarked.classes} other classes`),
-      element("span", `${map.unmarked.cells} cells`, { class: "number" }));
-    items.push(item);
-  }
+  const item = element("li");
+  const letter = element("span", map.otherMark.letter, { class: "letter", "aria-hidden": "true" });
+  letter.style.background = map.otherMark.colour;
+  letter.style.color = map.otherMark.ink;
+  item.append(letter, element("span", "any other class"),
+    element("span", `${map.unmarked.cells} cells`, { class: "number" }));
+  items.push(item);
   byId("legend").replaceChildren(...items);
 }
 
@@ -77,8 +75,9 @@ function listenToStage(map, stage, crop) {
 function start() {
   const map = readMap();
   const stage = byId("stage");
-  stage.style.aspectRatio = `${map.image.width} / ${map.image.height}`;
-  stage.style.maxWidth = `min(100%, ${(80 * map.image.width) / map.image.height}vh)`;
+  const ratio = Math.min(Math.max(map.image.width / map.image.height, 1 / 8), 8); // of a line nothing could be seen
+  stage.style.aspectRatio = ratio;
+  stage.style.maxWidth = `min(100%, ${80 * ratio}vh)`;
   drawColours(map, byId("colours"));
   makeGrid(map, byId("grid"), (y, x) => showCell(map, y, x));
   showLegend(map);

@@ -55,10 +55,11 @@ function cropTarget(map, box, fill, kind) {
   const { logits, other } = poolLogits(map, whole, fill);
   // Of equal logits the first class counts, as numpy has it; map.ids are rising.
   if (kind.endsWith("-single")) return oneHot(map, logits.indexOf(Math.max(...logits)));
-  const highest = Math.max(other, ...logits);
+  const others = map.count - map.ids.length; // where there are none, their logit says nothing
+  const highest = others ? Math.max(other, ...logits) : Math.max(...logits);
   const masses = logits.map((logit) => Math.exp(logit - highest));
-  const otherMass = Math.exp(other - highest);
-  const total = masses.reduce((sum, mass) => sum + mass, otherMass * (map.count - map.ids.length));
+  const otherMass = others ? Math.exp(other - highest) : 0;
+  const total = masses.reduce((sum, mass) => sum + mass, others * otherMass);
   return { probabilities: masses.map((mass) => mass / total), other: otherMass / total };
 }
 

@@ -1,0 +1,151 @@
+"""Ranks that were not given the same, and runs that torchrun starts again."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from store.errors import PeerError, RunFolderError, TrainingError
+from tests.trainer.builders import Dataset, Recorder, make_dataset, small_settings
+from tests.trainer.test_evaluate_ranks import on_ranks
+from tests.trainer.test_loop import run
+from trainer.checkpoint import load_checkpoint, save_checkpoint, step_checkpoints
+from trainer.device import resolve_device
+from trainer.evaluate import open_val, predict
+from trainer.prepare import open_folder, prepare
+from trainer.ranks import Ranks
+from trainer.student import Student
+
+SETTINGS = resolve_device(small_settings())
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return make_dataset(tmp_path_factory.mktemp("prepare"), (70, 10, 48))
+
+
+def test_ranks_that_are_given_other_shards_are_told_before_training(data: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+
+    def work(ranks: Ranks) -> None:
+        shards = data.shards[: 3 - ranks.rank]
+        prepared = prepare(SETTINGS, shards=shards, labels=data.labels, val_shards=[], ranks=ranks)
+        open_folder(tmp_path / "run", prepared, ranks, resume=False)
+
+    first, second = on_ranks(2, work, tmp_path)
+    assert isinstance(first, RunFolderError)
+    assert "the ranks were given different settings, shards or labels" in str(first)
+    assert isinstance(second, PeerError)
+    assert not list((tmp_path / "run").iterdir())
+
+
+@pytest.mark.parametrize("other", ["position", "weights"])
+def test_ranks_that_find_other_checkpoints_are_told_before_training(data: Dataset, tmp_path: Path, other: str) -> None:
+    """A folder of that name on each machine, for one."""
+    for rank in range(2):
+        run(data, tmp_path / f"run{rank}", epochs=1, val=False)
+    file = step_checkpoints(tmp_path / "run1")[-1]
+    if other == "position":
+        file.unlink()
+        (tmp_path / "run1" / "metrics.jsonl").unlink()
+    else:
+        checkpoint = load_checkpoint(file)
+        model = {name: tensor + 1 for name, tensor in checkpoint.model.items()}
+        save_checkpoint(file, dataclasses.replace(checkpoint, model=model))
+
+    def work(ranks: Ranks) -> None:
+        settings = resolve_device(small_settings(epochs=1))
+        prepared = prepare(settings, shards=data.shards, labels=data.labels, val_shards=[], ranks=ranks)
+        open_folder(tmp_path / f"run{ranks.rank}", prepared, ranks, resume=True)
+
+    first, second = on_ranks(2, work, tmp_path)
+    assert isinstance(first, RunFolderError)
+    assert "the ranks found different checkpoints there; all of them need the same folder" in str(first)
+    assert isinstance(second, PeerError)
+
+
+def test_a_student_that_one_rank_cannot_build_ends_all(data: Dataset, tmp_path: Path) -> None:
+    def work(ranks: Ranks) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            if ranks.rank == 1:
+                patch.setattr(Student, "_rehearse", lambda _: (_ for _ in ()).throw(torch.OutOfMemoryError("full")))
+            prepare(SETTINGS, shards=data.shards, labels=data.labels, val_shards=[], ranks=ranks)
+
+    first, second = on_ranks(2, work, tmp_path)
+    assert isinstance(first, PeerError)
+    assert "full" in str(second)
+
+
+def test_accumulated_updates_of_two_ranks_are_those_of_one(data: Dataset, tmp_path: Path) -> None:
+    """No gradients are lost where the ranks wait with them until the last part."""
+
+    def weights(ranks: Ranks) -> dict[str, torch.Tensor]:
+        settings = resolve_device(small_settings(accumulate=2, model="test_vit", image_size=160))
+        student = Student(settings, num_classes=5, steps_per_epoch=4, ranks=ranks)
+        student.join()
+        torch.manual_seed(0)
+        images, targets = torch.rand(8, 3, 160, 160), torch.rand(8, 5).softmax(1)
+        student._gradients(ranks_part(ranks, images), ranks_part(ranks, targets))
+        return {name: weight.grad for name, weight in student.model.named_parameters() if weight.grad is not None}
+
+    alone = weights(Ranks())
+    for found in on_ranks(2, weights, tmp_path):
+        assert found.keys() == alone.keys() != set()
+        for name, gradient in found.items():
+            torch.testing.assert_close(gradient, alone[name], rtol=1e-3, atol=1e-6)
+
+
+def ranks_part(ranks: Ranks, values: torch.Tensor) -> torch.Tensor:
+    return values.chunk(ranks.world)[ranks.rank]
+
+
+def launched(patch: pytest.MonkeyPatch, launch: str, restarts: int) -> None:
+    patch.setenv("TORCHELASTIC_RUN_ID", launch)
+    patch.setenv("TORCHELASTIC_RESTART_COUNT", str(restarts))
+
+
+@pytest.mark.parametrize("launch", ["none", "5f2c"])
+def test_a_run_that_torchrun_starts_again_goes_on(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launch: str
+) -> None:
+    launched(monkeypatch, launch, 0)
+    first = run(data, tmp_path / "run", epochs=1)
+    launched(monkeypatch, launch, 1)
+    assert run(data, tmp_path / "run", epochs=1) == first
+
+
+@pytest.mark.parametrize("before", ["", "77aa"])
+def test_a_restart_is_no_excuse_for_a_folder_of_another_run(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    launched(monkeypatch, before, 0)
+    run(data, tmp_path / "run", epochs=1)
+    for restarts in range(2):
+        launched(monkeypatch, "5f2c", restarts)
+        with pytest.raises(RunFolderError, match="not empty"):
+            run(data, tmp_path / "run", epochs=1)
+
+
+def test_statistics_that_are_not_finite_end_a_run(data: Dataset, tmp_path: Path) -> None:
+    """In training mode the loss does not show them."""
+    update = Student.update
+
+    def spoiling(self: Student, batch: Any, done: int) -> torch.Tensor:
+        loss = update(self, batch, done)
+        next(buffer for name, buffer in self.model.named_buffers() if "running_var" in name).fill_(torch.nan)
+        return loss
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Student, "update", spoiling)
+        patch.setattr(Student, "_rehearse", lambda _: None)
+        with pytest.raises(TrainingError, match="the weights are not finite"):
+            run(data, tmp_path / "run", epochs=1, reporter=Recorder())
+
+
+def test_logits_that_are_not_finite_are_no_predictions(data: Dataset) -> None:
+    student = Student(SETTINGS, num_classes=5, steps_per_epoch=1)
+    next(student.model.parameters()).data.fill_(torch.nan)
+    with pytest.raises(TrainingError, match="the student's logits are not finite"):
+        next(predict(student.model, open_val(data.val, 5), SETTINGS))
