@@ -87,7 +87,7 @@ def load_checkpoint(file: Path) -> Checkpoint:
     except Exception as error:  # whatever hostile bytes make the unpickler raise
         raise RunFolderError(
             f"{file}: damaged, or not a checkpoint ({type(error).__name__}); "
-            "restore it, go on from an older one by deleting it, or train again in another folder"
+            "restore it or take another; a run goes on from an older one once this one is moved away"
         ) from error
     found = values if isinstance(values, dict) else {}
     wrong = {name for name, holds in CHECKS.items() if not holds(found.get(name))} | (found.keys() ^ CHECKS.keys())

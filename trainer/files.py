@@ -58,7 +58,8 @@ def write_atomically(file: Path, write: Callable[[BinaryIO], object]) -> None:
         sync_folder(file.parent)
     # torch.save reports a full disk as a RuntimeError of its zip writer.
     except (OSError, RuntimeError) as error:
-        raise RunFolderError(f"{file}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
+        why = getattr(error, "strerror", None) or "the disk is full, or refuses files of that size"
+        raise RunFolderError(f"{file}: cannot be written: {why}; make room, then try again") from error
 
 
 def aside(file: Path) -> Path:

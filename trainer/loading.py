@@ -12,6 +12,7 @@ from store.errors import RelabelError, TrainingError
 
 T = TypeVar("T")
 # How torch's message of a dead process starts, and that of the thread that copies for a GPU, which dies of one.
+SHM_FULL = ("unable to allocate shared memory", "unable to resize file")  # in torch's words
 DEATHS = ("DataLoader worker (pid", "Pin memory thread exited")
 PRELOADED = ["trainer.source", "trainer.evaluate"]
 
@@ -84,7 +85,7 @@ def worker_deaths() -> Iterator[None]:
         yield
     # Whoever waits for the rest of what a dead process had begun to hand over gets one of the other errors.
     except (RuntimeError, ConnectionRefusedError, ConnectionResetError, EOFError) as error:
-        if "unable to allocate shared memory" in str(error):
+        if any(words in str(error) for words in SHM_FULL):
             raise TrainingError(
                 "/dev/shm is full, through which batches are handed over; give it more (docker run --shm-size=8g), or "
                 "use fewer workers"

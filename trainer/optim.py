@@ -1,16 +1,21 @@
 """Optimiser, learning-rate schedule and moving average, all of them timm's."""
 
+import math
 from typing import Any, Protocol
 
+import torch
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.utils import ModelEmaV3
 from torch import nn
-from torch.optim import Optimizer
+from torch.nn import Parameter
+from torch.optim import SGD, Optimizer
 
 from store.errors import SettingsError
 from trainer.settings import TrainSettings
 from trainer.wording import brief, reason
+
+RATES = 1000  # updates of a run whose rates are looked at before it begins
 
 
 class Scheduler(Protocol):
@@ -69,6 +74,10 @@ def build_scheduler(optimiser: Optimizer, settings: TrainSettings, steps_per_epo
         SettingsError: arguments that timm's schedule does not take.
     """
     scheduler: Scheduler
+    if noisy := sorted(name for name in settings.sched_args if name.startswith("noise")):
+        raise SettingsError(
+            f"sched_args: {noisy[0]} is not taken; the rate follows from the number of the update alone"
+        )
     try:
         scheduler, _ = create_scheduler_v2(
             optimiser,
@@ -84,3 +93,25 @@ def build_scheduler(optimiser: Optimizer, settings: TrainSettings, steps_per_epo
     except Exception as error:  # each of timm's schedules has its own way to refuse
         raise SettingsError(f"sched_args={brief(settings.sched_args)}: {reason(error)}") from error
     return scheduler
+
+
+def check_schedule(settings: TrainSettings, steps_per_epoch: int) -> None:
+    """Go through the rates of a whole run, of every epoch's ends and of updates between.
+
+    Raises:
+        SettingsError: a rate that cannot be computed, or is no number of 0 or more.
+    """
+    optimiser = SGD([Parameter(torch.zeros(1))], lr=settings.lr)
+    scheduler = build_scheduler(optimiser, settings, steps_per_epoch)
+    total = settings.epochs * steps_per_epoch
+    ends = {epoch * steps_per_epoch + i for epoch in range(settings.epochs) for i in (0, 1)}
+    for update in sorted(ends | {total * i // RATES for i in range(RATES)}):
+        try:
+            scheduler.step_update(update)
+            rate = float(optimiser.param_groups[0]["lr"])
+        except Exception as error:  # whatever odd numbers make timm's formulas raise
+            raise SettingsError(
+                f"sched_args={brief(settings.sched_args)}: {reason(error)} at update {update}"
+            ) from error
+        if not 0 <= rate < math.inf:
+            raise SettingsError(f"sched_args={brief(settings.sched_args)}: the rate is {rate} at update {update}")

@@ -1,9 +1,10 @@
 """The folder of one run: started empty, continued only with the same settings and labels."""
 
 import fcntl
+import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,13 +33,16 @@ class RunIdentity:
     schema: dict[str, Any]  # of the label store: teacher, view and sizes
     shards: dict[str, int]  # rows by name, in order
     val_shards: dict[str, int]
+    labels_digest: str  # of labels and images, by the commit records of the label groups
+    val_digest: str  # of keys, places and labels
 
     def to_json(self) -> dict[str, Any]:
         """The content of settings.json."""
         return {
             "settings": self.settings,
-            "labels": {"schema": self.schema, "shards": self.shards},
+            "labels": {"schema": self.schema, "shards": self.shards, "digest": self.labels_digest},
             "val_shards": self.val_shards,
+            "val_digest": self.val_digest,
         }
 
 
@@ -51,7 +55,18 @@ def run_identity(
         schema={name: value for name, value in schema.to_attributes().items() if name != "class_names"},
         shards={shard.group.name: len(shard.group) for shard in joined},
         val_shards={index.name: len(index.samples) for index in val},
+        labels_digest=_digest(
+            (name, record.sha256) for shard in joined for name, record in sorted(shard.group.commit.objects.items())
+        ),
+        val_digest=_digest((s.key, s.offset, s.length, s.label) for index in val for s in index.samples),
     )
+
+
+def _digest(values: Iterable[tuple[object, ...]]) -> str:
+    found = hashlib.sha256()
+    for value in values:
+        found.update(repr(value).encode())
+    return found.hexdigest()
 
 
 @contextmanager
@@ -143,8 +158,13 @@ def _read_identity(file: Path) -> dict[str, Any]:
     settings, labels, val = (_object(document, name, file) for name in ("settings", "labels", "val_shards"))
     return {
         "settings": settings,
-        "labels": {"schema": labels.get("schema"), "shards": _object(labels, "shards", file)},
+        "labels": {
+            "schema": labels.get("schema"),
+            "shards": _object(labels, "shards", file),
+            "digest": labels.get("digest"),
+        },
         "val_shards": val,
+        "val_digest": document.get("val_digest"),
     }
 
 
@@ -172,3 +192,7 @@ def _differences(started: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
         # Order matters: rows are numbered, and crops drawn, in the order of the shards.
         if list(then_shards.items()) != list(now_shards.items()):
             yield f"{what}: {len(then_shards)} shards then, {len(now_shards)} now, of other names, sizes or order"
+    if started["labels"]["digest"] != now["labels"]["digest"]:
+        yield "labels: other label maps or images than then, under whatever names"
+    if started["val_digest"] != now["val_digest"]:
+        yield "val: other images or labels than then, under whatever names"

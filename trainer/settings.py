@@ -1,5 +1,6 @@
 """All settings of one training run, checked once; afterwards they are trusted."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, get_args
@@ -113,7 +114,7 @@ class TrainSettings:
             yield name, low <= getattr(self, name) <= high, f"{low:,} to {high:,}"
         yield "model", bool(self.model), "a timm model's name"
         for name in ("model_args", "opt_args", "sched_args"):
-            yield name, _is_shallow(getattr(self, name), 8), "values nested at most 8 deep"
+            yield name, _is_plain(getattr(self, name), 8), "JSON of finite numbers, nested at most 8 deep"
         yield "lr", 0 < self.lr <= MAX_RATE, f"above 0, at most {MAX_RATE:,}"
         yield "momentum", 0 <= self.momentum < 1, "0 up to, but not including, 1"
         yield "warmup_epochs", 0 <= self.warmup_epochs < self.epochs, f"0 to {self.epochs - 1}, fewer than epochs"
@@ -144,7 +145,10 @@ class TrainSettings:
         return self.target == "original" or self.original_weight > 0
 
 
-def _is_shallow(value: object, levels: int) -> bool:
-    """Whether JSON values are nested no deeper than this; whatever walks through them later can do so by recursion."""
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return levels > 0 and all(_is_shallow(item, levels - 1) for item in inner)
+def _is_plain(value: object, levels: int) -> bool:
+    """Whether this is JSON, of finite numbers, nested no deeper; whatever walks through it later can use recursion."""
+    if isinstance(value, dict):
+        return levels > 0 and all(isinstance(k, str) and _is_plain(v, levels - 1) for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return levels > 0 and all(_is_plain(item, levels - 1) for item in value)
+    return value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))

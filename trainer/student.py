@@ -22,7 +22,7 @@ from trainer.batch import Batch, blank_batch
 from trainer.checkpoint import Checkpoint, load_checkpoint
 from trainer.device import autocast, compilation, full_memory
 from trainer.model import build_student
-from trainer.optim import build_average, build_optimiser, build_scheduler
+from trainer.optim import build_average, build_optimiser, build_scheduler, check_schedule
 from trainer.overrides import settings_differences, settings_to_json
 from trainer.position import Position
 from trainer.ranks import Ranks
@@ -47,6 +47,13 @@ class Student:
         self.settings, self.num_classes, self.steps_per_epoch = settings, num_classes, steps_per_epoch
         self.ranks = ranks or Ranks()
         self.device = torch.device(settings.device)
+        share = settings.batch_size // self.ranks.world
+        if share % settings.accumulate:
+            raise SettingsError(
+                f"accumulate={settings.accumulate}: the {share} images of a batch that each rank has do not fall "
+                "into so many equal parts; choose a divisor"
+            )
+        check_schedule(settings, steps_per_epoch)
         # Images come with their channels last in memory, and convolutions are fastest so.
         self.model = build_student(settings, num_classes).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = build_optimiser(self.model, settings)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from store.errors import RunFolderError
 from trainer.checkpoint import Checkpoint, load_checkpoint
@@ -65,7 +65,10 @@ def build_trained(
     settings = replace(settings, **(chosen or {}))
     with _no_student(file):
         model = build_student(settings, checkpoint.num_classes)
-        model.load_state_dict(ema if ema and taken == "ema" else checkpoint.model)
+        state = ema if ema and taken == "ema" else checkpoint.model
+        if problem := _unfit_weights(state, model.state_dict()):
+            raise ValueError(problem)
+        model.load_state_dict(state)
     return Trained(
         model=model.to(settings.device).eval(),
         settings=settings,
@@ -75,6 +78,17 @@ def build_trained(
         # It is of the end of an epoch; and where there is a moving average, that is what was evaluated.
         top1=None if checkpoint.samples_seen or (ema and taken == "model") else checkpoint.top1,
     )
+
+
+def _unfit_weights(state: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> str | None:
+    """What torch would load without a word; names and shapes it compares itself."""
+    for name, tensor in state.items():
+        if name in wanted and isinstance(tensor, Tensor):
+            if tensor.is_floating_point() != wanted[name].is_floating_point() or tensor.is_complex():
+                return f"{name} holds {tensor.dtype}"
+            if not tensor.isfinite().all():
+                return f"{name} is not finite"
+    return None
 
 
 def _settings_here(settings: TrainSettings) -> TrainSettings:

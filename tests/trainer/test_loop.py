@@ -171,16 +171,13 @@ def test_without_validation_there_is_no_best(dataset: Dataset, tmp_path: Path) -
         {"clip_grad": 1.0}, {"sched": "step", "sched_args": {"decay_epochs": 0.5}},
     ],
 )  # fmt: skip
-def test_every_kind_of_run_trains(
-    dataset: Dataset, uninterrupted: Path, tmp_path: Path, changes: dict[str, Any]
-) -> None:
+def test_every_kind_of_run_trains(dataset: Dataset, tmp_path: Path, changes: dict[str, Any]) -> None:
     run(dataset, tmp_path / "run", epochs=1, val=False, **changes)
     run(dataset, tmp_path / "plain", epochs=1, val=False)
     ours, plain = (load_checkpoint(last(tmp_path / name)) for name in ("run", "plain"))
     assert ours.epoch == 1
     trained, without = (state.ema or state.model for state in (ours, plain))
-    same = all(torch.equal(trained[name], without[name]) for name in without)
-    assert same == ("accumulate" in changes), "the setting changes nothing"
+    assert not all(torch.equal(trained[name], without[name]) for name in without), "the setting changes nothing"
 
 
 def test_a_folder_that_is_not_empty_needs_resume(dataset: Dataset, tmp_path: Path) -> None:
@@ -300,7 +297,9 @@ def test_a_later_save_that_was_cut_off_does_not_excuse_a_lost_checkpoint(dataset
 def test_a_damaged_checkpoint_stops_a_resume(dataset: Dataset, tmp_path: Path) -> None:
     run(dataset, tmp_path / "run", epochs=1)
     last(tmp_path / "run").write_bytes(b"gone")
-    with pytest.raises(RunFolderError, match=r"step-00000004.pt: damaged.* go on from an older one by deleting it"):
+    with pytest.raises(
+        RunFolderError, match=r"step-00000004.pt: damaged.* goes on from an older one once this one is moved away"
+    ):
         run(dataset, tmp_path / "run", resume=True, epochs=1)
 
 

@@ -1,22 +1,26 @@
 """Ranks that were not given the same, and runs that torchrun starts again."""
 
 import dataclasses
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from store.errors import PeerError, RunFolderError, TrainingError
-from tests.trainer.builders import Dataset, Recorder, make_dataset, small_settings
+from store.errors import ChangedShardError, PeerError, RunFolderError, SettingsError, TrainingError
+from tests.trainer.builders import Dataset, Recorder, label_shard, make_dataset, small_settings, write_shard
 from tests.trainer.test_evaluate_ranks import on_ranks
 from tests.trainer.test_loop import run
 from trainer.checkpoint import load_checkpoint, save_checkpoint, step_checkpoints
 from trainer.device import resolve_device
 from trainer.evaluate import open_val, predict
+from trainer.position import Position
 from trainer.prepare import open_folder, prepare
 from trainer.ranks import Ranks
 from trainer.student import Student
+from trainer.trained import load_trained
 
 SETTINGS = resolve_device(small_settings())
 
@@ -104,6 +108,66 @@ def ranks_part(ranks: Ranks, values: torch.Tensor) -> torch.Tensor:
 def launched(patch: pytest.MonkeyPatch, launch: str, restarts: int) -> None:
     patch.setenv("TORCHELASTIC_RUN_ID", launch)
     patch.setenv("TORCHELASTIC_RESTART_COUNT", str(restarts))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sched_args": {"noise": 0.1, "noise_pct": 0}}, "noise is not taken"),
+        ({"sched_args": {"cycle_mul": 0}}, "math domain error at update"),
+        ({"sched": "step", "sched_args": {"decay_epochs": 0}}, "zero at update|division"),
+        ({"sched": "step", "sched_args": {"decay_epochs": 1, "decay_rate": -5}}, "the rate is -"),
+        ({"sched": "poly", "sched_args": {"decay_rate": 0.5, "k_decay": -1}}, "sched_args=.* at update"),
+        ({"sched": "multistep", "sched_args": {"decay_milestones": ["a"]}}, "sched_args=.* at update"),
+    ],
+)
+def test_schedules_that_cannot_be_are_refused_before_training(changes: dict[str, Any], message: str) -> None:
+    settings = resolve_device(small_settings(epochs=3, warmup_epochs=1, **changes))
+    with pytest.raises(SettingsError, match=message):
+        Student(settings, num_classes=5, steps_per_epoch=4)
+
+
+def test_parts_of_an_update_are_equal() -> None:
+    """Statistics of a last part of one image would fail in the middle of a run."""
+    settings = resolve_device(small_settings(batch_size=20, accumulate=4))
+    with pytest.raises(SettingsError, match="accumulate=4: the 10 images of a batch that each rank has do not"):
+        Student(settings, num_classes=5, steps_per_epoch=4, ranks=Ranks(rank=0, world=2))
+
+
+@pytest.mark.parametrize("kind", [torch.nan, torch.int64, torch.bool, torch.complex64])
+def test_weights_that_are_no_numbers_are_no_student(tmp_path: Path, kind: Any) -> None:
+    student = Student(SETTINGS, num_classes=5, steps_per_epoch=1)
+    checkpoint = student.checkpoint(Position(epoch=1))
+    name = next(iter(checkpoint.model))
+    spoilt = checkpoint.model[name].to(kind) if isinstance(kind, torch.dtype) else checkpoint.model[name] * kind
+    save_checkpoint(tmp_path / "a.pt", dataclasses.replace(checkpoint, model={**checkpoint.model, name: spoilt}))
+    with pytest.raises(RunFolderError, match=r"a.pt: holds no student .*(not finite|holds torch)"):
+        load_trained(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("changed", ["labels", "val"])
+def test_other_data_under_the_same_names_is_not_resumed_on(tmp_path: Path, changed: str) -> None:
+    data = make_dataset(tmp_path)
+    run(data, tmp_path / "run", epochs=1)
+    if changed == "val":
+        write_shard(data.val[0], 20, first=90_001)
+    else:
+        write_shard(data.shards[0], 70, first=500)
+        shutil.rmtree(data.labels / "train-0")
+        label_shard(data.labels, data.shards[0])
+    with pytest.raises(RunFolderError, match=f"{changed}: other .* than then, under whatever names"):
+        run(data, tmp_path / "run", resume=True, epochs=1)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_validation_shard_that_is_replaced_is_not_scored_with_the_old_labels(tmp_path: Path, workers: int) -> None:
+    shard = write_shard(tmp_path / "val.tar", 30)
+    val = open_val([shard], 5)
+    os.utime(shard, ns=(1, 1))
+    student = Student(SETTINGS, num_classes=5, steps_per_epoch=1)
+    settings = dataclasses.replace(SETTINGS, workers=workers)
+    with pytest.raises(ChangedShardError, match=r"val.tar: changed since this process began"):
+        next(predict(student.model, val, settings))
 
 
 @pytest.mark.parametrize("launch", ["none", "5f2c"])

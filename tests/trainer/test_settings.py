@@ -39,7 +39,12 @@ from trainer.settings import TrainSettings
         ({"workers": -1}, "workers=-1"),
         ({"workers": 65}, "workers=65: expected 0 to 64"),
         ({"val_crop_pct": 0.009}, "val_crop_pct=0.009: expected 0.01 to 1"),
-        ({"model_args": {"a": [[[[[[[[]]]]]]]]}}, "model_args=.*: expected values nested at most 8 deep"),
+        ({"sched_args": {"noise_pct": float("nan")}}, "sched_args=.*: expected JSON of finite numbers"),
+        ({"model_args": {"a": object()}}, "model_args=.*: expected JSON of finite numbers"),
+        (
+            {"model_args": {"a": [[[[[[[[]]]]]]]]}},
+            "model_args=.*: expected JSON of finite numbers, nested at most 8 deep",
+        ),
         ({"warmup_epochs": 2}, "warmup_epochs=2: expected 0 to 1, fewer than epochs"),
         ({"model": ""}, "model=''"),
     ],
@@ -101,7 +106,7 @@ def test_overrides_take_each_fields_type() -> None:
         ("model_args={", "expected a JSON object"),
         ("model_args=" + "[" * 100_000, "expected a JSON object"),
         ("model_args=" + "[" * 500 + "]" * 500, "expected a JSON object"),
-        ('model_args={"a": ' + "[" * 500 + "]" * 500 + "}", "expected values nested at most 8 deep"),
+        ('model_args={"a": ' + "[" * 500 + "]" * 500 + "}", "expected JSON of finite numbers, nested at most 8 deep"),
         ("target=both", "expected one of relabel"),
     ],
 )
