@@ -40,9 +40,11 @@ def show_result(out: Path) -> None:
     _draw(out / "label_map.png", training[0], store, key)
     console.print()
     _compare(console, out, val)
-    show = shlex.join([command("relabel-store"), "show", str(out / "labels.zarr"), key])
+    labels, shards = str(out / "labels.zarr"), str(training[0].with_name("digits-train-*.tar"))
+    show = shlex.join([command("relabel-store"), "show", labels, key])
+    browse = shlex.join([command("relabel-store"), "browse", labels, "--shards", shards])
     click.echo()
-    click.echo(printable(f"look at {out / 'label_map.png'}, or at this and other maps: {show}"))
+    click.echo(printable(f"look at {out / 'label_map.png'}, or at this and other maps:\n  {show}\n  {browse}"))
 
 
 def command(name: str) -> str:
