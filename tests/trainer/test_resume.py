@@ -9,17 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.trainer.builders import Dataset, make_dataset
+from tests.trainer.builders import Dataset, make_dataset, write_shard
 from tests.trainer.test_loop import assert_same_state, metrics
 
 ROOT = Path(__file__).parents[2]
 TORCHRUN = ["-m", "torch.distributed.run", "--nnodes", "1", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
+STEPS = 4  # in an epoch
 RUN = ["-m", "tests.trainer.training_process"]
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return make_dataset(tmp_path_factory.mktemp("resume"), (70, 10, 48))
+    data = make_dataset(tmp_path_factory.mktemp("resume"), (70, 10, 48))
+    write_shard(data.val[0], 100, first=90_000)  # four batches, so that an evaluation can be stopped within
+    return data
 
 
 def start(
@@ -67,7 +70,12 @@ def test_a_run_stopped_by_sigterm_leaves_with_status_0_and_goes_on_bit_for_bit(
     process = start(data, tmp_path / "run", "checkpoint_interval=3", pace=0.3)
     after_lines(process, steps, word)
     process.send_signal(signal.SIGTERM)
-    assert "False" in finish(process).splitlines()[-1]
+    epochs, done, finished = finish(process).split()[-3:]
+    assert finished == "False"
+    if word == "step":  # it came during the next one, or at the latest during the one after
+        assert steps < STEPS * int(epochs) + int(done) <= steps + 2
+    else:
+        assert (epochs, done) == ("0", str(STEPS))
     assert finish(start(data, tmp_path / "run", "checkpoint_interval=3")).endswith("done 3 0 True\n")
     assert_same_state(tmp_path / "run", uninterrupted)
 
@@ -109,7 +117,9 @@ def test_sigterm_on_one_of_two_ranks_stops_both_after_the_same_step(
     process = start(data, tmp_path / "run", ranks=2, pace=0.2)
     after_lines(process, 2)
     os.kill(children(process)[1], signal.SIGTERM)
-    assert "False" in finish(process).splitlines()[-1]
+    epochs, done, finished = finish(process).split()[-3:]
+    assert finished == "False"
+    assert 2 < STEPS * int(epochs) + int(done) <= 4
     assert finish(start(data, tmp_path / "run", ranks=2)).endswith("done 3 0 True\n")
     assert_same_state(tmp_path / "run", of_two_ranks)
 
