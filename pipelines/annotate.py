@@ -9,6 +9,7 @@ from annotator.settings import ClusterSettings, Job, RunSettings, TeacherSetting
 from annotator.split import find_rank
 from pipelines.annotate_shards import annotate_on_cluster, annotate_shards, watch_shards
 from pipelines.options import class_names_option, read_class_names, sources_option
+from pipelines.pack import pack_command
 from pipelines.published import export_command, import_command
 from pipelines.share import own_share
 from pipelines.status import status_command
@@ -25,6 +26,7 @@ def main() -> None:
 main.add_command(import_command)
 main.add_command(export_command)
 main.add_command(status_command)
+main.add_command(pack_command)
 
 
 @main.command()
