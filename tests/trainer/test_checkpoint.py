@@ -100,9 +100,7 @@ def test_a_damaged_checkpoint_is_told_and_nothing_of_it_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_damaged(tmp_path / "last.pt", damage)
-    with pytest.raises(
-        RunFolderError, match=r"last.pt: damaged, or not a checkpoint .*; restore it, go on from an older one"
-    ):
+    with pytest.raises(RunFolderError, match=r"last.pt: damaged, or not a checkpoint .*; restore it or take another"):
         load_checkpoint(tmp_path / "last.pt")
     assert not (tmp_path / "pwned").exists()
 

@@ -33,12 +33,16 @@ class Brightest(nn.Module):
         return images.mean((2, 3)) @ mix
 
 
-def on_ranks(world: int, work: Work, folder: Path) -> list[Any]:
-    """What the work gives, or which error it raises, on each of `world` processes."""
+def on_ranks(world: int, work: Work, folder: Path, *, method: str = "fork") -> list[Any]:
+    """What the work gives, or which error it raises, on each of `world` processes.
+
+    Work with gradients needs `method="spawn"`, and has to be a function that can be pickled: a fork of a process that
+    has computed some cannot.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     arguments = (world, port, work, folder)
-    context = start_processes(_rank, arguments, world, join=False, start_method="fork")  # type: ignore[no-untyped-call]
+    context = start_processes(_rank, arguments, world, join=False, start_method=method)  # type: ignore[no-untyped-call]
     deadline = time.monotonic() + 60
     while not context.join(timeout=1):
         if time.monotonic() > deadline:  # they wait for one another

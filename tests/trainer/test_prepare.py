@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +31,35 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return make_dataset(tmp_path_factory.mktemp("prepare"), (70, 10, 48))
 
 
+def prepare_in(data: Dataset, folders: list[Path], counts: list[int], ranks: Ranks) -> None:
+    """Begin or resume a run in a folder of the rank's own, with so many of the shards."""
+    settings = resolve_device(small_settings(epochs=1))
+    shards = data.shards[: counts[ranks.rank]]
+    prepared = prepare(settings, shards=shards, labels=data.labels, val_shards=[], ranks=ranks)
+    open_folder(folders[ranks.rank], prepared, ranks, resume=True)
+
+
+def prepare_with_one_full_device(data: Dataset, ranks: Ranks) -> None:
+    if ranks.rank == 1:
+        Student._rehearse = lambda _: (_ for _ in ()).throw(torch.OutOfMemoryError("full"))  # type: ignore[assignment, method-assign, misc]
+    prepare(SETTINGS, shards=data.shards, labels=data.labels, val_shards=[], ranks=ranks)
+
+
+def gradients(ranks: Ranks) -> dict[str, torch.Tensor]:
+    """Of one update in two parts; the network has no statistics over a batch."""
+    settings = resolve_device(small_settings(accumulate=2, model="test_vit", image_size=160))
+    student = Student(settings, num_classes=5, steps_per_epoch=4, ranks=ranks)
+    student.join()
+    torch.manual_seed(0)
+    images, targets = torch.rand(8, 3, 160, 160), torch.rand(8, 5).softmax(1)
+    student._gradients(*(values.chunk(ranks.world)[ranks.rank] for values in (images, targets)))
+    return {name: weight.grad for name, weight in student.model.named_parameters() if weight.grad is not None}
+
+
 def test_ranks_that_are_given_other_shards_are_told_before_training(data: Dataset, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-
-    def work(ranks: Ranks) -> None:
-        shards = data.shards[: 3 - ranks.rank]
-        prepared = prepare(SETTINGS, shards=shards, labels=data.labels, val_shards=[], ranks=ranks)
-        open_folder(tmp_path / "run", prepared, ranks, resume=False)
-
-    first, second = on_ranks(2, work, tmp_path)
+    work = partial(prepare_in, data, 2 * [tmp_path / "run"], [3, 2])
+    first, second = on_ranks(2, work, tmp_path, method="spawn")
     assert isinstance(first, RunFolderError)
     assert "the ranks were given different settings, shards or labels" in str(first)
     assert isinstance(second, PeerError)
@@ -48,61 +69,36 @@ def test_ranks_that_are_given_other_shards_are_told_before_training(data: Datase
 @pytest.mark.parametrize("other", ["position", "weights"])
 def test_ranks_that_find_other_checkpoints_are_told_before_training(data: Dataset, tmp_path: Path, other: str) -> None:
     """A folder of that name on each machine, for one."""
-    for rank in range(2):
-        run(data, tmp_path / f"run{rank}", epochs=1, val=False)
-    file = step_checkpoints(tmp_path / "run1")[-1]
+    folders = [tmp_path / f"run{rank}" for rank in range(2)]
+    for folder in folders:
+        run(data, folder, epochs=1, val=False)
+    file = step_checkpoints(folders[1])[-1]
     if other == "position":
         file.unlink()
-        (tmp_path / "run1" / "metrics.jsonl").unlink()
+        (folders[1] / "metrics.jsonl").unlink()
     else:
         checkpoint = load_checkpoint(file)
         model = {name: tensor + 1 for name, tensor in checkpoint.model.items()}
         save_checkpoint(file, dataclasses.replace(checkpoint, model=model))
-
-    def work(ranks: Ranks) -> None:
-        settings = resolve_device(small_settings(epochs=1))
-        prepared = prepare(settings, shards=data.shards, labels=data.labels, val_shards=[], ranks=ranks)
-        open_folder(tmp_path / f"run{ranks.rank}", prepared, ranks, resume=True)
-
-    first, second = on_ranks(2, work, tmp_path)
+    first, second = on_ranks(2, partial(prepare_in, data, folders, [3, 3]), tmp_path, method="spawn")
     assert isinstance(first, RunFolderError)
     assert "the ranks found different checkpoints there; all of them need the same folder" in str(first)
     assert isinstance(second, PeerError)
 
 
 def test_a_student_that_one_rank_cannot_build_ends_all(data: Dataset, tmp_path: Path) -> None:
-    def work(ranks: Ranks) -> None:
-        with pytest.MonkeyPatch.context() as patch:
-            if ranks.rank == 1:
-                patch.setattr(Student, "_rehearse", lambda _: (_ for _ in ()).throw(torch.OutOfMemoryError("full")))
-            prepare(SETTINGS, shards=data.shards, labels=data.labels, val_shards=[], ranks=ranks)
-
-    first, second = on_ranks(2, work, tmp_path)
+    first, second = on_ranks(2, partial(prepare_with_one_full_device, data), tmp_path, method="spawn")
     assert isinstance(first, PeerError)
     assert "full" in str(second)
 
 
-def test_accumulated_updates_of_two_ranks_are_those_of_one(data: Dataset, tmp_path: Path) -> None:
+def test_accumulated_updates_of_two_ranks_are_those_of_one(tmp_path: Path) -> None:
     """No gradients are lost where the ranks wait with them until the last part."""
-
-    def weights(ranks: Ranks) -> dict[str, torch.Tensor]:
-        settings = resolve_device(small_settings(accumulate=2, model="test_vit", image_size=160))
-        student = Student(settings, num_classes=5, steps_per_epoch=4, ranks=ranks)
-        student.join()
-        torch.manual_seed(0)
-        images, targets = torch.rand(8, 3, 160, 160), torch.rand(8, 5).softmax(1)
-        student._gradients(ranks_part(ranks, images), ranks_part(ranks, targets))
-        return {name: weight.grad for name, weight in student.model.named_parameters() if weight.grad is not None}
-
-    alone = weights(Ranks())
-    for found in on_ranks(2, weights, tmp_path):
+    alone = gradients(Ranks())
+    for found in on_ranks(2, gradients, tmp_path, method="spawn"):
         assert found.keys() == alone.keys() != set()
         for name, gradient in found.items():
             torch.testing.assert_close(gradient, alone[name], rtol=1e-3, atol=1e-6)
-
-
-def ranks_part(ranks: Ranks, values: torch.Tensor) -> torch.Tensor:
-    return values.chunk(ranks.world)[ranks.rank]
 
 
 def launched(patch: pytest.MonkeyPatch, launch: str, restarts: int) -> None:
