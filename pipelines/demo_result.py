@@ -44,7 +44,8 @@ def show_result(out: Path) -> None:
     show = shlex.join([command("relabel-store"), "show", labels, key])
     browse = shlex.join([command("relabel-store"), "browse", labels, "--shards", shards])
     click.echo()
-    click.echo(printable(f"look at {out / 'label_map.png'}, or at this and other maps:\n  {show}\n  {browse}"))
+    for line in (f"look at {out / 'label_map.png'}, or at this and other maps:", f"  {show}", f"  {browse}"):
+        click.echo(printable(line))
 
 
 def command(name: str) -> str:

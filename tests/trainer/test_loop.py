@@ -160,6 +160,13 @@ def test_without_validation_there_is_no_best(dataset: Dataset, tmp_path: Path) -
     assert not (tmp_path / "run" / "best.pt").exists()
 
 
+@pytest.fixture(scope="module")
+def plain_run(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "plain"
+    run(dataset, out, epochs=1, val=False)
+    return out
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -171,10 +178,9 @@ def test_without_validation_there_is_no_best(dataset: Dataset, tmp_path: Path) -
         {"clip_grad": 1.0}, {"sched": "step", "sched_args": {"decay_epochs": 0.5}},
     ],
 )  # fmt: skip
-def test_every_kind_of_run_trains(dataset: Dataset, tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_every_kind_of_run_trains(dataset: Dataset, plain_run: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
     run(dataset, tmp_path / "run", epochs=1, val=False, **changes)
-    run(dataset, tmp_path / "plain", epochs=1, val=False)
-    ours, plain = (load_checkpoint(last(tmp_path / name)) for name in ("run", "plain"))
+    ours, plain = (load_checkpoint(last(out)) for out in (tmp_path / "run", plain_run))
     assert ours.epoch == 1
     trained, without = (state.ema or state.model for state in (ours, plain))
     assert not all(torch.equal(trained[name], without[name]) for name in without), "the setting changes nothing"

@@ -63,7 +63,15 @@ def uninterrupted(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return out
 
 
-@pytest.mark.parametrize(("steps", "word"), [(1, "step"), (6, "step"), (1, "evaluating"), (2, "evaluating")])
+@pytest.mark.parametrize(
+    ("steps", "word"),
+    [
+        (6, "step"),
+        (2, "evaluating"),
+        pytest.param(1, "step", marks=pytest.mark.slow),
+        pytest.param(1, "evaluating", marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_stopped_by_sigterm_leaves_with_status_0_and_goes_on_bit_for_bit(
     data: Dataset, uninterrupted: Path, tmp_path: Path, steps: int, word: str
 ) -> None:
