@@ -12,6 +12,7 @@ from store.browse.walks import SortedWalk, StoreWalk, Walk
 from store.errors import RelabelError
 from store.text import first_few, printable
 from store.view.html import render
+from store.view.page import Links
 from store.view.photos import Photos
 
 CARDS = 24  # of a page
@@ -58,6 +59,17 @@ class Listing:
             first=list_address(order) if before is not None else None,
             previous=list_address(order | {"at": before}) if before is not None else None,
             next=list_address(order | {"at": shown[CARDS]}) if len(shown) > CARDS else None,
+        )
+
+    def problem_page(self, sort: str, error: RelabelError, links: Links) -> str:
+        """Instead of a row that cannot be read: why, and the way on."""
+        return self._page(
+            sort=sort,
+            cards=[],
+            problems=[str(error)],
+            previous=None if links.previous is None else links.previous.href,
+            next=None if links.next is None else links.next.href,
+            next_text="next",
         )
 
     def _sorted_note(self) -> str:

@@ -62,23 +62,25 @@ class Browser:
         walk, sort = self.listing.walk(request.query_params)
         at = request.query_params.get("at", "")
         place = walk.place(at)
-        group = self.groups.open(place.group)
+        links = Links(
+            list=list_address(({"sort": sort} if sort else {}) | {"at": at}),
+            previous=self._link(walk, walk.before(at, 1)),
+            next=self._link(walk, next(iter(walk.after(at, 2)[1:]), None)),
+        )
         try:
+            group = self.groups.open(place.group)
             row = group.row(place.row)
-        except RelabelError:
-            self.groups.forget(place.group)
+        except LabelNotFoundError:
             raise
+        except RelabelError as error:
+            self.groups.forget(place.group)
+            return HTMLResponse(self.listing.problem_page(sort, error, links), status_code=500, headers=HEADERS)
         image, problem = None, None
         try:
             with self._decoding:
                 image = None if row.quarantined is not None else decode_image(self.photos.read(group, place.row))
         except RelabelError as error:
             problem = str(error)
-        links = Links(
-            list=list_address(({"sort": sort} if sort else {}) | {"at": at}),
-            previous=self._link(walk, walk.before(at, 1)),
-            next=self._link(walk, next(iter(walk.after(at, 2)[1:]), None)),
-        )
         page = sample_page(self.schema, group.name, place.row, row, image, problem=problem, links=links)
         return HTMLResponse(page, headers=HEADERS)
 

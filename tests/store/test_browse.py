@@ -315,6 +315,21 @@ def test_damaged_group_is_named_and_the_others_are_shown(made: tuple[Path, str],
         assert "train-1" in server.page("/?class=3")
 
 
+def test_row_that_cannot_be_read_leads_on_to_the_others(made: tuple[Path, str], tmp_path: Path) -> None:
+    labels = tmp_path / "labels.zarr"
+    shutil.copytree(made[0], labels)
+    file = labels / "train-0" / "scores" / "c" / "0" / "0" / "0" / "0"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with browse(labels, "--shards", made[1]) as server:
+        status, page, _ = server.ask(f"/sample?at=train-0:{ROWS - 1}")
+        assert status == 500
+        assert "train-0/scores" in page
+        assert link(page, "next") == "/sample?at=train-1%3A0"
+        assert link(page, "prev") == f"/sample?at=train-0%3A{ROWS - 2}"
+
+
 def test_taken_port_is_one_line(made: tuple[Path, str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
