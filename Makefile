@@ -9,7 +9,7 @@ DEMO := demo
 LABELS ?= labels.zarr
 OUT ?= runs/$(RECIPE)
 
-.PHONY: setup demo demo-shards annotate train test test-all check format clean
+.PHONY: docs setup demo demo-shards annotate train test test-all check format clean
 
 setup: $(STAMP)
 
@@ -51,11 +51,16 @@ test: setup
 test-all: setup
 	$(BIN)/python -m pytest -q -m 'slow or not slow'
 
+# The documentation as a site, in site/; a link that leads nowhere is an error.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(MAKE) docs
 	$(MAKE) test
 
 format: setup
