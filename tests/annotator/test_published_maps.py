@@ -219,6 +219,7 @@ BAD_VALUES: list[tuple[bytes, str]] = [
     (pt_bytes({"a": 1}), "0 tensors, expected one"),
     (b"", "not a tensor saved by torch"),
     (b"hello " * 100, "its pickle is damaged"),
+    (rb"S'\ '" + b"\n.", "its pickle is damaged"),  # which Python warns of
     (pt_bytes(make_tensor())[:-300], r"a damaged \.pt archive"),
     (pt_bytes(make_tensor())[:200], r"a damaged \.pt archive"),
     (pt_bytes(make_tensor(), **FORMATS[1])[:-8], "not a tensor saved by torch"),
