@@ -8,6 +8,7 @@ from pipelines.recipes import RECIPES
 from store.errors import SettingsError
 from tests.trainer.builders import small_settings
 from trainer.overrides import settings_from_json, settings_to_json, with_overrides
+from trainer.named import named_settings
 from trainer.settings import TrainSettings
 
 
@@ -152,3 +153,10 @@ def test_settings_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         settings.lr = 1.0  # type: ignore[misc]
     assert isinstance(settings, TrainSettings)
+
+
+def test_networks_whose_images_timm_does_not_cut_out_of_the_middle_need_a_crop() -> None:
+    name = "convnext_tiny.fb_in22k_ft_in1k_384"
+    with pytest.raises(SettingsError, match="crop_mode=squash"):
+        named_settings(name, {}, {})
+    assert named_settings(name, {}, {"val_crop_pct": 1.0})[0].val_size == 384
