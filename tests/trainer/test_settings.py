@@ -7,8 +7,8 @@ import pytest
 from pipelines.recipes import RECIPES
 from store.errors import SettingsError
 from tests.trainer.builders import small_settings
-from trainer.overrides import settings_from_json, settings_to_json, with_overrides
 from trainer.named import named_settings
+from trainer.overrides import settings_from_json, settings_to_json, with_overrides
 from trainer.settings import TrainSettings
 
 
