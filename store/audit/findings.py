@@ -16,8 +16,8 @@ from store.audit.maps import is_class, present_cells
 from store.group import LabelGroup
 from store.reader import StoreFault
 from store.schema import StoreSchema
+from store.stats import SHOWN_COUNTS
 
-SHOWN_COUNTS = 4  # images with 0, 1, 2, and 3 or more classes
 # Per class: images with it as original label, as top class, as both; images in which it is present.
 CLASS_COUNTS = ("labelled", "on_top", "agree", "present")
 

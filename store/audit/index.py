@@ -16,7 +16,6 @@ and rows.
 """
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from errno import ENOENT
 from pathlib import Path
@@ -28,10 +27,10 @@ from numpy.typing import NDArray
 from store.audit.group import GroupAudit
 from store.errors import AuditIndexError, DamagedStoreError, StoreReadError
 from store.reader import LabelStore
-from store.schema import listed, seal
+from store.schema import CommitRecord, listed, seal
 from store.text import first_line
 
-ROOM_GROUP, ROOM_ROW, ROOM_HEADERS = 4 * 300, 16, 1 << 16  # bytes that an index takes at most
+ROOM_GROUP, ROOM_ROW, ROOM_HEADERS = 2048, 16, 1 << 16  # bytes that an index takes at most
 KINDS = {"group": "<U", "rows": "<i4", "row": "<i4", "disagreement": "<f4", "entropy": "<f4", "classes": "<i2",
          "left_out": "<U"}  # fmt: skip
 
@@ -47,6 +46,7 @@ class AuditIndex:
     entropy: NDArray[np.float32]  # (N,)
     classes: NDArray[np.int16]  # (N,)
     left_out: NDArray[np.str_]  # names of groups
+    store_digest: str
 
 
 @dataclass(kw_only=True, slots=True)
@@ -91,18 +91,28 @@ def store_digest(store: LabelStore) -> str:
     Raises:
         StoreReadError: the store cannot be listed.
     """
-    state = hashlib.sha256(seal({}, store.root).encode())
-    for name, record in _records(store):
-        state.update(f"\n{name} {record}".encode())
-    return state.hexdigest()
+    return _digest(store, _commits(store))
 
 
-def _records(store: LabelStore) -> Iterator[tuple[str, str]]:
+Commits = dict[str, CommitRecord | None]  # by the groups' names; None for a damaged one
+
+
+def _commits(store: LabelStore) -> Commits:
+    found: Commits = {}
     for name in store.names():
         try:
-            yield name, seal(listed(asdict(store.unchecked_group(name).commit)), store.root)
+            found[name] = store.unchecked_group(name).commit
         except (DamagedStoreError, StoreReadError):
-            yield name, "damaged"
+            found[name] = None
+    return found
+
+
+def _digest(store: LabelStore, commits: Commits) -> str:
+    state = hashlib.sha256(seal({}, store.root).encode())
+    for name, commit in commits.items():
+        record = "damaged" if commit is None else seal(listed(asdict(commit)), store.root)
+        state.update(f"\n{name} {record}".encode())
+    return state.hexdigest()
 
 
 def read_index(path: Path, store: LabelStore) -> AuditIndex:
@@ -116,29 +126,30 @@ def read_index(path: Path, store: LabelStore) -> AuditIndex:
         AuditIndexError: there is no such file, it is damaged, or the store is another one or has changed since.
     """
     again = f"run `relabel-store audit {store} --index {path}`"
+    commits = _commits(store)
     try:
-        arrays = _load(path, store)
+        arrays = _load(path, commits)
     except OSError as error:
         raise AuditIndexError(f"{path}: cannot be read: {error.strerror or first_line(error)}; {again}") from error
     except Exception as error:  # whatever hostile bytes make of zipfile and numpy
         raise AuditIndexError(f"{path}: not an audit's index ({first_line(error)}); {again}") from error
-    if str(arrays.pop("store_digest")) != store_digest(store):
+    digest = str(arrays.pop("store_digest"))
+    if digest != _digest(store, commits):
         raise AuditIndexError(f"{path}: made from another store than {store} is now; {again}")
-    index = AuditIndex(**arrays)
-    if problem := _problem(index, store):
+    index = AuditIndex(**arrays, store_digest=digest)
+    if problem := _problem(index, commits):
         raise AuditIndexError(f"{path}: not an audit's index ({problem}); {again}")
     return index
 
 
-def _load(path: Path, store: LabelStore) -> dict[str, NDArray[Any]]:
+def _load(path: Path, commits: Commits) -> dict[str, NDArray[Any]]:
     """The file's arrays, by their names; it may not unpack to more than an index of this store would."""
     if not path.is_file():
         raise FileNotFoundError(ENOENT, "No such file" if not path.exists() else "not a regular file")
-    room = sum(
-        ROOM_GROUP + 4 * len(name) + ROOM_ROW * store.unchecked_group(name).commit.rows for name in store.names()
-    )
+    rows = sum(commit.rows for commit in commits.values() if commit is not None)
+    room = ROOM_HEADERS + ROOM_GROUP * len(commits) + ROOM_ROW * rows
     with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        if sum(member.file_size for member in archive.zip.infolist()) > room + ROOM_HEADERS:
+        if sum(member.file_size for member in archive.zip.infolist()) > room:
             raise ValueError("too large for this store")
         arrays = {name: archive[name] for name in (*KINDS, "store_digest")}
     for name, kind in {**KINDS, "store_digest": "<U"}.items():
@@ -149,7 +160,7 @@ def _load(path: Path, store: LabelStore) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _problem(index: AuditIndex, store: LabelStore) -> str | None:
+def _problem(index: AuditIndex, commits: Commits) -> str | None:
     """What keeps the numbers of an index from being those of the store's rows."""
     lengths = {len(column) for column in (index.row, index.disagreement, index.entropy, index.classes)}
     rows = int(index.rows.sum(dtype=np.int64))
@@ -157,11 +168,13 @@ def _problem(index: AuditIndex, store: LabelStore) -> str | None:
         return f"{len(index.group)} groups with {rows} rows, columns of {sorted(lengths)}"
     if [*index.group, *index.left_out] != [*dict.fromkeys([*index.group, *index.left_out])]:
         return "a group twice"
-    if sorted([*index.group, *index.left_out]) != sorted(store.names()):
+    if sorted([*index.group, *index.left_out]) != sorted(commits):
         return "other groups"
     ends = np.cumsum(index.rows)
     for name, start, end in zip(index.group.tolist(), ends - index.rows, ends, strict=True):
-        commit, found = store.unchecked_group(name).commit, index.row[start:end]
+        commit, found = commits[name], index.row[start:end]
+        if commit is None:
+            return f"{name}: is damaged"
         usable = np.delete(np.arange(commit.rows), [bad.row for bad in commit.quarantined])
         if not np.array_equal(found, usable):
             return f"{name}: other rows"

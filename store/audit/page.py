@@ -27,7 +27,7 @@ def refuse_without_extra() -> None:
 def read_pictures(store: LabelStore, photos: Photos, audit: Mapping[str, Any]) -> tuple[Pictures, list[str]]:
     """The images that an audit lists, small, and what was wrong with those that are left out."""
     pictures: Pictures = {}
-    problems: dict[str, None] = {}  # each once
+    problems: list[str] = []
     for entry in (*audit["suspicious"], *audit["several_classes"]):
         group, row = entry["group"], entry["row"]
         if (group, row) in pictures:
@@ -35,9 +35,9 @@ def read_pictures(store: LabelStore, photos: Photos, audit: Mapping[str, Any]) -
         try:
             pictures[group, row] = jpeg_url(decode_image(photos.read(store.group(group), row)), PICTURE_SIDE)
         except RelabelError as error:
-            problems[str(error)] = None
-    told = list(problems)
-    return pictures, told[:SHOWN_PROBLEMS] + [f"and {len(told) - SHOWN_PROBLEMS} more"] * (len(told) > SHOWN_PROBLEMS)
+            problems.append(str(error))
+    more = len(problems) - SHOWN_PROBLEMS
+    return pictures, [*problems[:SHOWN_PROBLEMS], *([f"and {more} more"] if more > 0 else [])]
 
 
 def audit_page(audit: dict[str, Any], top: int, pictures: Pictures, problems: list[str]) -> str:

@@ -88,8 +88,6 @@ def _rows_of_key(group: LabelGroup, part: str) -> set[int]:
 
 
 def _rows_of_classes(group: LabelGroup, classes: tuple[int, ...]) -> set[int]:
-    if not classes:
-        return set()
     labelled = np.isin(group.targets, classes)
     leading = np.isin(group.read_array("classes")[:, 0], classes).any(axis=(1, 2))
     return set(np.flatnonzero(labelled | leading).tolist())

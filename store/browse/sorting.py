@@ -35,7 +35,7 @@ class Sorting:
             "classes": index.classes,
         }
         self._orders: dict[Sort, NDArray[np.int32]] = {}
-        self._store, self._digest, self._checked = groups.store, store_digest(groups.store), time.monotonic()
+        self._store, self._digest, self._checked = groups.store, index.store_digest, time.monotonic()
         self.left_out: list[str] = index.left_out.tolist()  # names of groups that the audit could not read
 
     def refuse_stale(self) -> None:

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from store.reader import LabelStore
 from store.text import printable
 from store.view.target import crop_target
-from tests.store.view_server import Server, browse, write_index
+from tests.store.view_server import Server, browse, watched, write_index
 from tests.store.view_store import EVIL_KEY, shard_keys, view_schema, write_view_store
 
 
@@ -30,15 +30,8 @@ def server(made: tuple[Path, str]) -> Iterator[Server]:
 @pytest.fixture
 def store_page(page: Page, server: Server) -> Iterator[Page]:
     """The first page, watched: the test fails if anything asks elsewhere or complains."""
-    asked: list[str] = []
-    complaints: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.goto(server.url)
-    yield page
-    assert complaints == []
-    assert [url for url in asked if not url.startswith(("data:", server.url + "/"))] == []
+    with watched(page, server.url, within=server.url + "/"):
+        yield page
 
 
 def press(page: Page, key: str) -> None:

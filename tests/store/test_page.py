@@ -24,6 +24,7 @@ from store.view.page import map_data
 from store.view.row import describe_cell
 from store.view.target import FILLS, KINDS, TargetKind, crop_target
 from tests.build import make_labels, make_schema
+from tests.store.view_server import watched
 from tests.store.view_store import EVIL_KEY, EVIL_NAME, view_schema, write_view_store
 
 TOLERANCE = 1e-4
@@ -50,15 +51,8 @@ def write_page(made: tuple[Path, str], key: str, *options: str) -> Path:
 @pytest.fixture
 def sample(page: Page, file: Path) -> Iterator[Page]:
     """The page, watched: the test fails if it asks for anything or complains."""
-    asked: list[str] = []
-    complaints: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("dialog", lambda dialog: complaints.append(dialog.message))
-    page.goto(file.as_uri())
-    yield page
-    assert complaints == []
+    with watched(page, file.as_uri(), within=file.as_uri()) as asked:
+        yield page
     assert [url for url in asked if not url.startswith("data:")] == [file.as_uri()]
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from playwright.sync_api import Page
 
 from store.audit.index import store_digest
 from store.reader import LabelStore
@@ -55,6 +56,24 @@ class Server:
         status, body, _ = self.ask(path)
         assert status == 200, body
         return body
+
+
+@contextmanager
+def watched(page: Page, address: str, *, within: str) -> Iterator[list[str]]:
+    """A page in a browser; the test fails if it asks for anything elsewhere or complains.
+
+    Gives the addresses that it asks for.
+    """
+    asked: list[str] = []
+    complaints: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("dialog", lambda dialog: complaints.append(dialog.message))
+    page.goto(address)
+    yield asked
+    assert complaints == []
+    assert [url for url in asked if not url.startswith(("data:", within))] == []
 
 
 @contextmanager
