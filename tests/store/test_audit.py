@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from store.audit.files import safe_cell
+from store.audit.index import read_index
 from store.cli import main
 from store.pooling import Fill, pool_map, softmax
 from store.reader import LabelStore
@@ -306,6 +307,16 @@ def test_damaged_group_is_named_and_the_others_are_audited(labels: Path, tmp_pat
         assert index["group"].tolist() == ["g1"]
         assert len(index["row"]) == 69
     assert len((tmp_path / "a.csv").read_text().splitlines()) == 70
+
+
+def test_group_with_a_damaged_record_is_left_out_of_an_index_that_browse_takes(labels: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "labels.zarr"
+    shutil.copytree(labels, copy)
+    (copy / "g0" / "zarr.json").write_text("{}")
+    assert run(copy, "--index", tmp_path / "a.npz").exit_code == 1
+    index = read_index(tmp_path / "a.npz", LabelStore.open(copy))
+    assert index.left_out.tolist() == ["g0"]
+    assert len(index.row) == 69
 
 
 def test_labels_that_are_no_class_of_the_teacher_are_counted_apart(tmp_path: Path) -> None:
