@@ -17,6 +17,7 @@ from trainer.batch import Batch
 from trainer.device import resolve_device
 from trainer.evaluate import evaluate
 from trainer.loading import start_server, worker_deaths
+from trainer.own_targets import OwnTargets
 from trainer.position import Position
 from trainer.prepare import Prepared, open_folder, prepare
 from trainer.ranks import Ranks, joined_ranks, peer_deaths
@@ -70,6 +71,7 @@ def train(
     out: Path,
     resume: bool,
     reporter: Reporter,
+    own_targets: OwnTargets | None = None,
 ) -> TrainResult:
     """Train a student and leave `settings.json`, `metrics.jsonl`, checkpoints and TensorBoard's files in a run folder.
 
@@ -85,6 +87,7 @@ def train(
         resume: go on after the last checkpoint in `out`, or start if there is none. Always so where torchrun has
             started this very run again.
         reporter: told of progress, on rank 0.
+        own_targets: what to train on in place of the settings' kind of target.
 
     Raises:
         RelabelError: shards, labels, settings or folder that cannot be used, all found before the first step.
@@ -96,7 +99,9 @@ def train(
     if settings.workers:
         start_server()  # which takes seconds, beside what follows
     with joined_ranks(settings.device) as ranks, ExitStack() as stack:
-        prepared = prepare(settings, shards=shards, labels=labels, val_shards=val_shards, ranks=ranks)
+        prepared = prepare(
+            settings, shards=shards, labels=labels, val_shards=val_shards, ranks=ranks, own_targets=own_targets
+        )
         ranks.together(lambda: stack.enter_context(locked_folder(out)) if ranks.rank == 0 else None)
         position = open_folder(out, prepared, ranks, resume=resume)
         run = _open_run(stack, settings, out, prepared, position, ranks, reporter)

@@ -14,6 +14,7 @@ from trainer.evaluate import open_val
 from trainer.join import JoinedShard, check_join, join_shards
 from trainer.metrics import trim_metrics
 from trainer.order import SampleOrder
+from trainer.own_targets import OwnTargets
 from trainer.position import Position
 from trainer.ranks import Ranks
 from trainer.rows import RowTable
@@ -33,6 +34,7 @@ class Prepared:
     order: SampleOrder
     val: tuple[ShardIndex, ...]
     student: Student
+    own_targets: OwnTargets | None
 
 
 def prepare(
@@ -42,6 +44,7 @@ def prepare(
     labels: Path | str,
     val_shards: Sequence[Path],
     ranks: Ranks,
+    own_targets: OwnTargets | None,
 ) -> Prepared:
     """Open the data, build the student, and compare shards with labels; raises as `trainer.loop.train`."""
     store = ranks.together(lambda: LabelStore.open(labels))
@@ -50,11 +53,21 @@ def prepare(
     classes = store.schema.num_classes
     val = ranks.together(lambda: open_val(val_shards, classes) if val_shards else ())
     student = ranks.together(
-        lambda: Student(settings, num_classes=classes, steps_per_epoch=order.steps, ranks=ranks)
-    )  # fmt: skip
+        lambda: Student(
+            settings, num_classes=classes, steps_per_epoch=order.steps, ranks=ranks, own_targets=own_targets
+        )
+    )
     student.join()
     table = ranks.together(lambda: check_join(joined, settings, num_classes=classes))
-    return Prepared(schema=store.schema, joined=joined, table=table, order=order, val=val, student=student)
+    return Prepared(
+        schema=store.schema,
+        joined=joined,
+        table=table,
+        order=order,
+        val=val,
+        student=student,
+        own_targets=own_targets,
+    )
 
 
 def open_folder(out: Path, prepared: Prepared, ranks: Ranks, *, resume: bool) -> Position:
@@ -66,7 +79,9 @@ def open_folder(out: Path, prepared: Prepared, ranks: Ranks, *, resume: bool) ->
         ranks: all of them read the checkpoint, rank 0 alone changes anything.
         resume: whether there may be a run.
     """
-    identity = run_identity(prepared.student.settings, prepared.schema, prepared.joined, prepared.val)
+    identity = run_identity(
+        prepared.student.settings, prepared.schema, prepared.joined, prepared.val, prepared.own_targets
+    )
     ranks.agree(
         identity.to_json(),
         RunFolderError(f"{out}: the ranks were given different settings, shards or labels; give all of them the same"),

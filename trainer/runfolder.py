@@ -18,7 +18,9 @@ from trainer.files import aside, make_folder, read_whole, write_atomically
 from trainer.join import JoinedShard
 from trainer.metrics import finished_epochs
 from trainer.overrides import settings_differences, settings_to_json
+from trainer.own_targets import OwnTargets
 from trainer.settings import TrainSettings
+from trainer.wording import brief
 
 SETTINGS = "settings.json"
 LOCK = ".lock"
@@ -30,6 +32,7 @@ class RunIdentity:
     """What a run was started with."""
 
     settings: dict[str, Any]  # resolved
+    own_targets: str | None  # their name; None for those of the settings
     schema: dict[str, Any]  # of the label store: teacher, view and sizes
     shards: dict[str, int]  # rows by name, in order
     val_shards: dict[str, int]
@@ -40,6 +43,7 @@ class RunIdentity:
         """The content of settings.json."""
         return {
             "settings": self.settings,
+            "own_targets": self.own_targets,
             "labels": {"schema": self.schema, "shards": self.shards, "digest": self.labels_digest},
             "val_shards": self.val_shards,
             "val_digest": self.val_digest,
@@ -47,11 +51,16 @@ class RunIdentity:
 
 
 def run_identity(
-    settings: TrainSettings, schema: StoreSchema, joined: Sequence[JoinedShard], val: Sequence[ShardIndex]
+    settings: TrainSettings,
+    schema: StoreSchema,
+    joined: Sequence[JoinedShard],
+    val: Sequence[ShardIndex],
+    own_targets: OwnTargets | None,
 ) -> RunIdentity:
     """What is written at a run's start and compared when it is resumed."""
     return RunIdentity(
         settings=settings_to_json(settings),
+        own_targets=None if own_targets is None else own_targets.name,
         schema={name: value for name, value in schema.to_attributes().items() if name != "class_names"},
         shards={shard.group.name: len(shard.group) for shard in joined},
         val_shards={index.name: len(index.samples) for index in val},
@@ -158,6 +167,7 @@ def _read_identity(file: Path) -> dict[str, Any]:
     settings, labels, val = (_object(document, name, file) for name in ("settings", "labels", "val_shards"))
     return {
         "settings": settings,
+        "own_targets": document.get("own_targets"),
         "labels": {
             "schema": labels.get("schema"),
             "shards": _object(labels, "shards", file),
@@ -183,6 +193,9 @@ def _damaged(file: Path) -> RunFolderError:
 def _differences(started: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
     """Each difference as `name: then, now`."""
     yield from settings_differences(started["settings"], now["settings"])
+    if started["own_targets"] != now["own_targets"]:
+        then, here = (values["own_targets"] or "the settings'" for values in (started, now))
+        yield f"targets: {brief(then)} then, {brief(here)} now"
     if started["labels"]["schema"] != now["labels"]["schema"]:
         yield "labels: another teacher's, or another view or size"
     for what, then_shards, now_shards in (

@@ -24,6 +24,7 @@ from trainer.device import autocast, compilation, full_memory
 from trainer.model import build_student
 from trainer.optim import build_average, build_optimiser, build_scheduler, check_schedule
 from trainer.overrides import settings_differences, settings_to_json
+from trainer.own_targets import OwnTargets
 from trainer.position import Position
 from trainer.ranks import Ranks
 from trainer.settings import TrainSettings
@@ -36,12 +37,25 @@ STEP_STREAM = 3  # tells this use of the seed from the others
 class Student:
     """Model, optimiser, schedule and moving average; `settings` are resolved ones.
 
+    Args:
+        settings: of the run.
+        num_classes: of the targets.
+        steps_per_epoch: of the whole run, not of one rank.
+        ranks: that train together; alone if None.
+        own_targets: in place of the settings' kind of target.
+
     Raises:
         SettingsError: a model or optimiser that cannot be built, or not trained by this loop.
     """
 
     def __init__(
-        self, settings: TrainSettings, *, num_classes: int, steps_per_epoch: int, ranks: Ranks | None = None
+        self,
+        settings: TrainSettings,
+        *,
+        num_classes: int,
+        steps_per_epoch: int,
+        ranks: Ranks | None = None,
+        own_targets: OwnTargets | None = None,
     ) -> None:
         torch.manual_seed(settings.seed)
         self.settings, self.num_classes, self.steps_per_epoch = settings, num_classes, steps_per_epoch
@@ -60,13 +74,7 @@ class Student:
         self.scheduler = build_scheduler(self.optimiser, settings, steps_per_epoch)
         self.ema = build_average(self.model, settings)
         self._augment = Augment(settings, self.device)
-        self._make_targets = TargetMaker(
-            kind=settings.target,
-            num_classes=num_classes,
-            fill=settings.fill,
-            original_weight=settings.original_weight,
-            label_smoothing=settings.label_smoothing,
-        )
+        self._make_targets = _settings_targets(settings, num_classes) if own_targets is None else own_targets.make
         self._synchronised: DistributedDataParallel | None = None
         self._network: Callable[[Tensor], Tensor] = self.model
         try:
@@ -132,15 +140,7 @@ class Student:
         # Dropout and its like depend on step and rank alone, so a resumed run needs no generator's state.
         seed = step_seed(self.settings.seed, updates_done, self.ranks.rank)
         torch.manual_seed(seed)
-        targets_BC = self._make_targets(
-            LabelBatch(
-                classes=batch.classes,
-                scores=batch.scores,
-                tail=batch.tail,
-                boxes=batch.boxes,
-                originals=batch.originals,
-            )
-        )
+        targets_BC = self._make_targets(batch)
         images_B3SS, targets_BC = self._augment(
             batch.images,
             batch.flips,
@@ -242,6 +242,30 @@ class Student:
         ]
         if unused and self.ranks.world > 1:
             raise ValueError(f"several ranks need a gradient for every weight, and {unused[0]} gets none")
+
+
+def _settings_targets(settings: TrainSettings, num_classes: int) -> Callable[[Batch], Tensor]:
+    """Makes a batch's targets as the settings say."""
+    maker = TargetMaker(
+        kind=settings.target,
+        num_classes=num_classes,
+        fill=settings.fill,
+        original_weight=settings.original_weight,
+        label_smoothing=settings.label_smoothing,
+    )
+
+    def make(batch: Batch) -> Tensor:
+        return maker(
+            LabelBatch(
+                classes=batch.classes,
+                scores=batch.scores,
+                tail=batch.tail,
+                boxes=batch.boxes,
+                originals=batch.originals,
+            )
+        )
+
+    return make
 
 
 def step_seed(seed: int, updates_done: int, rank: int) -> int:

@@ -35,14 +35,14 @@ def prepare_in(data: Dataset, folders: list[Path], counts: list[int], ranks: Ran
     """Begin or resume a run in a folder of the rank's own, with so many of the shards."""
     settings = resolve_device(small_settings(epochs=1))
     shards = data.shards[: counts[ranks.rank]]
-    prepared = prepare(settings, shards=shards, labels=data.labels, val_shards=[], ranks=ranks)
+    prepared = prepare(settings, shards=shards, labels=data.labels, val_shards=[], ranks=ranks, own_targets=None)
     open_folder(folders[ranks.rank], prepared, ranks, resume=True)
 
 
 def prepare_with_one_full_device(data: Dataset, ranks: Ranks) -> None:
     if ranks.rank == 1:
         Student._rehearse = lambda _: (_ for _ in ()).throw(torch.OutOfMemoryError("full"))  # type: ignore[assignment, method-assign, misc]
-    prepare(SETTINGS, shards=data.shards, labels=data.labels, val_shards=[], ranks=ranks)
+    prepare(SETTINGS, shards=data.shards, labels=data.labels, val_shards=[], ranks=ranks, own_targets=None)
 
 
 def gradients(ranks: Ranks) -> dict[str, torch.Tensor]:

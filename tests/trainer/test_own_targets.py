@@ -1,0 +1,80 @@
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from store.errors import RunFolderError
+from tests.trainer.builders import Dataset, Recorder, make_dataset, small_settings
+from tests.trainer.test_loop import assert_same_state, interrupted_run, run
+from trainer.batch import Batch
+from trainer.loop import train
+from trainer.own_targets import OwnTargets
+from trainer.targets import one_hot
+
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+NUM_CLASSES = 5
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return make_dataset(tmp_path_factory.mktemp("own"), (70, 10, 48))
+
+
+def originals(batch: Batch) -> Tensor:
+    return one_hot(batch.originals, NUM_CLASSES)
+
+
+def own_run(data: Dataset, out: Path, own: OwnTargets, *, resume: bool = False) -> None:
+    settings = small_settings(target="relabel")
+    train(
+        settings,
+        shards=data.shards,
+        labels=data.labels,
+        val_shards=data.val,
+        out=out,
+        resume=resume,
+        reporter=Recorder(),
+        own_targets=own,
+    )
+
+
+def test_a_students_own_targets_take_the_place_of_the_settings_kind(data: Dataset, tmp_path: Path) -> None:
+    own_run(data, tmp_path / "own", OwnTargets(name="originals", make=originals))
+    run(data, tmp_path / "original", target="original")
+    assert_same_state(tmp_path / "own", tmp_path / "original")
+
+
+def test_own_targets_see_the_crops_as_bytes(data: Dataset, tmp_path: Path) -> None:
+    seen: list[torch.dtype] = []
+
+    def make(batch: Batch) -> Tensor:
+        seen.append(batch.images.dtype)
+        return originals(batch)
+
+    own_run(data, tmp_path / "own", OwnTargets(name="watched", make=make))
+    assert set(seen) == {torch.uint8}
+
+
+@pytest.mark.parametrize(("then", "now"), [("a teacher", "another"), (None, "a teacher"), ("a teacher", None)])
+def test_a_run_does_not_go_on_with_targets_of_another_name(
+    data: Dataset, tmp_path: Path, then: str | None, now: str | None
+) -> None:
+    def start(name: str | None, *, resume: bool) -> None:
+        if name is None:
+            run(data, tmp_path / "run", resume=resume)
+        else:
+            own_run(data, tmp_path / "run", OwnTargets(name=name, make=originals), resume=resume)
+
+    start(then, resume=False)
+    names = [repr(name) if name else '"the settings\'"' for name in (then, now)]
+    with pytest.raises(RunFolderError, match=f"targets: {names[0]} then, {names[1]} now"):
+        start(now, resume=True)
+
+
+def test_a_run_of_a_release_that_knew_no_own_targets_goes_on(data: Dataset, tmp_path: Path) -> None:
+    interrupted_run(data, tmp_path / "run", at_step=5)
+    file = tmp_path / "run" / "settings.json"
+    file.write_text(file.read_text().replace(' "own_targets": null,\n', ""))
+    assert "own_targets" not in file.read_text()
+    assert run(data, tmp_path / "run", resume=True).finished
