@@ -78,12 +78,17 @@ def make_shards(out: Path) -> tuple[list[Path], list[Path]]:
 
 def annotate_scenes(out: Path) -> None:
     """Label maps of the training shards in `out/labels.zarr`; finished shards are skipped."""
+    training, _ = make_shards(out)
+    annotate_digits(training, out / "labels.zarr")
+
+
+def annotate_digits(shards: list[Path], labels: Path) -> None:
+    """Annotate shards of scenes with the demo's teacher."""
     from annotator.settings import Job, RunSettings, TeacherSettings
     from pipelines.annotate_shards import annotate_shards
     from pipelines.digits import teacher as digits
     from pipelines.digits.pools import CLASS_NAMES
 
-    training, _ = make_shards(out)
     teacher = TeacherSettings(
         name=digits.TEACHER_NAME,
         args=dict(digits.TEACHER_ARGS),
@@ -93,8 +98,8 @@ def annotate_scenes(out: Path) -> None:
         mean=digits.MEAN,
         std=digits.STD,
     )
-    job = Job(labels=out / "labels.zarr", teacher=teacher, settings=RunSettings(batch_size=64), class_names=CLASS_NAMES)
-    annotate_shards(training, job)
+    job = Job(labels=labels, teacher=teacher, settings=RunSettings(batch_size=64), class_names=CLASS_NAMES)
+    annotate_shards(shards, job)
 
 
 def train_student(out: Path, target: str) -> None:

@@ -4,6 +4,8 @@ import errno
 import io
 import math
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, Any
 
 import click
@@ -24,28 +26,43 @@ EXTRAS = {  # which extra brings a module, where it is not one of the larger one
 }
 
 
+class Command(click.Command):
+    """A command that never shows a traceback for a user's mistake."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run it and translate its errors."""
+        with _one_line_errors():
+            return super().invoke(ctx)
+
+
 class Commands(click.Group):
     """A group of subcommands that never shows a traceback for a user's mistake."""
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the subcommand and translate its errors."""
-        if sys.stdout is None:
-            raise OneLineError("standard output is closed")
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):  # a terminal that knows no accents gets escapes, not an error
-                stream.reconfigure(errors="backslashreplace")
-        try:
+        with _one_line_errors():
             return super().invoke(ctx)
-        except RelabelError as error:
-            raise OneLineError(str(error)) from error
-        except ModuleNotFoundError as error:
-            extra = EXTRAS.get(error.name or "", "annotate,train,view")
-            raise OneLineError(f"{error.name} is not installed; pip install 'relabel[{extra}]'") from error
-        except OSError as error:
-            if error.errno == errno.EPIPE:  # the reader of a pipe went away; click ends quietly
-                raise
-            where = f"{error.filename}: " if error.filename else ""
-            raise OneLineError(f"{where}{error.strerror or error}") from error
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    if sys.stdout is None:
+        raise OneLineError("standard output is closed")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that knows no accents gets escapes, not an error
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    except RelabelError as error:
+        raise OneLineError(str(error)) from error
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get(error.name or "", "annotate,train,view")
+        raise OneLineError(f"{error.name} is not installed; pip install 'relabel[{extra}]'") from error
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # the reader of a pipe went away; click ends quietly
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        raise OneLineError(f"{where}{error.strerror or error}") from error
 
 
 class OneLineError(click.ClickException):

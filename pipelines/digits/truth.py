@@ -1,11 +1,10 @@
 """What the scenes of a shard really show, for judging labels and students; no stage of training reads it."""
 
 import json
+import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-from webdataset import WebDataset
 
 Box = tuple[float, float, float, float]
 
@@ -30,7 +29,10 @@ class SceneTruth:
 
 def read_truth(shard: Path) -> Iterator[SceneTruth]:
     """Every scene's digits, from the `.json` members of a shard written by `shards.write_shards`."""
-    for sample in WebDataset(str(shard), shardshuffle=False):
-        content = json.loads(sample["json"])
-        boxes = tuple((x1, y1, x2, y2) for x1, y1, x2, y2 in content["boxes"])
-        yield SceneTruth(key=sample["__key__"], labels=tuple(content["labels"]), boxes=boxes)
+    with tarfile.open(shard) as tar:
+        for member in tar:
+            key, _, extension = member.name.partition(".")
+            if extension == "json" and (file := tar.extractfile(member)):
+                content = json.load(file)
+                boxes = tuple((x1, y1, x2, y2) for x1, y1, x2, y2 in content["boxes"])
+                yield SceneTruth(key=key, labels=tuple(content["labels"]), boxes=boxes)

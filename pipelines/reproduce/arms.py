@@ -1,0 +1,57 @@
+"""What the students are trained on; all else is the recipe `demo`, the same for all.
+
+Published figures: ReLabel (Yun et al., CVPR 2021), ResNet-50 on ImageNet, top-1 in percent, its tables of results and
+of the ablation; `real` is the same student by the labels of ReaL, where the top-1 may be any class present.
+"""
+
+from dataclasses import dataclass, replace
+
+from pipelines.recipes import demo
+from trainer.kinds import TargetKind
+from trainer.settings import TrainSettings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arm:
+    """One kind of training."""
+
+    name: str  # of its folders
+    title: str  # in tables
+    target: TargetKind = "relabel"
+    label_smoothing: float = 0.0  # of the original label
+    cutmix_prob: float = 0.0
+    distils: bool = False  # the teacher sees every crop; the target has no say then
+    published: float | None = None
+    published_real: float | None = None
+
+    def settings(self, seed: int) -> TrainSettings:
+        """Of one student."""
+        return replace(
+            demo(),
+            target=self.target,
+            label_smoothing=self.label_smoothing,
+            cutmix_prob=self.cutmix_prob,
+            seed=seed,
+        )
+
+
+ORIGINAL = Arm(name="original", title="original", target="original", published=77.5, published_real=83.6)
+RELABEL = Arm(name="relabel", title="relabel", published=78.9, published_real=85.0)
+DISTILLED = Arm(name="distilled", title="distillation", distils=True)
+ARMS = (
+    ORIGINAL,
+    Arm(
+        name="smoothing",
+        title="original + label smoothing",
+        target="original",
+        label_smoothing=0.1,
+        published=78.0,
+        published_real=84.0,
+    ),
+    Arm(name="global-single", title="global-single", target="global-single", published=77.5),
+    Arm(name="local-single", title="local-single", target="local-single", published=78.4),
+    Arm(name="global", title="global", target="global", published=78.5),
+    RELABEL,
+    Arm(name="relabel-cutmix", title="relabel + CutMix", cutmix_prob=1.0, published=80.2),
+    DISTILLED,
+)

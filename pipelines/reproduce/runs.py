@@ -1,0 +1,139 @@
+"""Training and scoring, one student after the other; what is finished is not done again."""
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipelines.digits.pools import CLASS_NAMES
+from pipelines.digits.truth import SceneTruth
+from pipelines.reproduce.arms import Arm
+from pipelines.reproduce.distil import distilled_targets
+from pipelines.reproduce.material import Material
+from pipelines.reproduce.metrics import Scores, measure
+from pipelines.train_progress import TrainProgress
+from store.errors import RunFolderError
+from trainer.checkpoint import step_checkpoints
+from trainer.evaluate import load_student, open_val, predict
+from trainer.files import read_whole, write_atomically
+from trainer.loading import worker_deaths
+from trainer.loop import train
+from trainer.overrides import settings_differences, settings_to_json
+from trainer.own_targets import OwnTargets
+
+RESULT = "result.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """One student."""
+
+    arm: str
+    seed: int
+    scores: Scores
+
+
+def run_all(arms: Iterable[Arm], seeds: int, material: Material, out: Path) -> list[Result]:
+    """A student of every arm and seed, below `out`; all arms of a seed before the next, so that drift hits them alike.
+
+    Raises:
+        RelabelError: of `trainer.loop.train`, or a result of other settings.
+    """
+    jobs = [(arm, seed) for seed in range(seeds) for arm in arms]
+    results: list[Result] = []
+    started, trained = time.monotonic(), 0
+    for i, (arm, seed) in enumerate(jobs):
+        folder = out / f"{arm.name}-{seed}"
+        if not (folder / RESULT).exists():
+            spent = (time.monotonic() - started) / 60
+            left = f", about {spent / trained * (len(jobs) - i):.0f} minutes left" if trained else ""
+            click.echo(f"\n{i + 1} of {len(jobs)}: {arm.title}, seed {seed}{left}", err=True)
+            _run(arm, seed, material, folder)
+            trained += 1
+        results.append(_read_result(folder / RESULT, arm, seed))
+    return results
+
+
+def _run(arm: Arm, seed: int, material: Material, folder: Path) -> None:
+    """Train, score, and leave a result."""
+    with one_thread():
+        _train(arm, seed, material, folder)
+        scores = _score(folder, material)
+    record = {
+        "settings": settings_to_json(arm.settings(seed)),
+        "scores": asdict(scores),
+    }
+    write_atomically(folder / RESULT, lambda file: file.write(json.dumps(record, indent=1).encode()))
+    click.echo(f"top-1 is a digit present in {scores.present:.1%} of the test scenes", err=True)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """For a network this small more threads only get in the loader's way."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _train(arm: Arm, seed: int, material: Material, folder: Path) -> None:
+    with TrainProgress() as progress:
+        result = train(
+            arm.settings(seed),
+            shards=material.training,
+            labels=material.labels,
+            val_shards=(),  # no epoch is chosen by its accuracy, and none is timed with it
+            out=folder,
+            resume=True,
+            reporter=progress,
+            own_targets=own_targets(arm),
+        )
+    if not result.finished:  # by Ctrl-C: what follows is not wanted either
+        raise KeyboardInterrupt
+
+
+def own_targets(arm: Arm) -> OwnTargets | None:
+    """What an arm is trained on if the trainer does not know it."""
+    return distilled_targets() if arm.distils else None
+
+
+@worker_deaths()
+def _score(folder: Path, material: Material) -> Scores:
+    """Of the last epoch's student on the test scenes."""
+    model, settings = load_student(step_checkpoints(folder)[-1])
+    predictions = list(predict(model, open_val(material.test, len(CLASS_NAMES)), settings))
+    keys = [key for prediction in predictions for key in prediction.keys]
+    return measure(
+        torch.cat([prediction.logits for prediction in predictions]).numpy(),
+        torch.cat([prediction.originals for prediction in predictions]).numpy(),
+        present(material.truths, keys),
+    )
+
+
+def present(truths: Iterable[SceneTruth], keys: list[str]) -> NDArray[np.bool_]:
+    """(N, C) which digits are in which of the scenes."""
+    by_key = {truth.key: truth for truth in truths}
+    present_NC = np.zeros((len(keys), len(CLASS_NAMES)), np.bool_)
+    for n, key in enumerate(keys):
+        present_NC[n, list(by_key[key].labels)] = True
+    return present_NC
+
+
+def _read_result(file: Path, arm: Arm, seed: int) -> Result:
+    try:
+        record = json.loads(read_whole(file))
+        settings, scores = record["settings"], Scores(**record["scores"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunFolderError(f"{file}: damaged; delete it, and it is made again") from error
+    if differences := list(settings_differences(settings, settings_to_json(arm.settings(seed)))):
+        raise RunFolderError(f"{file}: of other settings ({'; '.join(differences)}); choose another folder")
+    return Result(arm=arm.name, seed=seed, scores=scores)
