@@ -45,6 +45,7 @@ def bench_paper(given: str, scratch: Path) -> Figures:
     return {
         f"order of {IMAGENET_21K.rows:,} rows: s": made.value,
         f"order of {IMAGENET_21K.rows:,} rows: peak MiB": made.peak_mib,
+        "a process before it: MiB": made.floor_mib,
         f"open a group, 1,000 class names of {letters} letters: ms": few.value,
         f"open a group, {CLASSES:,} class names of {letters} letters: ms": many.value,
     }

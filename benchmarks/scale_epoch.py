@@ -26,6 +26,7 @@ from benchmarks.scale_store import expect, progress
 from benchmarks.stages import Figures, Stage, in_process, measured, private_mib, processes
 from store.group import LabelRows
 from store.layout import BIG_ARRAYS, CHUNK_ROWS
+from store.memory import keep_freed_memory
 from store.reader import LabelStore
 from store.view.progress import track
 from trainer.join import JoinedShard, join_shards
@@ -132,6 +133,7 @@ def read_part(held: Rank, rank: int, worker: int) -> Part:
         WrongResultError: a map of another row.
     """
     torch.set_num_threads(1)
+    keep_freed_memory()  # as the trainer's workers do
     mine = held.order.owned(rank=rank, world=RANKS, worker=worker, workers=WORKERS)
     reader = CountingReader(
         held.joined, held.table, cached_rows=len(mine) * CACHED_ROWS_PER_STREAM, with_tail=False
