@@ -1,0 +1,123 @@
+"""A store at the size of ImageNet-1k for everything but pixels: write, verify, look up, one epoch of label reads.
+
+Run with `python -m benchmarks.bench_scale --labels STORE --scratch FOLDER`. STORE holds real maps, made as
+docs/real_photographs.md says. FOLDER is made and removed; it needs some 6 GB. The same is done at a tenth first, so
+that the last column shows how cost grows: 10 is linear. docs/scale.md says what each line means.
+"""
+
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+
+from benchmarks.scale_data import Plan, bytes_at_most, read_maps
+from benchmarks.scale_paper import CLASSES, IMAGENET_21K, mean_name, open_named, order_21k
+from benchmarks.scale_store import bench_store
+from benchmarks.stages import Figures, end_processes, in_process, one_line_errors, stop_on_sigterm
+from store.command import OneLineError
+from store.reader import LabelStore
+
+
+def bench_size(given: str, path: Path, plan: Plan, batch_size: int) -> Figures:
+    """All stages on one store, which is removed in the end."""
+    from benchmarks.scale_epoch import bench_training  # torch, which the store's processes are not to import
+
+    sizes: Figures = {"rows": plan.rows, "groups": plan.groups}
+    try:
+        return sizes | bench_store(given, path, plan) | bench_training(path, plan, batch_size)
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def bench_paper(given: str, scratch: Path) -> Figures:
+    """What docs/scale.md needs of ImageNet-21k."""
+    click.echo("ImageNet-21k: order, names", err=True)
+    made = in_process(order_21k)
+    letters = mean_name(given)
+    few = in_process(partial(open_named, given, scratch / "few.zarr", 1000, letters))
+    many = in_process(partial(open_named, given, scratch / "many.zarr", CLASSES, letters))
+    return {
+        f"order of {IMAGENET_21K.rows:,} rows: s": made.value,
+        f"order of {IMAGENET_21K.rows:,} rows: peak MiB": made.peak_mib,
+        "a process before it: MiB": made.floor_mib,
+        f"open a group, 1,000 class names of {letters} letters: ms": few.value,
+        f"open a group, {CLASSES:,} class names of {letters} letters: ms": many.value,
+    }
+
+
+def text(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
+
+
+def print_tables(small: Figures, full: Figures, paper: Figures) -> None:
+    """Both sizes beside each other, each measured once."""
+    print(f"| once each | {text(small['rows'])} rows | {text(full['rows'])} rows | ratio |\n|---|---|---|---|")
+    for what, value in full.items():
+        print(f"| {what} | {text(small[what])} | {text(value)} | {value / small[what]:.2f} |")
+    print("\n| of ImageNet-21k | |\n|---|---|")
+    for what, value in paper.items():
+        print(f"| {what} | {text(value)} |")
+    print(f"\n{hardware()}")
+
+
+def hardware() -> str:
+    """Processor, memory and versions in one line."""
+    models = [
+        line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    ]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
+    versions = ", ".join(f"{name} {version(name)}" for name in ("numpy", "zarr", "numcodecs", "torch"))
+    return (f"{models[0] if models else platform.machine()}, {os.cpu_count()} virtual cores, {memory:.0f} GiB; "
+            f"Python {platform.python_version()}, {versions}.")  # fmt: skip
+
+
+def check_room(given: str, scratch: Path, rows: int) -> None:
+    """Raise OneLineError where there are too few maps, or too little room on the disk."""
+    read_maps(given)
+    needed = bytes_at_most(LabelStore.open(given).schema, rows)
+    free = shutil.disk_usage(scratch).free
+    if free < needed:
+        raise OneLineError(f"{scratch}: {needed / 1e9:.1f} GB are needed at most, {free / 1e9:.1f} GB are free")
+
+
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[None]:
+    """A new folder that goes away however this ends."""
+    try:
+        path.mkdir(parents=True)
+    except OSError as error:
+        raise OneLineError(f"{path}: cannot be made: {error.strerror}; name a folder that is not there") from error
+    try:
+        yield
+    finally:
+        end_processes()
+        shutil.rmtree(path)
+
+
+@click.command()
+@click.option("--labels", required=True, help="A store of real label maps.")
+@click.option("--scratch", type=click.Path(path_type=Path), required=True, help="A folder to make and remove.")
+@click.option("--rows", default=1_281_167, show_default=True, type=click.IntRange(10))
+@click.option("--groups", default=1024, show_default=True, type=click.IntRange(1))
+@click.option("--batch-size", default=1024, show_default=True, type=click.IntRange(1))
+def main(labels: str, scratch: Path, rows: int, groups: int, batch_size: int) -> None:
+    """Print what a store of so many rows costs, beside one of a tenth of them."""
+    plan = Plan(rows=rows, groups=groups)
+    if groups > rows // 10:
+        raise OneLineError(f"{groups:,} groups of {rows:,} rows would leave too few in each")
+    stop_on_sigterm()
+    with one_line_errors(), scratch_folder(scratch):
+        check_room(labels, scratch, rows)
+        small = bench_size(labels, scratch / "tenth.zarr", plan.tenth(), batch_size)
+        full = bench_size(labels, scratch / "full.zarr", plan, batch_size)
+        print_tables(small, full, bench_paper(labels, scratch))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Parts of a benchmark, each in a process of its own: its seconds and its memory are nobody else's."""
+
+import multiprocessing
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Generic, TypeVar
+
+from store.command import OneLineError
+from store.errors import RelabelError
+
+Figures = dict[str, float]  # by name and unit
+T = TypeVar("T")
+
+
+class WrongResultError(RuntimeError):
+    """Something was not counted, found or read as it was written."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stage(Generic[T]):
+    """What a part gave and took."""
+
+    value: T
+    seconds: float
+    floor_mib: float  # of the process before it began
+    peak_mib: float
+
+
+def memory_mib(field: str) -> float:
+    """A line of /proc/self/status in MiB, such as VmHWM: the largest resident set.
+
+    It counts mapped libraries, and pages that are shared, as far as this process has touched them. `getrusage` knows
+    the largest resident set too, but begins with that of the process that started this one.
+    """
+    status = Path("/proc/self/status").read_text()
+    return int(re.findall(rf"{field}:\s+(\d+) kB", status)[0]) / 1024
+
+
+def private_mib() -> float:
+    """MiB of the pages that this process has now and shares with no other."""
+    pages = Path("/proc/self/smaps_rollup").read_text()
+    return sum(map(int, re.findall(r"Private_(?:Clean|Dirty):\s+(\d+) kB", pages))) / 1024
+
+
+def measured(work: Callable[[], T]) -> Stage[T]:
+    """Do a part in this process."""
+    floor, start = memory_mib("VmHWM"), time.perf_counter()
+    value = work()
+    return Stage(value=value, seconds=time.perf_counter() - start, floor_mib=floor, peak_mib=memory_mib("VmHWM"))
+
+
+def in_process(work: Callable[[], T]) -> Stage[T]:
+    """Do a part in a new process, which has imported nothing but what it needs; `work` is a `partial` of a function."""
+    with processes(1, "spawn") as pool:
+        return pool.submit(measured, work).result()
+
+
+@contextmanager
+def processes(count: int, method: str) -> Iterator[ProcessPoolExecutor]:
+    """So many processes at a time, a new one for each call."""
+    context = multiprocessing.get_context(method)
+    with ProcessPoolExecutor(count, mp_context=context, initializer=_hear_nothing, max_tasks_per_child=1) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            end_processes()
+            raise
+
+
+def end_processes() -> None:
+    """End what this process has started and is still at work."""
+    for child in multiprocessing.active_children():
+        child.kill()
+        child.join()
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Failures that a user can understand become one line and exit status 1."""
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise OneLineError("a process was killed, most often for want of memory") from error
+    except (RelabelError, OSError, WrongResultError) as error:
+        raise OneLineError(str(error)) from error
+
+
+def stop_on_sigterm() -> None:
+    """Let SIGTERM end this process as Ctrl-C does, what it has made removed."""
+    signal.signal(signal.SIGTERM, _stop)
+
+
+def _stop(number: int, _: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def _hear_nothing() -> None:
+    # Ctrl-C goes to all processes of a terminal; the first one ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
