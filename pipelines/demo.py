@@ -4,12 +4,16 @@
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pipelines.recipes import RECIPES
 from store.command import Commands
 from store.text import printable
+
+if TYPE_CHECKING:
+    from annotator.settings import TeacherSettings
 
 TRAIN_SCENES, TRAIN_SHARDS = 4000, 4
 VAL_SCENES, VAL_SHARDS = 1000, 1
@@ -78,13 +82,23 @@ def make_shards(out: Path) -> tuple[list[Path], list[Path]]:
 
 def annotate_scenes(out: Path) -> None:
     """Label maps of the training shards in `out/labels.zarr`; finished shards are skipped."""
-    from annotator.settings import Job, RunSettings, TeacherSettings
+    from annotator.settings import Job, RunSettings
     from pipelines.annotate_shards import annotate_shards
-    from pipelines.digits import teacher as digits
     from pipelines.digits.pools import CLASS_NAMES
 
     training, _ = make_shards(out)
-    teacher = TeacherSettings(
+    settings = RunSettings(batch_size=64)
+    job = Job(labels=out / "labels.zarr", teacher=demo_teacher(), settings=settings, class_names=CLASS_NAMES)
+    annotate_shards(training, job)
+
+
+def demo_teacher(device: str = "auto") -> "TeacherSettings":
+    """The shipped teacher of digits, and how its images are prepared."""
+    from annotator.settings import TeacherSettings
+    from pipelines.digits import teacher as digits
+    from pipelines.digits.pools import CLASS_NAMES
+
+    return TeacherSettings(
         name=digits.TEACHER_NAME,
         args=dict(digits.TEACHER_ARGS),
         checkpoint=digits.TEACHER_WEIGHTS,
@@ -92,9 +106,8 @@ def annotate_scenes(out: Path) -> None:
         input_size=(digits.INPUT_SIZE, digits.INPUT_SIZE),
         mean=digits.MEAN,
         std=digits.STD,
+        device=device,
     )
-    job = Job(labels=out / "labels.zarr", teacher=teacher, settings=RunSettings(batch_size=64), class_names=CLASS_NAMES)
-    annotate_shards(training, job)
 
 
 def train_student(out: Path, target: str) -> None:
