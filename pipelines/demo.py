@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipelines.recipes import RECIPES
-from store.command import Commands
+from store.command import CONTEXT, Commands, examples
 from store.text import printable
 
 if TYPE_CHECKING:
@@ -20,40 +20,53 @@ VAL_SCENES, VAL_SHARDS = 1000, 1
 SEED = 0
 ARMS = {"original": "original labels", "relabel": "ReLabel"}
 OUT = click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Where everything goes."
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("demo"),
+    show_default=True,
+    metavar="FOLDER",
+    help="Where everything goes; what an earlier call finished is kept.",
 )
 
 
-@click.group(cls=Commands)
+@click.group(cls=Commands, context_settings=CONTEXT)
 def main() -> None:
-    """Run the whole job, or one stage of it, on scenes of handwritten digits."""
+    """Run the whole job, or one stage of it, on scenes of handwritten digits.
+
+    The stages are shards, annotate and train, in this order; run does them all.
+
+    Exit status: 0 all is done; 1 something failed, each thing named; 2 wrong usage.
+    """
 
 
-@main.command()
+@main.command(epilog=examples("python -m pipelines.demo shards --out demo"))
 @OUT
 def shards(out: Path) -> None:
     """Write the training and validation shards."""
     make_shards(out)
 
 
-@main.command()
+@main.command(epilog=examples("python -m pipelines.demo annotate --out demo"))
 @OUT
 def annotate(out: Path) -> None:
     """Annotate the training shards with the demo's teacher."""
     annotate_scenes(out)
 
 
-@main.command()
+@main.command(epilog=examples("python -m pipelines.demo train --out demo"))
 @OUT
 def train(out: Path) -> None:
     """Train a student on the label maps; continues an interrupted run."""
     train_student(out, "relabel")
 
 
-@main.command()
+@main.command(epilog=examples("python -m pipelines.demo run --out demo"))
 @OUT
 def run(out: Path) -> None:
-    """Run every stage, compare with original labels, and show a label map."""
+    """Run every stage, and compare with original labels.
+
+    Trains twice, on the original labels and on the label maps; shows the accuracies, and one label map.
+    """
     annotate_scenes(out)
     for target in ARMS:
         click.echo(f"\n{ARMS[target]}:", err=True)
