@@ -113,8 +113,9 @@ def _measure(teacher: Teacher, pairs: int) -> list[str]:
         "digits in the middle: centre crop, box corrected",
     )
     found: dict[str, list[float]] = {name: [] for name in names}
-    digits = 0
+    digits = pictures = 0
     for picture, whole, centre in _maps_of_pairs(teacher, pairs):
+        pictures += 1
         for label, box in zip(picture.truth.labels, picture.truth.boxes, strict=True):
             digits += 1
             targets = [whole.target(box), centre.target(box)]
@@ -122,7 +123,7 @@ def _measure(teacher: Teacher, pairs: int) -> list[str]:
                 targets += [whole.target(box), centre.target(_on_centre(box))]
             for name, target in zip(names, targets, strict=False):
                 found[name].append(float(target[label]))
-    return [
+    return [f"wide pictures: {pictures} of {pairs} pairs"] + [
         f"{name}: a digit has {np.mean(values):.3f} in the target of its box "
         f"(standard error {np.std(values) / np.sqrt(len(values)):.3f}, {len(values):,} of {digits:,} digits)"
         for name, values in found.items()

@@ -63,6 +63,7 @@ def test_page_quotes_what_the_command_measures(tmp_path: Path) -> None:
         quoted = numbers(rf"\| `{fill}` \| " + r" \| ".join([r"([\d.]+)"] * 5), PAGE)
         assert quoted == pytest.approx(shown, abs=ROUNDING)
     for shown_by, quoted_by in (
+        (r"wide pictures: (\d+) of (\d+) pairs", r"in (\d+) such pictures \(of (\d+) pairs"),
         (r"\nsquash: a digit has ([\d.]+)", r"the digit is ([\d.]+) with squash"),
         (r"\ncentre crop: a digit has ([\d.]+)", r"and ([\d.]+) with the same box"),
         (r"middle: squash: a digit has ([\d.]+)", r"against squash's ([\d.]+)"),
