@@ -14,22 +14,24 @@ from pipelines.published import export_command, import_command
 from pipelines.share import own_share
 from pipelines.status import status_command
 from pipelines.teacher_options import teacher_options
-from store.command import Commands, refuse_nan
+from store.command import CONTEXT, Commands, examples, refuse_nan
 from store.patterns import expand_sources
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings=CONTEXT)
 def main() -> None:
-    """Relabel image shards with a teacher: a top-5 label map for every image, in a label store."""
+    """Relabel image shards with a teacher: a top-5 label map for every image, in a label store.
+
+    Exit status: 0 all is done; 1 something failed, each thing named; 2 wrong usage.
+    """
 
 
-main.add_command(import_command)
-main.add_command(export_command)
-main.add_command(status_command)
-main.add_command(pack_command)
-
-
-@main.command()
+@click.command(
+    epilog=examples(
+        "relabel-annotate run --shards 'train-{0000..1023}.tar' \\\n"
+        "    --labels labels.zarr --teacher resnet50.a1_in1k --workers 8"
+    )
+)
 @sources_option
 @click.option(
     "--labels",
@@ -45,15 +47,23 @@ main.add_command(pack_command)
     type=click.IntRange(1, 65_535),
     default=5,
     show_default=True,
-    help="Classes kept per cell, or all if there are fewer.",
+    metavar="K",
+    help="Classes kept in each cell, or all if the teacher has fewer.",
 )
 @click.option(
-    "--batch-size", type=click.IntRange(1, 65_536), default=32, show_default=True, help="Images per forward pass."
+    "--batch-size",
+    type=click.IntRange(1, 65_536),
+    default=32,
+    show_default=True,
+    metavar="N",
+    help="Images that the teacher sees at once; lower it if its memory does not suffice.",
 )
-@click.option("--workers", type=click.IntRange(0, 1_024), default=2, show_default=True, help="Decoding processes.")
+@click.option("--workers", type=click.IntRange(0, 1_024), default=2, show_default=True, metavar="N",
+              help="Processes that read and decode images; 0 does it in the one that annotates.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Annotate these shards again even if they have labels.")
-@click.option("--max-bad", type=click.IntRange(0), default=100, show_default=True,
-              help="Undecodable images to put up with in one run before it stops, finished shards kept.")  # fmt: skip
+@click.option("--max-bad", type=click.IntRange(0), default=100, show_default=True, metavar="N",
+              help="Images that cannot be decoded are left out (quarantined) and named; more of them than this stop "
+              "the run, which keeps finished shards.")  # fmt: skip
 @click.option(
     "--ray",
     "ray_address",
@@ -63,9 +73,10 @@ main.add_command(pack_command)
     help="Annotate on a Ray cluster, by default the one of RAY_ADDRESS or of this machine, or a new one on this "
     "machine for this run. Shards, labels and checkpoint must be reached from every node by the same names.",
 )
-@click.option("--actors", type=click.IntRange(1), help="With --ray: teachers at work. Default: one for each GPU, or 1.")
-@click.option("--gpus-per-actor", type=click.FloatRange(0, 64), callback=refuse_nan,
-              help="With --ray: may be a fraction. Default: 1 where the cluster has GPUs.")  # fmt: skip
+@click.option("--actors", type=click.IntRange(1), metavar="N",
+              help="With --ray: how many teachers work. Default: one for each GPU, or 1.")  # fmt: skip
+@click.option("--gpus-per-actor", type=click.FloatRange(0, 64), callback=refuse_nan, metavar="X",
+              help="With --ray: GPUs of each teacher, or a fraction. Default: 1 if the cluster has any.")  # fmt: skip
 @click.option(
     "--watch",
     is_flag=True,
@@ -86,19 +97,14 @@ def run(
     gpus_per_actor: float | None,
     watch: bool,
 ) -> None:
-    r"""Annotate every shard that has no labels yet.
+    """Annotate every shard that has no labels yet.
 
-    Run it again after an interruption: finished shards are skipped. A damaged shard is reported and left out, the
-    others finish, and the exit status is 1.
+    Run it again after an interruption: finished shards are skipped. A damaged shard is reported and left out, and the
+    others finish.
 
     Under torchrun, srun or in a SLURM array each process takes its share of the shards.
 
     Exit status: 0 all is done; 1 something failed, each thing named; 2 wrong usage; 143 ended by SIGTERM.
-
-    \b
-    Example:
-      relabel-annotate run --shards 'train-{0000..1023}.tar' --labels labels.zarr \
-          --teacher resnet50.a1_in1k --workers 8
     """
     if watch and overwrite:
         raise click.UsageError("--overwrite with --watch would annotate everything again at each start of the service")
@@ -123,6 +129,9 @@ def run(
         return
     annotate_shards(*own_share(shards, job, os.environ))
 
+
+for command in (run, pack_command, status_command, import_command, export_command):
+    main.add_command(command)
 
 if __name__ == "__main__":
     main()

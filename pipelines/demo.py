@@ -4,52 +4,69 @@
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pipelines.recipes import RECIPES
-from store.command import Commands
+from store.command import CONTEXT, Commands, examples
 from store.text import printable
+
+if TYPE_CHECKING:
+    from annotator.settings import TeacherSettings
 
 TRAIN_SCENES, TRAIN_SHARDS = 4000, 4
 VAL_SCENES, VAL_SHARDS = 1000, 1
 SEED = 0
 ARMS = {"original": "original labels", "relabel": "ReLabel"}
 OUT = click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Where everything goes."
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("demo"),
+    show_default=True,
+    metavar="FOLDER",
+    help="Where everything goes; what an earlier call finished is kept.",
 )
 
 
-@click.group(cls=Commands)
+@click.group(cls=Commands, context_settings=CONTEXT)
 def main() -> None:
-    """Run the whole job, or one stage of it, on scenes of handwritten digits."""
+    """Run the whole job, or one stage of it, on scenes of handwritten digits.
+
+    The stages are shards, annotate and train, in this order; run does them all.
+
+    Exit status: 0 all is done; 1 something failed, each thing named; 2 wrong usage.
+    """
 
 
-@main.command()
+@main.command(epilog=examples("python -m pipelines.demo shards --out demo"))
 @OUT
 def shards(out: Path) -> None:
     """Write the training and validation shards."""
     make_shards(out)
 
 
-@main.command()
+@main.command(epilog=examples("python -m pipelines.demo annotate --out demo"))
 @OUT
 def annotate(out: Path) -> None:
     """Annotate the training shards with the demo's teacher."""
     annotate_scenes(out)
 
 
-@main.command()
+@main.command(epilog=examples("python -m pipelines.demo train --out demo"))
 @OUT
 def train(out: Path) -> None:
     """Train a student on the label maps; continues an interrupted run."""
     train_student(out, "relabel")
 
 
-@main.command()
+@main.command(epilog=examples("python -m pipelines.demo run --out demo"))
 @OUT
 def run(out: Path) -> None:
-    """Run every stage, compare with original labels, and show a label map."""
+    """Run every stage, and compare with original labels.
+
+    Trains twice, on the original labels and on the label maps; shows the accuracies, and one label map.
+    """
     annotate_scenes(out)
     for target in ARMS:
         click.echo(f"\n{ARMS[target]}:", err=True)
@@ -84,12 +101,21 @@ def annotate_scenes(out: Path) -> None:
 
 def annotate_digits(shards: list[Path], labels: Path) -> None:
     """Annotate shards of scenes with the demo's teacher."""
-    from annotator.settings import Job, RunSettings, TeacherSettings
+    from annotator.settings import Job, RunSettings
     from pipelines.annotate_shards import annotate_shards
+    from pipelines.digits.pools import CLASS_NAMES
+
+    settings = RunSettings(batch_size=64)
+    annotate_shards(shards, Job(labels=labels, teacher=demo_teacher(), settings=settings, class_names=CLASS_NAMES))
+
+
+def demo_teacher(device: str = "auto") -> "TeacherSettings":
+    """The shipped teacher of digits, and how its images are prepared."""
+    from annotator.settings import TeacherSettings
     from pipelines.digits import teacher as digits
     from pipelines.digits.pools import CLASS_NAMES
 
-    teacher = TeacherSettings(
+    return TeacherSettings(
         name=digits.TEACHER_NAME,
         args=dict(digits.TEACHER_ARGS),
         checkpoint=digits.TEACHER_WEIGHTS,
@@ -97,9 +123,8 @@ def annotate_digits(shards: list[Path], labels: Path) -> None:
         input_size=(digits.INPUT_SIZE, digits.INPUT_SIZE),
         mean=digits.MEAN,
         std=digits.STD,
+        device=device,
     )
-    job = Job(labels=labels, teacher=teacher, settings=RunSettings(batch_size=64), class_names=CLASS_NAMES)
-    annotate_shards(shards, job)
 
 
 def train_student(out: Path, target: str) -> None:

@@ -7,25 +7,24 @@ from typing import Any, get_args
 import click
 
 from pipelines.options import class_names_option, parse_arguments, parse_channels
-from store.command import refuse_nan
+from store.command import examples, refuse_nan
 from trainer.kinds import Interpolation
 
-# click keeps the lines of a paragraph that starts with \b as they are.
-EXAMPLE = """\b
-Examples:
-  relabel-train evaluate --checkpoint runs/resnet18/best.pt --val 'val-{00..49}.tar'
-  relabel-train evaluate --checkpoint relabel_resnet50.pth --model resnet50 \\
-      --crop-pct 0.875 --interpolation bilinear --val 'val-{00..49}.tar' --real real.json
-"""
 
-
-@click.command(epilog=EXAMPLE)
+@click.command(
+    epilog=examples(
+        "relabel-train evaluate --checkpoint runs/resnet18/best.pt \\\n    --val 'val-{00..49}.tar'",
+        "relabel-train evaluate --checkpoint relabel_resnet50.pth --model resnet50 \\\n"
+        "    --crop-pct 0.875 --interpolation bilinear \\\n"
+        "    --val 'val-{00..49}.tar' --real real.json",
+    )
+)
 @click.option(
     "--checkpoint",
     metavar="FILE",
     type=click.Path(path_type=Path),
     required=True,
-    help="A checkpoint of relabel-train; with --model, safetensors or a PyTorch state dict from elsewhere.",
+    help="A checkpoint of relabel-train; with --model, weights from elsewhere: safetensors or a PyTorch state dict.",
 )
 @click.option(
     "--val",
@@ -33,7 +32,7 @@ Examples:
     metavar="PATTERN",
     multiple=True,
     required=True,
-    help="Labelled image shards: a path, a glob or braces, such as 'val-{00..49}.tar'. Repeatable.",
+    help="Labelled image shards: local paths with braces ({00..49}) or globs (*), in quotes. Repeatable.",
 )
 @click.option("--model", metavar="NAME", help="The timm model that weights from elsewhere are for, such as resnet50.")
 @click.option(
@@ -44,23 +43,29 @@ Examples:
     callback=parse_arguments,
     help="With --model: an argument for timm.create_model, such as pad_type=same. Repeatable.",
 )
-@click.option("--num-classes", type=click.IntRange(1, 65_535), help="With --model: classes of its head, if not timm's.")
-@click.option("--image-size", "val_size", type=click.IntRange(1, 65_535), help="Side of an image, pixels.")
+@click.option("--num-classes", type=click.IntRange(1, 65_535), metavar="N",
+              help="With --model: number of classes of --checkpoint. Default: that of timm's weights.")  # fmt: skip
+@click.option("--image-size", "val_size", type=click.IntRange(1, 65_535), metavar="PIXELS",
+              help="Side of the square that the network sees.")  # fmt: skip
 @click.option(
     "--crop-pct",
     "val_crop_pct",
     type=click.FloatRange(0.01, 1),
     callback=refuse_nan,
+    metavar="X",
     help="The share of the resized image's shorter side that is kept.",
 )
-@click.option("--mean", callback=parse_channels, metavar="M", help="Pixel mean in [0, 1]: one number or R,G,B.")
-@click.option("--std", callback=parse_channels, metavar="S", help="Pixel standard deviation: one number or R,G,B.")
+@click.option("--mean", callback=parse_channels, metavar="M",
+              help="Mean of the pixels, which are scaled to 0 to 1: one number or R,G,B.")  # fmt: skip
+@click.option("--std", callback=parse_channels, metavar="S",
+              help="Standard deviation of the pixels, likewise.")  # fmt: skip
 @click.option("--interpolation", type=click.Choice(get_args(Interpolation)), help="How images are resized.")
 @click.option(
     "--batch-size",
     type=click.IntRange(1, 100_000),
     default=64,
     show_default=True,
+    metavar="N",
     help="Images at once in each process.",
 )
 @click.option(
@@ -68,17 +73,18 @@ Examples:
     type=click.IntRange(0, 64),
     default=4,
     show_default=True,
-    help="Processes that read and decode for each process that evaluates.",
+    metavar="N",
+    help="Processes that read and decode images, for each process that evaluates.",
 )
 @click.option(
     "--real",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="The published real.json: accuracy by ReaL labels too, on ImageNet's validation images.",
+    help="The published real.json: accuracy by the ReaL labels too, on ImageNet's validation images.",
 )
 @class_names_option
-@click.option("--per-class", is_flag=True, help="Print each class's samples and hits.")
-@click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
+@click.option("--per-class", is_flag=True, help="Print for each class how many images it has and how many were right.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def evaluate(
     checkpoint: Path,
     patterns: tuple[str, ...],
@@ -95,8 +101,8 @@ def evaluate(
 ) -> None:
     """Evaluate a checkpoint on labelled image shards.
 
-    How images are prepared is what the student was trained with, or what timm knows of --model, unless given. torchrun
-    shares the images out: torchrun --nproc-per-node 8 --no-python relabel-train evaluate ...
+    Size, crop, mean, deviation and interpolation are by default those of the student's own training, or what timm
+    knows of --model. Under torchrun --no-python each process takes its share of the images.
     """
     if model is None and (model_args or num_classes):
         raise click.UsageError("--model-arg and --num-classes are for a network that --model names")

@@ -5,15 +5,13 @@ from typing import Literal
 
 import click
 
+from store.command import examples
 from store.text import printable
 
-EXAMPLE = """\b
-Example:
-  relabel-train export --checkpoint runs/resnet18/best.pt --out student.safetensors
-"""
 
-
-@click.command(epilog=EXAMPLE)
+@click.command(
+    epilog=examples("relabel-train export --checkpoint runs/resnet18/best.pt \\\n    --out student.safetensors")
+)
 @click.option(
     "--checkpoint",
     metavar="FILE",
@@ -31,12 +29,12 @@ Example:
 @click.option(
     "--weights",
     type=click.Choice(["model", "ema"]),
-    help="The trained weights or their moving average. Default: the average where there is one.",
+    help="The trained weights (model) or their moving average (ema). Default: the average where there is one.",
 )
 def export(checkpoint: Path, out: Path, weights: Literal["model", "ema"] | None) -> None:
-    """Write a student's weights for timm, torchvision and others to read.
+    """Write a student's weights for timm and torchvision.
 
-    The file's metadata names the architecture and how images are prepared.
+    The file is safetensors, which others read too. Its metadata names the architecture and how images are prepared.
     """
     # Imported here: torch takes seconds, and help should not.
     from pipelines.candidate import WEIGHTS

@@ -72,7 +72,7 @@ shards_option = click.option(
     multiple=True,
     required=True,
     metavar="PATTERN",
-    help="Image shards: a path with braces ({0000..1023}) or globs (*). May be repeated.",
+    help="Image shards: local paths with braces ({0000..1023}) or globs (*), in quotes. Repeatable.",
 )
 
 sources_option = click.option(
@@ -81,8 +81,8 @@ sources_option = click.option(
     multiple=True,
     required=True,
     metavar="PATTERN",
-    help="Image shards: a path or a URL (s3://, http://) with braces ({0000..1023}) or globs (*), in quotes, so that "
-    "the shell leaves it alone. May be repeated.",
+    help="Image shards: paths or URLs (s3://, http://) with braces ({0000..1023}) or globs (*), in quotes, so that "
+    "the shell leaves them alone. Repeatable.",
 )
 
 teacher_arg_option = click.option(
@@ -91,12 +91,12 @@ teacher_arg_option = click.option(
     multiple=True,
     callback=parse_arguments,
     metavar="KEY=VALUE",
-    help="An argument for timm.create_model, or for your own function, such as pad_type=same. May be repeated.",
+    help="An argument for timm.create_model, or for your own function, such as pad_type=same. Repeatable.",
 )
 
 class_names_option = click.option(
     "--class-names",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Text file with one class name a line, in the order of the class ids.",
+    help="Text file with one class name a line, in the order of the class ids (0 first).",
 )

@@ -7,7 +7,7 @@ import click
 from rich.console import Console
 from rich.progress import track
 
-from store.command import OneLineError
+from store.command import OneLineError, examples
 from store.text import first_few, printable
 
 
@@ -17,21 +17,22 @@ def _check_prefix(_: object, __: object, value: str) -> str:
     return value
 
 
-@click.command("pack")
-@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.command("pack", epilog=examples("relabel-annotate pack images/train --out shards"))
+@click.argument("folder", metavar="IMAGES", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="FOLDER",
-              help="Where the shards go; new or empty.")  # fmt: skip
-@click.option("--prefix", default="train", show_default=True, callback=_check_prefix,
-              help="How the shards' names begin.")  # fmt: skip
-@click.option("--shard-size", type=click.IntRange(1, 1_000_000), default=1000, show_default=True,
-              help="Images of a shard.")  # fmt: skip
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the order of the images.")
+              help="Folder for the shards, new or empty.")  # fmt: skip
+@click.option("--prefix", default="train", show_default=True, callback=_check_prefix, metavar="NAME",
+              help="How the shards' names begin, as in train-0000.tar.")  # fmt: skip
+@click.option("--shard-size", type=click.IntRange(1, 1_000_000), default=1000, show_default=True, metavar="N",
+              help="Images in a shard.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, metavar="N",
+              help="Decides how the images are shuffled.")  # fmt: skip
 def pack_command(folder: Path, out: Path, prefix: str, shard_size: int, seed: int) -> None:
     """Pack a folder of class folders into image shards.
 
-    FOLDER holds a folder for each class, as torchvision's ImageFolder has them; classes are numbered in the order of
+    IMAGES holds a folder for each class, as torchvision's ImageFolder has them; classes are numbered in the order of
     their names, which are written to classes.txt beside the shards. Images are shuffled, copied byte for byte and not
-    decoded: `run` quarantines those that cannot be.
+    decoded: `run` leaves those out that cannot be, and names them.
     """
     from pipelines.pack_shards import scan_folder, write_shards  # webdataset imports slowly
 

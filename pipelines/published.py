@@ -18,6 +18,7 @@ from pipelines.options import (
 from pipelines.published_progress import ExportProgress, print_exported
 from pipelines.run_shards import run_shards
 from pipelines.shard_progress import IMPORT
+from store.command import examples
 from store.errors import LabelMapError
 from store.patterns import expand_shards
 from store.text import printable
@@ -29,28 +30,38 @@ if TYPE_CHECKING:
     from annotator.teacher import Teacher
 
 
-@click.command("import")
-@click.argument("root", type=click.Path(path_type=Path), metavar="ROOT_OR_TAR")
+@click.command(
+    "import",
+    epilog=examples(
+        "relabel-annotate import relabel_maps.tar --labels labels.zarr \\\n    --shards 'train-{0000..1023}.tar'"
+    ),
+)
+@click.argument("root", type=click.Path(path_type=Path), metavar="FOLDER_OR_TAR")
 @shards_option
 @click.option("--labels", required=True, metavar="STORE",
-              help="The label store to write; created if absent, continued if it was interrupted.")  # fmt: skip
+              help="The label store to write, a path or a URL such as s3://bucket/labels.zarr; created if absent, "
+              "continued if it was interrupted.")  # fmt: skip
 @click.option("--axes", type=click.Choice(["yx", "xy", "auto"]), default="auto", show_default=True,
-              help="How the files' cells lie; auto goes by boxes in the shards or --teacher, or asks.")  # fmt: skip
-@click.option("--teacher", metavar="NAME", help="A timm model of the same classes, for --axes auto.")
+              help="Whether the files have rows of cells (yx) or columns (xy) first; auto finds out by object boxes in "
+              "the shards or by --teacher, and stops if it cannot.")  # fmt: skip
+@click.option("--teacher", metavar="NAME", help="A timm model of the same classes that --axes auto may ask.")
 @teacher_arg_option
 @click.option("--checkpoint", type=click.Path(path_type=Path), metavar="FILE",
-              help="The --teacher's weights; without it timm downloads its own.")  # fmt: skip
-@click.option("--device", default="auto", show_default=True, help="Of the --teacher: cuda, cuda:1, cpu or auto.")
+              help="The --teacher's weights. Default: those that timm downloads.")  # fmt: skip
+@click.option("--device", default="auto", show_default=True, metavar="DEVICE",
+              help="Where the --teacher runs: cuda, cuda:1 or cpu; auto takes a GPU if there is one.")  # fmt: skip
 @click.option("--architecture", default="published-relabel", show_default=True, metavar="NAME",
               help="Which network made the maps; recorded in the store.")  # fmt: skip
-@click.option("--num-classes", type=click.IntRange(1, 65_535), default=1000, show_default=True,
-              help="Classes of the maps.")  # fmt: skip
+@click.option("--num-classes", type=click.IntRange(1, 65_535), default=1000, show_default=True, metavar="N",
+              help="Number of classes of the maps.")  # fmt: skip
 @class_names_option
 @click.option("--input-size", callback=parse_size, default="475", show_default=True, metavar="PIXELS",
               help="Size to which images were squashed for the maps (475, or 480x320 as height x width).")  # fmt: skip
 @click.option("--mean", callback=parse_channels, metavar="M",
-              help="Pixel mean, one number or R,G,B: recorded (default: ImageNet's), and --teacher's.")  # fmt: skip
-@click.option("--std", callback=parse_channels, metavar="S", help="Pixel standard deviation, likewise.")
+              help="Mean of the pixels, which are scaled to 0 to 1: one number or R,G,B; recorded in the store and "
+              "used for --teacher. Default: ImageNet's.")  # fmt: skip
+@click.option("--std", callback=parse_channels, metavar="S",
+              help="Standard deviation of the pixels, likewise.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Import the maps of these shards again even if they have labels.")
 def import_command(
     root: Path,
@@ -71,9 +82,11 @@ def import_command(
 ) -> None:
     """Import published ReLabel files into a store.
 
-    ROOT_OR_TAR holds <class folder>/<name>.pt, as a folder or as a tar; a map is found by the last two parts of its
+    FOLDER_OR_TAR holds <class folder>/<name>.pt, as a folder or as a tar; a map is found by the last two parts of its
     sample's key. Run it again after an interruption: finished shards are skipped. A shard with a map that is missing
-    or damaged is reported and left out, the others finish, and the exit status is 1.
+    or damaged is reported and left out, and the others finish.
+
+    Exit status: 0 all is done; 1 something failed, each thing named; 2 wrong usage.
     """
     if axes != "auto" and teacher is not None:
         raise click.UsageError(f"--teacher is asked for the axes; --axes {axes} has said what they are")
@@ -129,18 +142,19 @@ def _decide(
     return decided
 
 
-@click.command("export")
-@click.argument("labels", metavar="STORE")
+@click.command("export", epilog=examples("relabel-annotate export labels.zarr relabel_maps"))
+@click.argument("labels", metavar="LABELS")
 @click.argument("folder", type=click.Path(path_type=Path), metavar="FOLDER")
 @click.option("--axes", type=click.Choice(["yx", "xy"]), default="xy", show_default=True,
-              help="How the files' cells lie. The official trainer takes a crop's top and left for x and y, so it "
-              "reads only xy right.")  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Replace files of the same names in a folder that is not empty.")
+              help="Whether rows of cells (yx) or columns (xy) come first. The official trainer takes a crop's top and "
+              "left for x and y, so it reads only xy right.")  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace files of the same names in a FOLDER that is not empty.")
 def export_command(labels: str, folder: Path, axes: Literal["yx", "xy"], overwrite: bool) -> None:
     """Export a store as published ReLabel files.
 
-    Writes FOLDER/<class folder>/<name>.pt for every sample: float32 [2, K, H, W], scores, then class ids. The class
-    folder is that of the sample's key, else ImageNet's in its name, else that of its original label.
+    LABELS is the label store: a path, or a URL such as s3://bucket/labels.zarr. Writes
+    FOLDER/<class folder>/<name>.pt for every image: float32 [2, K, H, W], scores, then class ids. The class folder is
+    that of the image's key, else ImageNet's in its name, else that of its original label.
     """
     from annotator.published.exporting import export_maps, official_limits, plan_export
     from store.reader import LabelStore

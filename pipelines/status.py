@@ -10,21 +10,24 @@ import click
 from annotator.spool import Spool
 from annotator.status import ShardStatus, shard_status
 from pipelines.options import sources_option
+from store.command import examples
 from store.patterns import expand_sources
 from store.reader import LabelStore
 from store.text import printable
 from store.view.progress import track
 
 
-@click.command("status")
+@click.command("status", epilog=examples("relabel-annotate status labels.zarr --shards 'train-{0000..1023}.tar'"))
 @click.argument("labels", metavar="LABELS")
 @sources_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def status_command(labels: str, patterns: tuple[str, ...], as_json: bool) -> None:
     """Say which shards have their labels.
 
-    A shard is done, missing (its labels are: not annotated yet), changed since it was annotated, unreadable, or its
-    labels are damaged.
+    LABELS is the label store: a path, or a URL such as s3://bucket/labels.zarr. Each shard is done; missing (not
+    annotated yet); changed since it was annotated; unreadable; or damaged (its labels are).
+
+    Exit status: 0 whatever the shards' states are, 1 an error, 2 wrong usage.
     """
     shards = expand_sources(patterns)
     store = LabelStore.open(labels)

@@ -19,12 +19,25 @@ OPTIONS = (
         metavar="NAME",
         help="A timm model, such as resnet50.a1_in1k; or package.module:function, which builds a module of your own.",
     ),
-    teacher_arg_option,
     click.option(
         "--checkpoint",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="The teacher's weights, safetensors or a PyTorch state dict; without it timm downloads its own.",
+        help="The teacher's weights, safetensors or a PyTorch state dict. Default: those that timm downloads.",
+    ),
+    click.option(
+        "--device",
+        default="auto",
+        show_default=True,
+        metavar="DEVICE",
+        help="Where the teacher runs: cuda, cuda:1 or cpu; auto takes a GPU if there is one.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(["float32", "bfloat16", "float16"]),
+        default="float32",
+        show_default=True,
+        help="Precision of the teacher's features; its head and the choice of the top classes are always float32.",
     ),
     click.option(
         "--input-size",
@@ -32,23 +45,26 @@ OPTIONS = (
         metavar="PIXELS",
         help="Images are squashed to this size (480, or 480x320 as height x width). Default: the teacher's.",
     ),
-    click.option("--mean", callback=parse_channels, metavar="M", help="Pixel mean in [0, 1]: one number or R,G,B."),
-    click.option("--std", callback=parse_channels, metavar="S", help="Pixel standard deviation: one number or R,G,B."),
+    click.option(
+        "--mean",
+        callback=parse_channels,
+        metavar="M",
+        help="Mean of the pixels, which are scaled to 0 to 1: one number or R,G,B. Default: the teacher's.",
+    ),
+    click.option(
+        "--std",
+        callback=parse_channels,
+        metavar="S",
+        help="Standard deviation of the pixels, likewise. Default: the teacher's.",
+    ),
     click.option(
         "--num-classes",
         type=click.IntRange(1, 65_535),
-        help="Classes of the checkpoint's head, if not timm's; of a module of your own, as a check.",
+        metavar="N",
+        help="Number of classes of --checkpoint. Default: that of timm's weights. For a module of your own it is only "
+        "checked.",
     ),
-    click.option(
-        "--device", default="auto", show_default=True, help="cuda, cuda:1, cpu; auto takes a GPU if there is one."
-    ),
-    click.option(
-        "--precision",
-        type=click.Choice(["float32", "bfloat16", "float16"]),
-        default="float32",
-        show_default=True,
-        help="Of the teacher's features; head and top-k are always float32.",
-    ),
+    teacher_arg_option,
     click.option(
         "--compile",
         "compiled",

@@ -9,32 +9,40 @@ import click
 from pipelines.evaluate import evaluate
 from pipelines.export import export
 from pipelines.recipes import RECIPES
-from store.command import Commands
+from store.command import CONTEXT, Commands, examples
 from store.errors import PeerError
 from store.patterns import expand_shards, expand_sources
 from store.text import printable
 
-# click keeps the lines of a paragraph that starts with \b as they are.
-EXAMPLE = """\b
-Example:
-  relabel-train run --recipe resnet18_relabel --shards 'train-{0000..1023}.tar' \\
-      --labels labels.zarr --val 'val-{00..49}.tar' --out runs/resnet18
-"""
 
-
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings=CONTEXT)
 def main() -> None:
-    """Train a classifier on image shards and the label store that `relabel-annotate` made for them."""
+    """Train a classifier on image shards and the label store that was made for them.
+
+    Exit status: 0 all is done; 1 an error, told in a line; 2 wrong usage.
+    """
 
 
-@main.command(epilog=EXAMPLE)
-@click.option("--recipe", type=click.Choice(list(RECIPES)), required=True, help="Settings to start from.")
+@click.command(
+    epilog=examples(
+        "relabel-train run --recipe resnet18_relabel --out runs/resnet18 \\\n"
+        "    --shards 'train-{0000..1023}.tar' --labels labels.zarr \\\n"
+        "    --val 'val-{00..49}.tar'"
+    )
+)
+@click.option(
+    "--recipe",
+    type=click.Choice(list(RECIPES)),
+    required=True,
+    metavar="NAME",
+    help=f"Settings to start from: {', '.join(RECIPES)}.",
+)
 @click.option(
     "--shards",
     metavar="PATTERN",
     multiple=True,
     required=True,
-    help="Image shards to train on: a path or URL with globs or braces, such as 'train-{0000..1023}.tar'. Repeatable.",
+    help="Image shards to train on: paths or URLs with braces ({0000..1023}) or globs (*), in quotes. Repeatable.",
 )
 @click.option(
     "--labels",
@@ -43,26 +51,26 @@ def main() -> None:
     help="The label store made from these shards: a path, or a URL such as s3://bucket/labels.zarr.",
 )
 @click.option(
-    "--val",
-    metavar="PATTERN",
-    multiple=True,
-    help="Labelled image shards to evaluate on after every epoch. Repeatable; none means no evaluation.",
-)
-@click.option(
     "--out",
     metavar="FOLDER",
     type=click.Path(path_type=Path),
     required=True,
-    help="Where checkpoints and metrics go; empty or new, unless --resume.",
+    help="Folder for checkpoints and metrics; new or empty, unless --resume.",
+)
+@click.option(
+    "--val",
+    metavar="PATTERN",
+    multiple=True,
+    help="Labelled image shards to evaluate on after every epoch, local paths. Repeatable. Default: no evaluation.",
 )
 @click.option(
     "--set",
     "assignments",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Change one setting of the recipe, such as lr=0.05 or target=original. Repeatable.",
+    help="Change one setting of the recipe, such as lr=0.05 or workers=16. Repeatable.",
 )
-@click.option("--resume", is_flag=True, help="Continue the run in --out after its last checkpoint.")
+@click.option("--resume", is_flag=True, help="Continue the run in --out from its last checkpoint, if it has one.")
 def run(
     recipe: str,
     shards: tuple[str, ...],
@@ -72,13 +80,13 @@ def run(
     assignments: tuple[str, ...],
     resume: bool,
 ) -> None:
-    """Train a student, here or on all ranks that torchrun starts.
+    """Train a student; under torchrun, in all its processes.
 
     FOLDER then holds settings.json (what was trained), metrics.jsonl and TensorBoard's files (loss and accuracy),
     step-*.pt (to continue from) and best.pt (the best on the validation shards).
 
-    Ctrl-C and SIGTERM end the run after the step at hand, with a checkpoint. The same command with --resume continues a
-    run however it ended.
+    Ctrl-C and SIGTERM end the run after the step at hand, with a checkpoint and exit status 0. The same command with
+    --resume continues a run however it ended.
     """
     # Imported here: torch takes seconds, and help should not.
     from pipelines.train_progress import TrainProgress
@@ -109,8 +117,8 @@ def run(
         click.echo("stopped by a signal; the same command with --resume goes on from here", err=True)
 
 
-main.add_command(evaluate)
-main.add_command(export)
+for command in (run, evaluate, export):
+    main.add_command(command)
 
 if __name__ == "__main__":
     main()

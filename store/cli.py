@@ -4,7 +4,7 @@ import click
 
 from store.audit.command import audit
 from store.browse.command import browse
-from store.command import Commands, refuse_nan
+from store.command import CONTEXT, Commands, examples, refuse_nan
 from store.reader import LabelStore
 from store.upkeep import gc, merge_stores, verify
 from store.view.commands import json_option, labels_argument, print_description, show
@@ -13,22 +13,24 @@ from store.view.progress import track
 from store.view.render import render_groups, render_stats, render_store
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings=CONTEXT)
 def main() -> None:
-    """Inspect and keep a label store, as `relabel-annotate` writes it.
+    """Look at and look after a label store, as `relabel-annotate` writes it.
 
     LABELS is always the store: a path, or a URL such as s3://bucket/labels.zarr.
+
+    Exit status: 0 all is well; 1 an error or damage, told in a line; 2 wrong usage.
     """
 
 
-main.add_command(show)
-
-
-@main.command()
+@click.command(epilog=examples("relabel-store info labels.zarr"))
 @labels_argument
 @json_option
 def info(labels: str, as_json: bool) -> None:
-    """Say what made a store, and its sizes and compression."""
+    """Say what made a store, and its sizes and compression.
+
+    LABELS is the label store: a path, or a URL such as s3://bucket/labels.zarr.
+    """
     store = LabelStore.open(labels)
     groups = list_groups(store)
     summary = describe_store(store, groups)
@@ -36,31 +38,37 @@ def info(labels: str, as_json: bool) -> None:
     refuse_damage(groups)
 
 
-@main.command()
+@click.command(epilog=examples("relabel-store ls labels.zarr"))
 @labels_argument
 @json_option
 def ls(labels: str, as_json: bool) -> None:
-    """List the groups of a store, one for each image shard."""
+    """List the groups of a store, one for each image shard.
+
+    LABELS is the label store: a path, or a URL such as s3://bucket/labels.zarr.
+    """
     groups = list_groups(LabelStore.open(labels))
     print_description(as_json, groups, render_groups(groups))
     refuse_damage(groups)
 
 
-@main.command()
+@click.command(epilog=examples("relabel-store stats labels.zarr"))
 @labels_argument
 @click.option(
     "--threshold",
+    metavar="P",
     type=click.FloatRange(0, 1),
     callback=refuse_nan,
     default=0.5,
     show_default=True,
-    help="A class is present in an image where it leads in a cell with this probability.",
+    help="A class counts as present in an image if it leads in any cell with at least this probability.",
 )
 @json_option
 def stats(labels: str, threshold: float, as_json: bool) -> None:
-    """Count classes, entropy, images with several classes.
+    """Count classes, and images with several of them.
 
-    Reads every label map of the store; quarantined rows are left out.
+    Also the entropy of the targets: how undecided they are. LABELS is the label store: a path, or a URL such as
+    s3://bucket/labels.zarr. Every label map is read; images that could not be decoded when they were annotated
+    (quarantined) are left out.
     """
     from store.stats import StoreStats
 
@@ -72,7 +80,7 @@ def stats(labels: str, threshold: float, as_json: bool) -> None:
     print_description(as_json, description, render_stats(description))
 
 
-for command in (browse, audit, verify, gc, merge_stores):
+for command in (show, info, ls, browse, audit, stats, verify, merge_stores, gc):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -25,6 +25,14 @@ EXTRAS = {  # which extra brings a module, where it is not one of the larger one
     "simplejpeg": "view",
 }
 
+CONTEXT = {"help_option_names": ["-h", "--help"]}  # of every group
+
+
+def examples(*commands: str) -> str:
+    """An epilog of commands to copy; click keeps the lines of a paragraph that starts with a backspace as they are."""
+    lines = "\n".join(f"  {line}" for command in commands for line in command.splitlines())
+    return f"\b\nExample{'s' if len(commands) > 1 else ''}:\n{lines}"
+
 
 class Command(click.Command):
     """A command that never shows a traceback for a user's mistake."""
@@ -37,6 +45,10 @@ class Command(click.Command):
 
 class Commands(click.Group):
     """A group of subcommands that never shows a traceback for a user's mistake."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order in which they were added, those that are needed first at the top."""
+        return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the subcommand and translate its errors."""

@@ -15,7 +15,7 @@ from store.audit.index import IndexParts, store_digest
 from store.audit.maps import PRESENT_PROBABILITY
 from store.audit.page import audit_page, read_pictures, refuse_without_extra
 from store.audit.render import render_audit
-from store.command import refuse_nan
+from store.command import examples, refuse_nan
 from store.errors import DamagedStoreError, StoreReadError
 from store.output import check_outputs, written_aside
 from store.pooling import Fill
@@ -26,32 +26,53 @@ from store.view.progress import track
 from store.view.tables import make_console
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "relabel-store audit labels.zarr --csv findings.csv",
+        "relabel-store audit labels.zarr --html audit.html --shards 'train-*.tar'",
+    )
+)
 @click.argument("labels", metavar="LABELS")
-@click.option("--top", type=click.IntRange(0), default=10, show_default=True, metavar="N", help="Rows of each table.")
+@click.option(
+    "--top",
+    type=click.IntRange(0),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="Rows of each table that is printed.",
+)
 @click.option(
     "--fill",
     type=click.Choice(get_args(Fill)),
     default="zero",
     show_default=True,
-    help="Logit of the classes that a cell did not keep, as in training.",
+    help="Logit of the classes that a cell did not keep: 0, the tail spread evenly, or the lowest kept score; "
+    "best as in training.",
 )
 @click.option(
     "--threshold",
+    metavar="P",
     type=click.FloatRange(0, 1),
     callback=refuse_nan,
     default=PRESENT_PROBABILITY,
     show_default=True,
-    help="A class is present in an image where it leads with this probability in at least 2 % of the cells.",
+    help="A class counts as present in an image if it leads with at least this probability in 2 % of the cells.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs: all pairs and all classes.")
 @click.option(
-    "--csv", "csv_file", type=OUTPUT, metavar="FILE", help="Write a line for every image that is not quarantined."
+    "--csv", "csv_file", type=OUTPUT, metavar="FILE", help="Write a line for every image, except the quarantined."
 )
 @click.option("--html", "html_file", type=OUTPUT, metavar="FILE", help="Write the tables as a page.")
 @click.option("--shards", "patterns", metavar="PATTERN", multiple=True,
-              help="With --html: the image shards, for pictures in the page. Repeatable.")  # fmt: skip
-@click.option("--index", "index_file", type=OUTPUT, metavar="FILE", help="Write what `browse` sorts by (.npz).")
+              help="The image shards, for pictures in the page of --html: local paths with braces ({0000..1023}) or "
+              "globs (*), in quotes. Repeatable.")  # fmt: skip
+@click.option(
+    "--index",
+    "index_file",
+    type=OUTPUT,
+    metavar="FILE",
+    help="Write an index (.npz) for `relabel-store browse --audit`.",
+)
 def audit(
     labels: str,
     top: int,
@@ -65,8 +86,13 @@ def audit(
 ) -> None:
     """Find images whose label map contradicts their original label.
 
-    Also images with several classes, pairs of classes that are confused, and quarantined images. Reads every label map
-    of the store; LABELS is not changed.
+    Also images with several classes, pairs of classes that are confused, and quarantined images (those that could not
+    be decoded when they were annotated).
+
+    LABELS is the label store: a path, or a URL such as s3://bucket/labels.zarr. Every label map is read; nothing in the
+    store is changed.
+
+    Exit status: 0 whatever is found; 1 if groups are damaged; 2 wrong usage.
     """
     store = LabelStore.open(labels)
     if patterns and html_file is None:

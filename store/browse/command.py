@@ -4,19 +4,41 @@ from pathlib import Path
 
 import click
 
+from store.command import examples
 from store.view.commands import labels_argument
 
 
-@click.command()
+@click.command(epilog=examples("relabel-store browse labels.zarr --shards 'train-{0000..1023}.tar'"))
 @labels_argument
-@click.option("--shards", "patterns", metavar="PATTERN", multiple=True, required=True,
-              help="The image shards: local paths, braces and globs. Repeatable.")  # fmt: skip
-@click.option("--audit", "index", type=click.Path(path_type=Path), metavar="FILE",
-              help="What `relabel-store audit --index` wrote, to sort by.")  # fmt: skip
-@click.option("--port", type=click.IntRange(0, 65_535), default=8000, show_default=True,
-              help="Where to listen on 127.0.0.1; 0 for any free one.")  # fmt: skip
+@click.option(
+    "--shards",
+    "patterns",
+    metavar="PATTERN",
+    multiple=True,
+    required=True,
+    help="The image shards: local paths with braces ({0000..1023}) or globs (*), in quotes. Repeatable.",
+)
+@click.option(
+    "--audit",
+    "index",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The file that `relabel-store audit --index` wrote; the images can then be sorted by its findings.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=8000,
+    show_default=True,
+    metavar="PORT",
+    help="Port on 127.0.0.1 to serve the pages at; 0 takes a free one.",
+)
 def browse(labels: str, patterns: tuple[str, ...], index: Path | None, port: int) -> None:
-    """Browse images and label maps in a web browser on this machine."""
+    """Browse images and label maps in a web browser on this machine.
+
+    LABELS is the label store: a path, or a URL such as s3://bucket/labels.zarr. The address is printed; Ctrl-C ends the
+    server.
+    """
     from store.browse.serve import serve  # the base installation has no server
 
     serve(labels, patterns, index, port)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 from rich.console import RenderableType
 
+from store.command import examples
 from store.output import check_outputs
 from store.pooling import Box
 from store.reader import LabelStore
@@ -53,18 +54,27 @@ class Numbers(click.ParamType[tuple[Any, ...]]):
             self.fail(f"{value!r}: expected {self.names}", param, ctx)
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "relabel-store show labels.zarr",
+        "relabel-store show labels.zarr n02415577_0349 --box 0,0,0.5,1",
+        "relabel-store show labels.zarr n02415577_0349 --html map.html \\\n    --shards 'train-{0000..1023}.tar'",
+    )
+)
 @labels_argument
 @click.argument("what", required=False, metavar="[GROUP|KEY]")
 @click.option("--shards", "patterns", metavar="PATTERN", multiple=True,
-              help="The image shards, for the image itself: local paths, braces and globs. Repeatable.")  # fmt: skip
-@click.option("--cell", type=Numbers(int, "y,x"), metavar="Y,X", help="The kept classes of one cell, 0,0 top left.")
+              help="The image shards, to show the image itself: local paths with braces ({0000..1023}) or globs (*), "
+              "in quotes. Repeatable.")  # fmt: skip
+@click.option(
+    "--cell", type=Numbers(int, "y,x"), metavar="Y,X", help="The kept classes of one cell; 0,0 is the top left."
+)
 @click.option("--box", type=Numbers(float, "x1,y1,x2,y2"), metavar="X1,Y1,X2,Y2",
-              help="The pooled target of a crop; corners as shares of the image's width and height.")  # fmt: skip
+              help="The target of this crop; corners are shares (0 to 1) of the image's width and height.")  # fmt: skip
 @click.option("--png", type=OUTPUT, metavar="FILE",
-              help="With --shards: write the image, its map over it and the target as a picture.")  # fmt: skip
+              help="Write the image, its map over it and the target as a picture; needs --shards.")  # fmt: skip
 @click.option("--html", type=OUTPUT, metavar="FILE",
-              help="Write a page on which cells and crops can be explored.")  # fmt: skip
+              help="Write a page to explore cells and crops; with --shards it shows the image.")  # fmt: skip
 @json_option
 def show(
     labels: str,
@@ -78,7 +88,8 @@ def show(
 ) -> None:
     """Show a store, a group, or an image's label map.
 
-    GROUP is the name of an image shard without .tar; KEY is a sample's key, the name of its files up to the first dot.
+    LABELS is the label store: a path, or a URL such as s3://bucket/labels.zarr. GROUP is the name of an image shard
+    without .tar; KEY is an image's, its name in the shard up to the first dot. The options, except --json, need a KEY.
     """
     store = LabelStore.open(labels)
     of_key = {"--shards": patterns, "--cell": cell, "--box": box, "--png": png, "--html": html}

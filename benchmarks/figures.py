@@ -1,0 +1,32 @@
+"""The figures of docs/explanation.md, out of the demo's scenes and its teacher. Needs no data and no GPU.
+
+    python -m benchmarks.figures --out docs/images
+
+It prints every number that the page quotes.
+"""
+
+from pathlib import Path
+
+import click
+
+from benchmarks import figure_crop, figure_fills, figure_view
+from benchmarks.figure_parts import make_teacher
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="FOLDER",
+              help="Where the pictures go.")  # fmt: skip
+@click.option("--scenes", type=click.IntRange(2), default=400, show_default=True,
+              help="Scenes, and pairs of scenes, to measure on.")  # fmt: skip
+def main(out: Path, scenes: int) -> None:
+    """Draw them and print the numbers."""
+    out.mkdir(parents=True, exist_ok=True)
+    teacher = make_teacher()
+    crop = figure_crop.make(teacher, out / "crop_to_target.png")
+    view = figure_view.make(teacher, out / "squash_or_centre.png", pairs=scenes)
+    fills = figure_fills.make(teacher, out / "fills.png", scenes=scenes)
+    print(*crop, *view, *fills, sep="\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""What `--help` says: every command and option has help, an example to copy, and fits a terminal of 80 columns."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from pipelines import annotate, demo, train
+from store import cli
+
+PROGRAMS: dict[str, click.Group] = {
+    "relabel-annotate": annotate.main,
+    "relabel-train": train.main,
+    "relabel-store": cli.main,
+    "python -m pipelines.demo": demo.main,
+}
+COLUMNS = 80
+WIDTH = COLUMNS - 2  # what click fills of such a terminal
+
+
+def commands() -> Iterator[tuple[str, click.Command]]:
+    for program, group in PROGRAMS.items():
+        yield program, group
+        for name in group.list_commands(click.Context(group)):
+            yield f"{program} {name}", group.commands[name]
+
+
+ALL = dict(commands())
+LEAVES = {name: command for name, command in ALL.items() if not isinstance(command, click.Group)}
+
+
+def help_of(name: str) -> str:
+    program = next(program for program in PROGRAMS if name.startswith(program))
+    arguments = [*name[len(program) :].split(), "--help"]
+    done = CliRunner().invoke(PROGRAMS[program], arguments, prog_name=program, terminal_width=WIDTH)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def example_lines(name: str) -> list[str]:
+    """Of the help, below its last heading."""
+    found = re.search(r"^ *Examples?:\n(.*)", help_of(name), re.MULTILINE | re.DOTALL)
+    assert found, f"{name} --help shows no example"
+    return found[1].rstrip().split("\n")
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_help_fits_80_columns(name: str) -> None:
+    assert [line for line in help_of(name).splitlines() if len(line) > COLUMNS] == []
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_command_and_option_has_help(name: str) -> None:
+    command = ALL[name]
+    assert command.help
+    bare = [option.opts for option in command.params if isinstance(option, click.Option) and not option.help]
+    assert bare == []
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_list_of_commands_cuts_no_sentence_short(program: str) -> None:
+    assert not re.search(r"\.\.\.$", help_of(program).split("Commands:")[1], re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_values_say_what_they_are(name: str) -> None:
+    """Not TEXT, INTEGER RANGE or PATH, which click writes where nobody did."""
+    assert not re.search(r"--\S+ (TEXT\b|INTEGER|FLOAT|PATH\b|FILENAME|DIRECTORY)", help_of(name))
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_required_options_come_first(name: str) -> None:
+    required = [option.required for option in LEAVES[name].params if isinstance(option, click.Option)]
+    assert required == sorted(required, reverse=True)
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_examples_are_commands_that_parse(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their lines stand as they were written, so that they can be copied."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images" / "train").mkdir(parents=True)
+    command, text = LEAVES[name], "\n".join(example_lines(name)).replace("\\\n", " ")
+    assert "\\" not in text
+    for line in text.splitlines():
+        words = shlex.split(line)
+        start = name.split()
+        assert words[: len(start)] == start
+        assert command.make_context(name, words[len(start) :])
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_programs_say_what_their_exit_status_means(program: str) -> None:
+    assert "Exit status: 0" in help_of(program)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_short_and_long_help_are_the_same(name: str) -> None:
+    program = next(program for program in PROGRAMS if name.startswith(program))
+    short = CliRunner().invoke(
+        PROGRAMS[program], [*name[len(program) :].split(), "-h"], prog_name=program, terminal_width=WIDTH
+    )
+    assert short.stdout == help_of(name)
