@@ -160,7 +160,9 @@ def bench_speed(ready: ReadyTeacher, shards: Sequence[Path], scratch: Path, sett
         "annotator / bare": ratios(rates[OURS], rates[BARE]),
         "one file each / bare": ratios(rates[OTHER], rates[BARE]),
     })  # fmt: skip
-    print(f"\n{IMAGENET:,} images would take {IMAGENET / median(rates[OURS]) / 3600:,.1f} h on this machine")
+    print(
+        f"\n{IMAGENET:,} images would take {IMAGENET / median(rates[OURS]) / 3600:,.1f} h with this teacher on this machine"
+    )
 
 
 def bench_memory(ready: ReadyTeacher, shards: Sequence[Path], labels: Path, settings: RunSettings) -> None:
@@ -170,8 +172,12 @@ def bench_memory(ready: ReadyTeacher, shards: Sequence[Path], labels: Path, sett
     annotate(shards, labels, ready, settings, summary)
     shutil.rmtree(labels)
     second, last = memory.after[1], memory.after[-1]
-    print(f"\nHeld after the second of {len(shards)} shards {second / MIB:,.0f} MiB, "
-          f"after the last {last / MIB:,.0f} MiB: {last / second:.3f}")  # fmt: skip
+    print()
+    table(f"memory, {len(shards)} shards", {
+        "held after the second: MiB": [second / MIB],
+        "held after the last: MiB": [last / MIB],
+        "last / second": [last / second],
+    })  # fmt: skip
 
 
 @click.command()

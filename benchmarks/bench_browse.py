@@ -10,7 +10,6 @@ Python's own server that has the same bytes as files, for a page.
 import io
 import os
 import re
-import resource
 import shutil
 import subprocess
 import sys
@@ -26,6 +25,7 @@ import click
 import numpy as np
 import simplejpeg
 
+from benchmarks.memory import peak_mib
 from benchmarks.tables import ratios, table
 from benchmarks.turns import milliseconds, time_turns
 from store.labels import GroupLabels
@@ -36,6 +36,13 @@ from store.shards import image_digest, index_shard
 from store.writer import open_root, publish
 
 ROWS = 1_251  # of ImageNet's 1,281,167 images in 1,024 shards
+AUDIT = """
+import atexit, sys
+from benchmarks.memory import peak_mib
+from store.cli import main
+atexit.register(lambda: print(peak_mib(), file=sys.stderr))
+main()
+"""
 SCHEMA = StoreSchema(
     teacher=TeacherIdentity(architecture="random", arguments={}, digest="00"),
     view=View(input_size=(480, 480), interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3),
@@ -105,13 +112,13 @@ def make_store(path: Path, labels: GroupLabels, groups: int) -> None:
             os.link(first, copy)
 
 
-def audit(scratch: Path) -> float:
-    """Seconds of an audit that writes every line and the index."""
-    command = [sys.executable, "-m", "store.cli", "audit", str(scratch / "labels.zarr"), "--json"]
+def audit(scratch: Path) -> tuple[float, float]:
+    """Seconds of an audit that writes every line and the index, and its peak memory in MiB."""
+    command = [sys.executable, "-c", AUDIT, "audit", str(scratch / "labels.zarr"), "--json"]
     start = time.perf_counter()
-    subprocess.run([*command, "--csv", str(scratch / "audit.csv"), "--index", str(scratch / "index.npz")],
-                   stdout=subprocess.DEVNULL, check=True)  # fmt: skip
-    return time.perf_counter() - start
+    run = subprocess.run([*command, "--csv", str(scratch / "audit.csv"), "--index", str(scratch / "index.npz")],
+                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=True)  # fmt: skip
+    return time.perf_counter() - start, float(run.stderr.splitlines()[-1])
 
 
 def read_all(store: LabelStore) -> float:
@@ -125,15 +132,15 @@ def read_all(store: LabelStore) -> float:
 
 def bench_audit(scratch: Path, rows: int, runs: int) -> None:
     """The audit of a whole store; without a round to warm up, since one takes minutes."""
-    turns = [(audit(scratch), read_all(LabelStore.open(scratch / "labels.zarr"))) for _ in range(runs)]
-    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    audited, read = zip(*turns, strict=True)
+    turns = [(*audit(scratch), read_all(LabelStore.open(scratch / "labels.zarr"))) for _ in range(runs)]
+    audited, memory, read = zip(*turns, strict=True)
     table(f"audit of {rows:,} rows", {
         "audit: maps/s": [rows / seconds for seconds in audited],
         "reading every map: maps/s": [rows / seconds for seconds in read],
         "audit / reading, in time": ratios(audited, read),
+        "peak memory of an audit: MiB": memory,
     })  # fmt: skip
-    print(f"\nPeak memory of an audit: {memory:,.0f} MiB\n")
+    print()
 
 
 def get(url: str) -> bytes:
@@ -146,11 +153,6 @@ def page_and_thumbs(url: str, path: str) -> list[bytes]:
     page = get(url + path)
     thumbs = re.findall(r'<img src="(/thumb[^"]+)"', page.decode("utf-8", "replace"))
     return [page, *(get(url + thumb.replace("&amp;", "&")) for thumb in thumbs)]
-
-
-def peak_mib(process: subprocess.Popen[str]) -> float:
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    return int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) / 1024
 
 
 def start_browse(scratch: Path, *options: str) -> tuple[subprocess.Popen[str], str]:
@@ -220,7 +222,7 @@ def bench_pages(title: str, url: str, paths: Sequence[str], scratch: Path) -> No
 def bench_browse(scratch: Path, groups: int) -> None:
     process, url = start_browse(scratch, "--audit", str(scratch / "index.npz"))
     try:
-        first, last = peak_mib(process), f"train-{groups - 1:04}"
+        first, last = peak_mib(process.pid), f"train-{groups - 1:04}"
         middle = [f"train-{i:04}:{(97 * i) % ROWS}" for i in range(0, groups, max(1, groups // 25))]
         key = LabelStore.open(scratch / "labels.zarr").group(last).keys[-1]
         pages = {
@@ -233,7 +235,9 @@ def bench_browse(scratch: Path, groups: int) -> None:
         }
         for title, paths in pages.items():
             bench_pages(title, url, paths, scratch)
-        print(f"Server's memory: peak {first:,.0f} MiB after the first page, {peak_mib(process):,.0f} MiB at the end")
+        print(
+            f"Server's memory: peak {first:,.0f} MiB after the first page, {peak_mib(process.pid):,.0f} MiB at the end"
+        )
     finally:
         process.kill()
         process.wait()

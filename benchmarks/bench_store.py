@@ -6,7 +6,6 @@ compressed together. FOLDER needs 5 GB for 1,024 such groups. Each time has a fl
 """
 
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 import click
 import numpy as np
 
+from benchmarks.memory import peak_mib
 from benchmarks.tables import ratios, table
 from benchmarks.turns import time_turns
 from store.group import LabelRows
@@ -164,12 +164,14 @@ def bench_big_store(path: Path, groups: int, runs: int) -> None:
         },
         runs,
     )
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_mib()
     for group in LabelStore.open(path):
         group.read()
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"Peak memory before reading every map {before / 1024:,.0f} MiB, after {after / 1024:,.0f} MiB: "
-          f"{after / before:.3f}")  # fmt: skip
+    table("peak memory", {
+        "before reading every map: MiB": [before],
+        "after: MiB": [peak_mib()],
+        "after / before": [peak_mib() / before],
+    })  # fmt: skip
 
 
 @click.command()
