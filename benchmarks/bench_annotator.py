@@ -160,9 +160,8 @@ def bench_speed(ready: ReadyTeacher, shards: Sequence[Path], scratch: Path, sett
         "annotator / bare": ratios(rates[OURS], rates[BARE]),
         "one file each / bare": ratios(rates[OTHER], rates[BARE]),
     })  # fmt: skip
-    print(
-        f"\n{IMAGENET:,} images would take {IMAGENET / median(rates[OURS]) / 3600:,.1f} h with this teacher on this machine"
-    )
+    hours = IMAGENET / median(rates[OURS]) / 3600
+    print(f"\n{IMAGENET:,} images would take {hours:,.1f} h with this teacher on this machine")
 
 
 def bench_memory(ready: ReadyTeacher, shards: Sequence[Path], labels: Path, settings: RunSettings) -> None:

@@ -31,9 +31,10 @@ def memory_gib() -> float:
 def slug(text: str) -> str:
     """Fit for a file's name.
 
-    >>> slug("Intel(R) Xeon(R) @ 2.20GHz")
-    'intel-r-xeon-r-2-20ghz'
+    >>> slug("Intel(R) Xeon(R), 16 cores")
+    'intel-r-xeon-r-16cores'
     """
+    text = re.sub(r"(\d) cores", r"\1cores", text)
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 

@@ -1,4 +1,4 @@
-"""The most memory that a process held, since its program began: `ru_maxrss` would count what its parent held as well."""
+"""The most memory that a process held since its program began; `ru_maxrss` would count what its parent held as well."""
 
 import re
 from pathlib import Path

@@ -1,10 +1,8 @@
 """A suite's run as Markdown: where it was made, all ratios, then each benchmark's command and tables."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 
-from benchmarks import machine
 from benchmarks.listed import Benchmark
 
 
@@ -19,17 +17,10 @@ class Outcome:
     seconds: float
 
 
-def render(outcomes: Sequence[Outcome], *, made_by: str, material: str, hardware: str, day: date) -> str:
+def render(outcomes: Sequence[Outcome], facts: Mapping[str, str]) -> str:
     """The report. The part between the marks is what the documentation shows."""
-    facts = {
-        "made by": f"{made_by}, {day:%B %Y}",
-        "hardware": f"{hardware}, {machine.memory_gib():.0f} GiB",
-        "versions": machine.versions(),
-        "commit": machine.commit(),
-        "material": material,
-    }
     parts = [
-        f"# Benchmarks on {hardware}\n\n<!-- --8<-- [start:report] -->",
+        f"# Benchmarks on {facts['hardware']}\n\n<!-- --8<-- [start:report] -->",
         "| | |\n|---|---|\n" + "\n".join(f"| {name} | {value} |" for name, value in facts.items()),
         "Ours and what it is compared with take turns; each ratio is of one round. One thread for every library.",
         "## All ratios\n\n| benchmark | ratio | median | quartiles | runs |\n|---|---|---|---|---|\n"

@@ -78,11 +78,10 @@ def hardware(use: str) -> str:
     return f"{torch.cuda.get_device_name()}, {machine.processor()}, {machine.cores()} cores"
 
 
-def write_report(outcomes: Sequence[Outcome], use: str, where: str, material: Material, folder: Path) -> None:
+def write_report(outcomes: Sequence[Outcome], use: str, facts: dict[str, str], folder: Path) -> None:
     """As `all_<hardware>_<yyyymm>.md`, or `gpu_...`; an earlier one of the same month is replaced."""
-    today = date.today()
-    name = f"{'gpu' if use == 'gpu' else 'all'}_{machine.slug(where)}_{today:%Y%m}.md"
-    text = render(outcomes, made_by=MADE_BY[use], material=material.told, hardware=where, day=today)
+    name = f"{'gpu' if use == 'gpu' else 'all'}_{machine.slug(facts['hardware'])}_{date.today():%Y%m}.md"
+    text = render(outcomes, facts)
     (folder / name).write_text(text, encoding="utf-8")
     click.echo(f"\nthe report: {printable(str(folder / name))}", err=True)
 
@@ -105,10 +104,18 @@ def main(use: str, real: Path | None, folder: Path, report: Path | None) -> None
         raise OneLineError(str(error)) from error
     except OSError as error:
         raise OneLineError(f"{error.filename}: {error.strerror}") from error
+    facts = {  # as they are before anything is measured
+        "made by": f"{MADE_BY[use]}, {date.today():%B %Y}",
+        "hardware": where,
+        "memory": f"{machine.memory_gib():.0f} GiB",
+        "versions": machine.versions(),
+        "commit": machine.commit(),
+        "material": made.told,
+    }
     chosen = [benchmark for benchmark in BENCHMARKS if benchmark.arguments(use) is not None]
     outcomes = run_all(chosen, use, made)
     if report:
-        write_report(outcomes, use, where, made, report)
+        write_report(outcomes, use, facts, report)
     if failed := [outcome.benchmark.module for outcome in outcomes if outcome.status]:
         raise OneLineError(f"failed: {', '.join(failed)}")
 
