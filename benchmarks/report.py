@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from benchmarks.listed import Benchmark
 
@@ -34,8 +35,7 @@ def render(outcomes: Sequence[Outcome], facts: Mapping[str, str]) -> str:
 def ratio_lines(outcome: Outcome) -> Iterator[str]:
     """The rows of a benchmark's tables that are ratios, by their names."""
     title = ""
-    lines = outcome.output.splitlines()
-    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+    for line, following in pairwise([*outcome.output.splitlines(), ""]):
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if following.startswith("|---"):
             title = cells[0]
