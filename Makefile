@@ -10,7 +10,7 @@ REPRODUCE := reproduce
 LABELS ?= labels.zarr
 OUT ?= runs/$(RECIPE)
 
-.PHONY: docs setup demo reproduce demo-shards annotate train test test-all check format clean
+.PHONY: docs setup demo reproduce demo-shards annotate train test test-all bench bench-report bench-gpu check format clean
 
 setup: $(STAMP)
 
@@ -55,6 +55,19 @@ test: setup
 
 test-all: setup
 	$(BIN)/python -m pytest -q -m 'slow or not slow'
+
+# Every figure is a ratio to something measured in the same run. REAL=FOLDER takes the photographs of
+# docs/real_photographs.md in place of the demo's scenes.
+BENCH = $(BIN)/python -m benchmarks.suite $(if $(REAL),--real '$(REAL)')
+
+bench: setup
+	$(BENCH) quick
+
+bench-report: setup
+	$(BENCH) full --report benchmarks/reports
+
+bench-gpu: setup
+	$(BENCH) gpu --report benchmarks/reports
 
 # The documentation as a site, in site/; a link that leads nowhere is an error.
 docs: setup

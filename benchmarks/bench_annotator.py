@@ -10,7 +10,6 @@ The three take turns, and each run gives a ratio of its own. On a GPU, with rand
 
 import os
 import shutil
-import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,6 +30,9 @@ from annotator.report import Reporter, Summary
 from annotator.settings import RunSettings, TeacherSettings
 from annotator.teacher import Teacher
 from annotator.topk import keep_top_k
+from benchmarks.copies import copy_shards
+from benchmarks.tables import median, ratios, table
+from benchmarks.turns import take_turns
 from pipelines.options import shards_option
 from pipelines.teacher_options import teacher_options
 from store.images import decode_image
@@ -39,6 +41,7 @@ from store.remote import Shard
 from store.shards import index_shard
 
 TOP_K = 5
+BARE, OURS, OTHER = "bare teacher on random data", "annotator, end to end", "one `.pt` file for each image"
 IMAGENET = 1_281_167
 MIB = 1 << 20
 
@@ -133,12 +136,6 @@ def extract(shards: Sequence[Path], folder: Path) -> list[Path]:
     return files
 
 
-def copies(shards: Sequence[Path], folder: Path, count: int) -> list[Path]:
-    """The shards again and again under other names."""
-    folder.mkdir()
-    return [Path(shutil.copy(shards[i % len(shards)], folder / f"copy-{i:03}.tar")) for i in range(count)]
-
-
 def with_random_weights(settings: TeacherSettings, scratch: Path) -> TeacherSettings:
     """The settings, with a checkpoint of random weights."""
     sizes = {} if settings.num_classes is None else {"num_classes": settings.num_classes}
@@ -149,29 +146,22 @@ def with_random_weights(settings: TeacherSettings, scratch: Path) -> TeacherSett
     return replace(settings, checkpoint=file)
 
 
-def tell(what: str, values: Sequence[float], unit: str = "images/s") -> None:
-    middle = statistics.median(values)
-    print(f"| {what} | {middle:,.3g} {unit} | {min(values):,.3g} to {max(values):,.3g} | {len(values)} |", flush=True)
-
-
 def bench_speed(ready: ReadyTeacher, shards: Sequence[Path], scratch: Path, settings: RunSettings, runs: int) -> None:
     files = extract(shards, scratch / "files")
-    rates: dict[str, list[float]] = {"bare": [], "annotator": [], "one file each": []}
-    for i in range(runs + 1):  # the first round warms up and is not counted
-        bare = run_bare(ready.teacher, settings.batch_size, len(files) // 4)
-        ours = run_annotator(ready, shards, scratch / "labels.zarr", settings)
-        other = run_one_file_each(ready.teacher, files, scratch / "maps", settings)
-        if i:
-            for name, rate in zip(rates, (bare, ours, other), strict=True):
-                rates[name].append(rate)
-    print(f"\n| {len(files):,} images a run | median | range | runs |\n|---|---|---|---|")
-    tell("bare teacher: features, head, top-k, random data", rates["bare"])
-    tell("annotator, end to end", rates["annotator"])
-    tell("one `.pt` file for each image", rates["one file each"])
-    tell("annotator / bare", [a / b for a, b in zip(rates["annotator"], rates["bare"], strict=True)], "")
-    tell("one file each / bare", [a / b for a, b in zip(rates["one file each"], rates["bare"], strict=True)], "")
-    hours = IMAGENET / statistics.median(rates["annotator"]) / 3600
-    print(f"\n{IMAGENET:,} images would take {hours:,.1f} h on this machine")
+    rates = take_turns(
+        {
+            BARE: lambda: run_bare(ready.teacher, settings.batch_size, len(files) // 4),
+            OURS: lambda: run_annotator(ready, shards, scratch / "labels.zarr", settings),
+            OTHER: lambda: run_one_file_each(ready.teacher, files, scratch / "maps", settings),
+        },
+        runs,
+    )
+    table(f"{len(files):,} images a run", {f"{name}: images/s": values for name, values in rates.items()} | {
+        "annotator / bare": ratios(rates[OURS], rates[BARE]),
+        "one file each / bare": ratios(rates[OTHER], rates[BARE]),
+    })  # fmt: skip
+    hours = IMAGENET / median(rates[OURS]) / 3600
+    print(f"\n{IMAGENET:,} images would take {hours:,.1f} h with this teacher on this machine")
 
 
 def bench_memory(ready: ReadyTeacher, shards: Sequence[Path], labels: Path, settings: RunSettings) -> None:
@@ -181,8 +171,12 @@ def bench_memory(ready: ReadyTeacher, shards: Sequence[Path], labels: Path, sett
     annotate(shards, labels, ready, settings, summary)
     shutil.rmtree(labels)
     second, last = memory.after[1], memory.after[-1]
-    print(f"\nheld after the second of {len(shards)} shards {second / MIB:,.0f} MiB, "
-          f"after the last {last / MIB:,.0f} MiB: {last / second:.3f}")  # fmt: skip
+    print()
+    table(f"memory, {len(shards)} shards", {
+        "held after the second: MiB": [second / MIB],
+        "held after the last: MiB": [last / MIB],
+        "last / second": [last / second],
+    })  # fmt: skip
 
 
 @click.command()
@@ -193,6 +187,7 @@ def bench_memory(ready: ReadyTeacher, shards: Sequence[Path], labels: Path, sett
 @click.option("--threads", type=int, help="torch's threads in the teacher.")
 @click.option("--batch-size", default=16, show_default=True)
 @click.option("--workers", default=1, show_default=True)
+@click.option("--copies", type=click.IntRange(min=2), default=8, show_default=True, help="The given shards again.")
 @click.option("--runs", default=5, show_default=True)
 def main(
     patterns: tuple[str, ...],
@@ -202,6 +197,7 @@ def main(
     threads: int | None,
     batch_size: int,
     workers: int,
+    copies: int,
     runs: int,
 ) -> None:
     """Time the annotator on image shards."""
@@ -217,11 +213,12 @@ def main(
         ready = make_ready(Teacher(settings), TOP_K, None)
         run = RunSettings(top_k=TOP_K, batch_size=batch_size, workers=workers)
         height, width = ready.teacher.view.input_size
-        print(f"{teacher.name}, {height} x {width} pixels, {ready.teacher.provenance()}, {torch.get_num_threads()} "
-              f"threads, batch {batch_size}, {workers} workers")  # fmt: skip
-        eight = copies(shards, scratch / "copies", 8)
-        bench_speed(ready, eight, scratch, run, runs)
-        bench_memory(ready, eight, scratch / "memory.zarr", run)
+        done_by = ready.teacher.provenance()
+        print(f"{teacher.name}, {height} x {width} pixels, {done_by['precision']} on {done_by['device']}, "
+              f"torch threads: {torch.get_num_threads()}, batch {batch_size}, workers: {workers}\n")  # fmt: skip
+        copied = copy_shards(shards, scratch / "copies", copies)
+        bench_speed(ready, copied, scratch, run, runs)
+        bench_memory(ready, copied, scratch / "memory.zarr", run)
     finally:
         shutil.rmtree(scratch)
 

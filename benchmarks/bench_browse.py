@@ -2,19 +2,22 @@
 
 Run with `python -m benchmarks.bench_browse --scratch FOLDER`. The maps are random, the images small, and all groups
 share their large files by hard links, so FOLDER needs 600 MB; keys, offsets and commit records are each group's own.
+
+Floors, which take turns: reading every map, for an audit; a process that imports what a server needs, for its start;
+Python's own server that has the same bytes as files, for a page.
 """
 
 import io
 import os
 import re
-import resource
 import shutil
-import statistics
 import subprocess
 import sys
 import tarfile
 import time
 import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -22,6 +25,9 @@ import click
 import numpy as np
 import simplejpeg
 
+from benchmarks.memory import peak_mib
+from benchmarks.tables import ratios, table
+from benchmarks.turns import milliseconds, time_turns
 from store.labels import GroupLabels
 from store.layout import array_specs, encode_array
 from store.reader import LabelStore
@@ -30,6 +36,13 @@ from store.shards import image_digest, index_shard
 from store.writer import open_root, publish
 
 ROWS = 1_251  # of ImageNet's 1,281,167 images in 1,024 shards
+AUDIT = """
+import atexit, sys
+from benchmarks.memory import peak_mib
+from store.cli import main
+atexit.register(lambda: print(peak_mib(), file=sys.stderr))
+main()
+"""
 SCHEMA = StoreSchema(
     teacher=TeacherIdentity(architecture="random", arguments={}, digest="00"),
     view=View(input_size=(480, 480), interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3),
@@ -99,13 +112,13 @@ def make_store(path: Path, labels: GroupLabels, groups: int) -> None:
             os.link(first, copy)
 
 
-def audit(scratch: Path) -> float:
-    """Seconds of an audit that writes every line and the index."""
-    command = [sys.executable, "-m", "store.cli", "audit", str(scratch / "labels.zarr"), "--json"]
+def audit(scratch: Path) -> tuple[float, float]:
+    """Seconds of an audit that writes every line and the index, and its peak memory in MiB."""
+    command = [sys.executable, "-c", AUDIT, "audit", str(scratch / "labels.zarr"), "--json"]
     start = time.perf_counter()
-    subprocess.run([*command, "--csv", str(scratch / "audit.csv"), "--index", str(scratch / "index.npz")],
-                   stdout=subprocess.DEVNULL, check=True)  # fmt: skip
-    return time.perf_counter() - start
+    run = subprocess.run([*command, "--csv", str(scratch / "audit.csv"), "--index", str(scratch / "index.npz")],
+                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=True)  # fmt: skip
+    return time.perf_counter() - start, float(run.stderr.splitlines()[-1])
 
 
 def read_all(store: LabelStore) -> float:
@@ -117,82 +130,114 @@ def read_all(store: LabelStore) -> float:
     return time.perf_counter() - start
 
 
-def bench_audit(scratch: Path, rows: int) -> None:
-    """The audit of a whole store, once: it takes minutes."""
-    audited = audit(scratch)
-    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    floor = read_all(LabelStore.open(scratch / "labels.zarr"))
-    print(f"audit of {rows:,} rows, once: {audited:,.0f} s, {rows / audited:,.0f} maps/s, peak {memory:,.0f} MiB; "
-          f"reading alone {floor:,.0f} s; {audited / floor:.2f} times that\n")  # fmt: skip
+def bench_audit(scratch: Path, rows: int, runs: int) -> None:
+    """The audit of a whole store; without a round to warm up, since one takes minutes."""
+    turns = [(*audit(scratch), read_all(LabelStore.open(scratch / "labels.zarr"))) for _ in range(runs)]
+    audited, memory, read = zip(*turns, strict=True)
+    table(f"audit of {rows:,} rows", {
+        "audit: maps/s": [rows / seconds for seconds in audited],
+        "reading every map: maps/s": [rows / seconds for seconds in read],
+        "audit / reading, in time": ratios(audited, read),
+        "peak memory of an audit: MiB": memory,
+    })  # fmt: skip
+    print()
 
 
-def get(url: str) -> str:
+def get(url: str) -> bytes:
     with urllib.request.urlopen(url, timeout=60) as answer:
-        return str(answer.read().decode("utf-8", "replace"))
+        return bytes(answer.read())
 
 
-def page_and_thumbs(url: str, path: str) -> float:
-    """Seconds for a page and all its thumbnails, one after the other."""
-    start = time.perf_counter()
+def page_and_thumbs(url: str, path: str) -> list[bytes]:
+    """A page and all its thumbnails, one after the other."""
     page = get(url + path)
-    for thumb in re.findall(r'<img src="(/thumb[^"]+)"', page):
-        get(url + thumb.replace("&amp;", "&"))
-    return time.perf_counter() - start
+    thumbs = re.findall(r'<img src="(/thumb[^"]+)"', page.decode("utf-8", "replace"))
+    return [page, *(get(url + thumb.replace("&amp;", "&")) for thumb in thumbs)]
 
 
-def peak_mib(process: subprocess.Popen[str]) -> float:
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    return int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) / 1024
-
-
-def start_browse(scratch: Path, *options: str) -> tuple[subprocess.Popen[str], str, float]:
-    """The process, its address and the seconds until it answered its first page."""
+def start_browse(scratch: Path, *options: str) -> tuple[subprocess.Popen[str], str]:
+    """The process, which has answered its first page, and its address."""
     command = [sys.executable, "-m", "store.cli", "browse", str(scratch / "labels.zarr"), "--port", "0"]
-    start = time.perf_counter()
     process = subprocess.Popen([*command, "--shards", str(scratch / "train-*.tar"), *options], stdout=subprocess.PIPE,
                                text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})  # fmt: skip
     assert process.stdout is not None
     url = process.stdout.readline().split("/ ")[0]
     get(url + "/")
-    return process, url, time.perf_counter() - start
+    return process, url
 
 
-def tell(what: str, seconds: list[float]) -> None:
-    values = sorted(1000 * value for value in seconds)
-    print(f"| {what} | {statistics.median(values):,.0f} ms | {values[0]:,.0f} to {values[-1]:,.0f} | {len(values)} |")
+def import_parts() -> None:
+    subprocess.run([sys.executable, "-c", "import zarr, starlette.applications, uvicorn, jinja2"], check=True)
 
 
-def timed_pages(url: str, paths: list[str]) -> list[float]:
-    return [page_and_thumbs(url, path) for path in paths]
+def bench_start(scratch: Path, runs: int) -> None:
+    def start(*options: str) -> None:
+        process, _ = start_browse(scratch, *options)
+        process.kill()
+        process.wait()
+
+    plain, audited, imports = "start to first page", "start to first page with --audit", "imports"
+    times = time_turns(
+        {plain: start, audited: lambda: start("--audit", str(scratch / "index.npz")), imports: import_parts}, runs
+    )
+    table("`relabel-store browse`", {f"{name}: ms": values for name, values in times.items()} | {
+        "start / imports": ratios(times[plain], times[imports]),
+        "start with --audit / imports": ratios(times[audited], times[imports]),
+    })  # fmt: skip
+    print()
 
 
-def bench(scratch: Path, groups: int, runs: int) -> None:
-    starts: dict[str, list[float]] = {"": [], "--audit": []}
-    index = scratch / "index.npz"
-    for _ in range(runs):
-        for option in starts:  # taking turns
-            process, _, seconds = start_browse(scratch, *([option, str(index)] if option else []))
-            starts[option].append(seconds)
+@contextmanager
+def serve_files(folder: Path) -> Iterator[str]:
+    """Address of Python's own server of a folder's files."""
+    command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield f"http://127.0.0.1:{re.findall(r'port ([0-9]+)', process.stdout.readline())[0]}"
+        finally:
             process.kill()
-            process.wait()
-    tell("start to first page", starts[""])
-    tell("start to first page with --audit", starts["--audit"])
-    process, url, _ = start_browse(scratch, "--audit", str(index))
+
+
+def timed_page(url: str, path: str, folder: Path, files_url: str) -> tuple[float, float]:
+    """Milliseconds of a page with all its thumbnails, and of the same bytes as files."""
+    answers: list[bytes] = []
+    ours = milliseconds(lambda: answers.extend(page_and_thumbs(url, path)))
+    for i, answer in enumerate(answers):
+        (folder / str(i)).write_bytes(answer)
+    return ours, milliseconds(lambda: [get(f"{files_url}/{i}") for i in range(len(answers))])
+
+
+def bench_pages(title: str, url: str, paths: Sequence[str], scratch: Path) -> None:
+    folder = scratch / "files"
+    folder.mkdir()
+    with serve_files(folder) as files_url:
+        times = [timed_page(url, path, folder, files_url) for path in paths]
+    shutil.rmtree(folder)
+    ours, floor = zip(*times, strict=True)
+    table(title, {"browse: ms": ours, "files: ms": floor, "browse / files": ratios(ours, floor)})
+    print()
+
+
+def bench_browse(scratch: Path, groups: int) -> None:
+    process, url = start_browse(scratch, "--audit", str(scratch / "index.npz"))
     try:
-        first = peak_mib(process)
-        last = f"train-{groups - 1:04}"
+        first, last = peak_mib(process.pid), f"train-{groups - 1:04}"
         middle = [f"train-{i:04}:{(97 * i) % ROWS}" for i in range(0, groups, max(1, groups // 25))]
-        tell("page of 24 with thumbnails, anywhere", timed_pages(url, [f"/?at={at}" for at in middle]))
-        tell("page of 24 with thumbnails, sorted", timed_pages(url, [f"/?sort=entropy&at={24 * i}" for i in range(10)]))
-        tell("one sample", timed_pages(url, [f"/sample?at={at}" for at in middle]))
         key = LabelStore.open(scratch / "labels.zarr").group(last).keys[-1]
-        tell("search for the last key", timed_pages(url, [f"/?key={key}"] * 5))
-        tell("search for a part of a key that is nowhere", timed_pages(url, ["/?key=nowhere"] * 5))
-        tell("search for a class, one page", timed_pages(url, [f"/?class={c}" for c in range(5)]))
-        at, looked = "/?class=class+1000", 0
-        while looked < 3 and (more := re.search(r'rel="next" href="([^"]+)"', get(url + at))):
-            at, looked = more[1].replace("&amp;", "&"), looked + 1
-        print(f"\nserver's memory: peak {first:,.0f} MiB after the first page, {peak_mib(process):,.0f} MiB at the end")
+        pages = {
+            "page of 24 with thumbnails, anywhere": [f"/?at={at}" for at in middle],
+            "page of 24 with thumbnails, sorted": [f"/?sort=entropy&at={24 * i}" for i in range(10)],
+            "one sample": [f"/sample?at={at}" for at in middle],
+            "search for the last key": [f"/?key={key}"] * 5,
+            "search for a part of a key that is nowhere": ["/?key=nowhere"] * 5,
+            "search for a class, one page": [f"/?class={c}" for c in range(5)],
+        }
+        for title, paths in pages.items():
+            bench_pages(title, url, paths, scratch)
+        print(
+            f"Server's memory: peak {first:,.0f} MiB after the first page, {peak_mib(process.pid):,.0f} MiB at the end"
+        )
     finally:
         process.kill()
         process.wait()
@@ -201,17 +246,18 @@ def bench(scratch: Path, groups: int, runs: int) -> None:
 @click.command()
 @click.option("--scratch", type=click.Path(path_type=Path), required=True, help="An empty folder to fill.")
 @click.option("--groups", default=1024, show_default=True)
+@click.option("--audits", default=1, show_default=True)
 @click.option("--runs", default=7, show_default=True, help="Starts of the server.")
-def main(scratch: Path, groups: int, runs: int) -> None:
-    """Print the report."""
+def main(scratch: Path, groups: int, audits: int, runs: int) -> None:
+    """Time all of it."""
     scratch.mkdir(parents=True)
     try:
         write_shards(scratch, groups)
         labels = make_labels(scratch / "train-0000.tar", np.random.default_rng(0))
         make_store(scratch / "labels.zarr", labels, groups)
-        bench_audit(scratch, groups * ROWS)
-        print(f"| {groups:,} groups, {groups * ROWS:,} rows | median | range | runs |\n|---|---|---|---|")
-        bench(scratch, groups, runs)
+        bench_audit(scratch, groups * ROWS, audits)
+        bench_start(scratch, runs)
+        bench_browse(scratch, groups)
     finally:
         shutil.rmtree(scratch)
 

@@ -22,7 +22,7 @@ from timm.data import create_dataset, create_loader
 
 import trainer.source
 from benchmarks.copies import copy_labels, copy_shards
-from benchmarks.tables import table
+from benchmarks.tables import ratios, table
 from pipelines.options import shards_option
 from store.group import LabelRows
 from store.layout import CHUNK_ROWS
@@ -54,7 +54,9 @@ class StreamWithoutLabels(SampleStream):
         yield from super().__iter__()
 
 
-def timm_batches(folder: Path, count: int, images: int, batch_size: int) -> Iterator[Any]:
+def timm_batches(
+    folder: Path, count: int, images: int, batch_size: int, *, workers: int = 1, device: str = "cpu"
+) -> Iterator[Any]:
     """Timm's reader, transforms and collation, as its training script sets them up, without its other augmentation."""
     dataset = create_dataset(
         "wds/", root=str(folder), split=f"copy-{{000..{count - 1:03}}}.tar|{images}", is_training=True,
@@ -62,7 +64,7 @@ def timm_batches(folder: Path, count: int, images: int, batch_size: int) -> Iter
     )  # fmt: skip
     loader = create_loader(
         dataset, input_size=(3, 224, 224), batch_size=batch_size, is_training=True, hflip=0.5, color_jitter=None,
-        interpolation="bilinear", num_workers=1, device=torch.device("cpu"), persistent_workers=False,
+        interpolation="bilinear", num_workers=workers, device=torch.device(device), persistent_workers=False,
     )  # fmt: skip
     yield from loader
 
@@ -134,9 +136,11 @@ def main(patterns: tuple[str, ...], labels: str, scratch: Path, count: int, batc
           f"timm {timm.__version__}\n")  # fmt: skip
     ours_, without, theirs = rates.values()
     table("one worker", {f"{name}: images/s": values for name, values in rates.items()} | {
-        "ours / timm's": [a / b for a, b in zip(ours_, theirs, strict=True)],
-        "with labels / without": [a / b for a, b in zip(ours_, without, strict=True)],
-    } | {f"{name}: MiB a worker": values for name, values in memory.items()})  # fmt: skip
+        "ours / timm's": ratios(ours_, theirs),
+        "with labels / without": ratios(ours_, without),
+    } | {f"{name}: MiB a worker": values for name, values in memory.items()} | {
+        "ours / timm's: MiB a worker": ratios(memory["ours, with labels"], memory["timm's"]),
+    })  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -12,11 +12,9 @@ Shapes: B batch, K ranks, C classes, H W cells (y, x).
 import math
 import os
 import re
-import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +25,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from benchmarks.tables import median, ratios, table
+from benchmarks.turns import milliseconds, take_turns
 from trainer.kinds import Fill
 from trainer.pooling import pool_logits
 from trainer.targets import LabelBatch, TargetMaker, soft_cross_entropy
@@ -99,13 +99,15 @@ def dense(labels: LabelBatch, case: Case) -> Tensor:
 WAYS = {"sparse": sparse, "dense": dense}
 
 
-def milliseconds(run: Callable[[], object], device: str) -> float:
-    """How long one call takes, what it starts on the device included."""
+def call_time(run: Callable[[], object], device: str) -> float:
+    """Milliseconds of one call, what it starts on the device included."""
     wait_for(device)
-    start = time.perf_counter()
-    run()
-    wait_for(device)
-    return (time.perf_counter() - start) * 1000
+
+    def whole() -> None:
+        run()
+        wait_for(device)
+
+    return milliseconds(whole)
 
 
 def wait_for(device: str) -> None:
@@ -113,39 +115,35 @@ def wait_for(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def tell(what: str, values: Sequence[float], unit: str) -> None:
-    low, _, high = statistics.quantiles(values, n=4)
-    print(
-        f"| {what} | {statistics.median(values):,.3g} {unit} | {low:,.3g} to {high:,.3g} | {len(values)} |", flush=True
-    )
+def turn(way: Callable[[], object], device: str) -> float:
+    """Milliseconds of the median call of a few in a row."""
+    return median([call_time(way, device) for _ in range(CALLS + 1)][1:])
 
 
 def bench_time(labels: LabelBatch, device: str, runs: int) -> None:
     for case in CASES:
-        times: dict[str, list[float]] = {"sparse": [], "dense": []}
-        for _ in range(runs):
-            for name, way in WAYS.items():
-                calls = [milliseconds(partial(way, labels, case), device) for _ in range(CALLS + 1)]
-                times[name].append(statistics.median(calls[1:]))
-        for name, values in times.items():
-            tell(f"{case.name}: {name}", values, "ms")
-        tell(f"{case.name}: dense / sparse", [b / a for a, b in zip(*times.values(), strict=True)], "x")
+        ways = {name: partial(turn, partial(way, labels, case), device) for name, way in WAYS.items()}
+        times = take_turns(ways, runs)
+        table(case.name, {f"{name}: ms": values for name, values in times.items()} | {
+            "dense / sparse": ratios(times["dense"], times["sparse"]),
+        })  # fmt: skip
         difference = float((sparse(labels, case) - dense(labels, case)).abs().max())
-        print(f"| {case.name}: largest difference | {difference:.1e} | | |")
+        print(f"\nLargest difference of a logit: {difference:.1e}\n")
 
 
-def peak_memory(way: str, batch: int, device: str) -> int:
-    """Bytes that one call takes beyond its inputs, in a process of its own on the CPU."""
+def peak_memory(way: str, batch: int, device: str) -> float:
+    """MiB that one call takes beyond its inputs, in a process of its own on the CPU."""
     if device == "cpu":
         command = [sys.executable, "-m", "benchmarks.bench_pooling", "--memory-of", way, "--batch", str(batch)]
         # Whatever is larger is then fresh memory, so that none is hidden in what was freed before.
         environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
-        return int(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
+        run = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+        return int(run.stdout) / MIB
     labels = make_labels(batch, device)
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     WAYS[way](labels, CASES[0])
-    return torch.cuda.max_memory_allocated() - before
+    return (torch.cuda.max_memory_allocated() - before) / MIB
 
 
 def resident_growth(way: str, batch: int) -> int:
@@ -165,11 +163,10 @@ def _status(field: str) -> int:
 
 
 def bench_memory(batch: int, device: str, runs: int) -> None:
-    peaks = {way: [peak_memory(way, batch, device) / MIB for _ in range(runs)] for way in WAYS}
-    for way, values in peaks.items():
-        tell(f"{CASES[0].name}: memory beyond the inputs, {way}", values, "MiB")
-    ratios = [b / a for a, b in zip(*peaks.values(), strict=True)]
-    tell(f"{CASES[0].name}: memory, dense / sparse", ratios, "x")
+    peaks = take_turns({way: partial(peak_memory, way, batch, device) for way in WAYS}, runs)
+    table(f"memory beyond the inputs, {CASES[0].name}", {f"{way}: MiB": values for way, values in peaks.items()} | {
+        "dense / sparse": ratios(peaks["dense"], peaks["sparse"]),
+    })  # fmt: skip
 
 
 def bench_step(device: str, runs: int, batch: int) -> None:
@@ -189,16 +186,16 @@ def bench_step(device: str, runs: int, batch: int) -> None:
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
 
-    steps: list[float] = []
-    targets: list[float] = []
-    for i in range(runs + 1):  # the first round warms up and is not counted
-        took = milliseconds(step, device), milliseconds(lambda: make_targets(labels), device)
-        if i:
-            steps.append(took[0])
-            targets.append(took[1])
-    tell(f"a step of {STEP_MODEL} at {STEP_SIZE} px, batch {batch}", steps, "ms")
-    tell("of it pooling and softmax", targets, "ms")
-    tell("share", [100 * a / b for a, b in zip(targets, steps, strict=True)], "%")
+    times = take_turns(
+        {"step": lambda: call_time(step, device), "targets": lambda: call_time(lambda: make_targets(labels), device)},
+        runs,
+    )
+    print()
+    table(f"{STEP_MODEL} at {STEP_SIZE} px, batch {batch}", {
+        "a step: ms": times["step"],
+        "of it pooling and softmax: ms": times["targets"],
+        "pooling and softmax / step": ratios(times["targets"], times["step"]),
+    })  # fmt: skip
 
 
 def check_no_wait(labels: LabelBatch) -> None:
@@ -233,8 +230,7 @@ def main(
         print(resident_growth(memory_of, batch))
         return
     where = torch.cuda.get_device_name() if device == "cuda" else "one CPU thread"
-    print(f"batch {batch}, {SIDE} x {SIDE} cells, top {TOP_K} of {CLASSES} classes, {where}, torch {torch.__version__}")
-    print("\n| | median | quartiles | runs |\n|---|---|---|---|")
+    print(f"{SIDE} x {SIDE} cells, top {TOP_K} of {CLASSES:,} classes, batch {batch:,}, {where}\n")
     labels = make_labels(batch, device)
     bench_time(labels, device, runs)
     bench_memory(batch, device, memory_runs)

@@ -14,7 +14,8 @@ from ray.cluster_utils import Cluster
 from annotator.cluster import annotate_on_ray
 from annotator.report import Summary
 from annotator.settings import ClusterSettings, Job, RunSettings, TeacherSettings
-from benchmarks.bench_annotator import copies, tell
+from benchmarks.copies import copy_shards
+from benchmarks.tables import ratios, table
 from pipelines.options import shards_option
 from pipelines.teacher_options import teacher_options
 from store.patterns import expand_shards
@@ -50,21 +51,24 @@ def main(
     scratch.mkdir()
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
     try:
-        shards = copies(expand_shards(patterns), scratch.absolute() / "copies", count)
+        shards = copy_shards(expand_shards(patterns), scratch.absolute() / "copies", count)
         job = Job(
             labels=scratch.absolute() / "labels.zarr",
             teacher=teacher,
             settings=RunSettings(batch_size=batch_size, workers=0),
             class_names=None,
         )
+        # Each actor is a process of its own on a new connection: nothing stays warm from one round to the next.
         rates = [[run_cluster(job, shards, cluster.address, actors) for actors in (1, 2)] for _ in range(runs)]
     finally:
         cluster.shutdown()
         shutil.rmtree(scratch)
-    print("\n| | median | range | runs |\n|---|---|---|---|")
-    tell("one actor", [one for one, _ in rates])
-    tell("two actors", [two for _, two in rates])
-    tell("two actors / twice one", [two / (2 * one) for one, two in rates], "")
+    one, two = zip(*rates, strict=True)
+    table("on a Ray cluster of two CPUs", {
+        "one actor: images/s": one,
+        "two actors: images/s": two,
+        "two actors / twice one": ratios(two, [2 * rate for rate in one]),
+    })  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ memmaps of the bare arrays are the floor. All give every row's classes and score
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import click
@@ -16,7 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.tables import table
+from benchmarks.tables import ratios, table
+from benchmarks.turns import take_turns
 from store.labels import GroupLabels
 from store.layout import CHUNK_ROWS
 from store.reader import LabelStore
@@ -131,20 +133,17 @@ def main(labels: str, scratch: Path, groups: int, batch_size: int, runs: int) ->
                 yield np.array(classes[row]), np.array(scores[row])
 
         ways = {"the store, in the training order": chunked, "one `.pt` each": one_file_each, "memmap": mapped}
-        rates: dict[str, list[float]] = {name: [] for name in ways}
-        for i in range(runs + 1):  # the first round fills the page cache and is not counted
-            for name, read in ways.items():
-                found = rate(read)
-                if i:
-                    rates[name].append(found)
+        # The first round, which is not counted, fills the page cache.
+        rates = take_turns({name: partial(rate, read) for name, read in ways.items()}, runs)
     finally:
         shutil.rmtree(scratch)
     ours, theirs, floor = rates.values()
-    print(f"{len(files):,} maps of {store.schema.map_size} cells, top {store.schema.top_k}, {groups} groups, batches "
+    height, width = store.schema.map_size
+    print(f"{len(files):,} maps of {height} x {width} cells, top {store.schema.top_k}, {groups} groups, batches "
           f"of {batch_size:,}, torch {torch.__version__}\n")  # fmt: skip
     table("one thread", {f"{name}: maps/s": values for name, values in rates.items()} | {
-        "store / `.pt`": [a / b for a, b in zip(ours, theirs, strict=True)],
-        "store / memmap": [a / b for a, b in zip(ours, floor, strict=True)],
+        "store / `.pt`": ratios(ours, theirs),
+        "store / memmap": ratios(ours, floor),
     })  # fmt: skip
 
 

@@ -1,24 +1,25 @@
-"""The store: bytes of a map, reading and committing a group, opening and searching a store of ImageNet's size.
+"""The store's times: reading and committing a group, opening and searching a store of ImageNet's size.
 
 Run with `python -m benchmarks.bench_store --labels STORE --scratch FOLDER`. STORE holds real maps, made as
 docs/real_photographs.md says; they are drawn at random into groups of 1,251 rows, no map twice within the rows that are
-compressed together. FOLDER needs 5 GB for 1,024 such groups. Every time has a floor beside it, taken in the same run.
+compressed together. FOLDER needs 5 GB for 1,024 such groups. Each time has a floor, with which it takes turns.
 """
 
 import os
-import resource
 import shutil
-import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import sha256
+from itertools import count, cycle
 from pathlib import Path
 
 import click
 import numpy as np
 
+from benchmarks.memory import peak_mib
+from benchmarks.tables import ratios, table
+from benchmarks.turns import time_turns
 from store.group import LabelRows
 from store.labels import GroupLabels
 from store.layout import CHUNK_ROWS, array_specs, encode_array
@@ -27,6 +28,7 @@ from store.schema import CommitRecord, ObjectRecord, StoreSchema, TarIdentity
 from store.writer import open_root, publish, write_group
 
 ROWS = 1_251  # of ImageNet's 1,281,167 images in 1,024 shards
+KEYS_FILE = "keys/c/0"
 TAR = TarIdentity(size=1 << 40, mtime_ns=0, sha256="0" * 64)
 
 
@@ -56,59 +58,50 @@ def draw_labels(maps: LabelRows, rng: np.random.Generator) -> GroupLabels:
     )
 
 
-def timed(function: Callable[[int], object], runs: int) -> list[float]:
-    """Seconds of each run, after one that is not counted."""
-    function(0)
-    seconds = []
-    for i in range(1, runs + 1):
-        start = time.perf_counter()
-        function(i)
-        seconds.append(time.perf_counter() - start)
-    return seconds
+def against_floor(title: str, ways: Mapping[str, Callable[[], object]], runs: int) -> None:
+    """A table of the milliseconds of one way and of its floor, the second, and of how many times the floor that is."""
+    times = time_turns(ways, runs)
+    ours, floor = times
+    table(title, {f"{name}: ms": values for name, values in times.items()} | {
+        f"{ours} / {floor}": ratios(times[ours], times[floor]),
+    })  # fmt: skip
+    print()
 
 
-def tell(what: str, seconds: list[float], *, unit: str = "ms", per: float = 1e3) -> float:
-    values = sorted(value * per for value in seconds)
-    middle = statistics.median(values)
-    print(f"| {what} | {middle:,.2f} {unit} | {values[0]:,.2f} to {values[-1]:,.2f} | {len(values)} |", flush=True)
-    return middle
-
-
-def bench_bytes(labels: GroupLabels, schema: StoreSchema) -> None:
-    sizes = {}
-    for spec in array_specs(schema, ROWS, with_tail=True):
-        values = np.array(labels.keys, dtype=object) if spec.name == "keys" else getattr(labels, spec.name)
-        sizes[spec.name] = sum(map(len, encode_array(spec, values).values())) / ROWS
-    raw = 4 * labels.classes[0].size
-    main = sizes["classes"] + sizes["scores"]
-    print(f"\nbytes an image: classes + scores {main:,.0f} of {raw:,} raw ({main / raw:.0%})")
-    print(f"all arrays {sum(sizes.values()):,.0f}: {', '.join(f'{name} {size:,.0f}' for name, size in sizes.items())}")
-
-
-def bench_group(labels: GroupLabels, schema: StoreSchema, scratch: Path) -> None:
+def bench_group(labels: GroupLabels, schema: StoreSchema, scratch: Path, runs: int) -> None:
     path = scratch / "group.zarr"
     schema = open_root(path, schema)
     raw = b"".join(part.tobytes() for part in (labels.classes, labels.scores, labels.tail) if part is not None)
+    names, raw_file = (f"g{i}" for i in count()), scratch / "raw"
 
-    def write(i: int) -> None:
-        write_group(path, f"g{i}", labels, schema=schema, tar=TAR, provenance={})
+    def write() -> None:
+        write_group(path, next(names), labels, schema=schema, tar=TAR, provenance={})
 
-    def write_raw(i: int) -> None:
-        with (scratch / f"raw{i}").open("wb") as file:
+    def write_raw() -> None:
+        with raw_file.open("wb") as file:
             file.write(raw)
             os.fsync(file.fileno())
 
-    print("\n| one group of 1,251 rows | median | range | runs |\n|---|---|---|---|")
-    tell("encode and commit", timed(write, 15))
-    tell("floor: write the raw bytes and fsync", timed(write_raw, 15))
+    against_floor(
+        f"write a group of {ROWS:,} rows", {"encode and commit": write, "raw bytes and fsync": write_raw}, runs
+    )
     group = LabelStore.open(path).group("g1")
-    seconds = timed(lambda _: group.read(), 30)
-    tell("read all maps", seconds)
-    print(f"| = maps/s | {ROWS / statistics.median(seconds):,.0f} | {ROWS / max(seconds):,.0f} to "
-          f"{ROWS / min(seconds):,.0f} | {len(seconds)} |")  # fmt: skip
-    tell("floor: read the raw bytes", timed(lambda i: np.fromfile(scratch / f"raw{1 + i % 15}", np.uint8), 30))
-    rows = np.random.default_rng(0).integers(0, ROWS, 101)
-    tell("one row (maps only)", timed(lambda i: group.read(int(rows[i]), int(rows[i]) + 1), 100))
+    against_floor(
+        f"read a group of {ROWS:,} rows",
+        {"all maps": group.read, "raw bytes": lambda: np.fromfile(raw_file, np.uint8)},
+        runs,
+    )
+    rows = cycle(np.random.default_rng(0).integers(0, ROWS, 100).tolist())
+    size = len(raw) // ROWS
+
+    def read_row() -> None:
+        row = next(rows)
+        group.read(row, row + 1)
+
+    def read_raw_row() -> None:
+        np.fromfile(raw_file, np.uint8, count=size, offset=next(rows) * size)
+
+    against_floor("read one row", {"one row": read_row, "its raw bytes": read_raw_row}, 10 * runs)
 
 
 def make_big_store(maps: LabelRows, schema: StoreSchema, path: Path, groups: int) -> None:
@@ -129,42 +122,73 @@ def make_big_store(maps: LabelRows, schema: StoreSchema, path: Path, groups: int
         publish(place, f"imagenet1k-train-{i:04}", shared, record)
 
 
-def bench_big_store(path: Path, groups: int) -> None:
+def read_each(path: Path, name: str) -> None:
+    """The bytes of one small file of every group."""
+    for group in os.listdir(path):
+        if (file := path / group / name).is_file():
+            file.read_bytes()
+
+
+def bench_big_store(path: Path, groups: int, runs: int) -> None:
     store = LabelStore.open(path)
     key = store.group(store.names()[-1]).keys[-1]
-    print(f"\n| {groups:,} groups, {groups * ROWS:,} rows | median | range | runs |\n|---|---|---|---|")
-    tell("open the store", timed(lambda _: LabelStore.open(path), 15))
-    tell("open it and list its groups", timed(lambda _: LabelStore.open(path).names(), 15))
-    tell("floor: list the folder", timed(lambda _: os.listdir(path), 15))
-    tell("open every group, sizes checked", timed(lambda _: [None for _ in LabelStore.open(path)], 5))
-    tell("find the last key", timed(lambda _: LabelStore.open(path).find(key), 5))
+    title = f"{groups:,} groups, {groups * ROWS:,} rows"
+    against_floor(
+        title,
+        {"list the groups": lambda: LabelStore.open(path).names(), "list the folder": lambda: os.listdir(path)},
+        runs,
+    )
+    against_floor(
+        title,
+        {
+            "open every group": lambda: list(LabelStore.open(path)),
+            "read every `zarr.json`": lambda: read_each(path, "zarr.json"),
+        },
+        runs,
+    )
+    against_floor(
+        title,
+        {
+            "find the last key": lambda: LabelStore.open(path).find(key),
+            "read every keys' file": lambda: read_each(path, KEYS_FILE),
+        },
+        runs,
+    )
     show = [sys.executable, "-m", "store.cli", "show", str(path), key]
-    tell("`relabel-store show LABELS KEY`, whole process",
-         timed(lambda _: subprocess.run(show, check=True, capture_output=True), 9))  # fmt: skip
-    start = [sys.executable, "-c", "import zarr, rich.table, click"]
-    tell("floor: import zarr, rich and click", timed(lambda _: subprocess.run(start, check=True), 9))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    imports = [sys.executable, "-c", "import zarr, rich.table, click"]
+    against_floor(
+        title,
+        {
+            "`relabel-store show STORE KEY`": lambda: subprocess.run(show, check=True, capture_output=True),
+            "imports of zarr, rich and click": lambda: subprocess.run(imports, check=True),
+        },
+        runs,
+    )
+    before = peak_mib()
     for group in LabelStore.open(path):
         group.read()
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"\npeak memory before reading every map {before / 1024:,.0f} MiB, after {after / 1024:,.0f} MiB")
+    table("peak memory", {
+        "before reading every map: MiB": [before],
+        "after: MiB": [peak_mib()],
+        "after / before": [peak_mib() / before],
+    })  # fmt: skip
 
 
 @click.command()
 @click.option("--labels", required=True, help="A store of real label maps.")
 @click.option("--scratch", type=click.Path(path_type=Path), required=True, help="An empty folder to fill.")
 @click.option("--groups", default=1024, show_default=True)
-def main(labels: str, scratch: Path, groups: int) -> None:
-    """Print the report."""
+@click.option("--runs", default=15, show_default=True)
+def main(labels: str, scratch: Path, groups: int, runs: int) -> None:
+    """Time everything against its floor."""
     store = LabelStore.open(labels)
     maps = read_maps(store)
     scratch.mkdir(parents=True)
     try:
         one = draw_labels(maps, np.random.default_rng(0))
-        bench_bytes(one, store.schema)
-        bench_group(one, store.schema, scratch)
+        bench_group(one, store.schema, scratch, runs)
         make_big_store(maps, store.schema, scratch / "big.zarr", groups)
-        bench_big_store(scratch / "big.zarr", groups)
+        bench_big_store(scratch / "big.zarr", groups, runs)
     finally:
         shutil.rmtree(scratch)
 

@@ -1,0 +1,52 @@
+"""A suite's run as Markdown: where it was made, all ratios, then each benchmark's command and tables."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from benchmarks.listed import Benchmark
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """Of one benchmark."""
+
+    benchmark: Benchmark
+    command: str
+    output: str
+    status: int
+    seconds: float
+
+
+def render(outcomes: Sequence[Outcome], facts: Mapping[str, str]) -> str:
+    """The report. The part between the marks is what the documentation shows."""
+    parts = [
+        f"# Benchmarks on {facts['hardware']}\n\n<!-- --8<-- [start:report] -->",
+        "| | |\n|---|---|\n" + "\n".join(f"| {name} | {value} |" for name, value in facts.items()),
+        "Ours and what it is compared with take turns; each ratio is of one round. One thread for every library.",
+        "## All ratios\n\n| benchmark | ratio | median | quartiles | runs |\n|---|---|---|---|---|\n"
+        + "\n".join(line for outcome in outcomes for line in ratio_lines(outcome)),
+        *(section(outcome) for outcome in outcomes),
+        "<!-- --8<-- [end:report] -->\n",
+    ]
+    return "\n\n".join(parts)
+
+
+def ratio_lines(outcome: Outcome) -> Iterator[str]:
+    """The rows of a benchmark's tables that are ratios, by their names."""
+    title = ""
+    for line, following in pairwise([*outcome.output.splitlines(), ""]):
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if following.startswith("|---"):
+            title = cells[0]
+        elif line.startswith("| ") and " / " in cells[0]:
+            yield f"| {outcome.benchmark.title} | {title}: {' | '.join(cells)} |"
+
+
+def section(outcome: Outcome) -> str:
+    """One benchmark."""
+    found = outcome.benchmark
+    parts = [f"## {found.title}", f"Against {found.peer}.", f"```\n{outcome.command}\n```"]
+    if outcome.status:
+        parts.append(f"**Failed** with exit status {outcome.status}.")
+    return "\n\n".join([*parts, outcome.output.strip()]).strip()

@@ -1,0 +1,124 @@
+"""All benchmarks one after the other: `make bench`, `make bench-report` and `make bench-gpu`.
+
+    python -m benchmarks.suite quick                                 # a few minutes on two cores
+    python -m benchmarks.suite full --report benchmarks/reports     # half an hour
+    python -m benchmarks.suite gpu --report benchmarks/reports      # what needs CUDA
+
+benchmarks/listed.py has the list, and which modules of this folder are left out of it and why. Every figure is a ratio
+to a peer or a floor that is measured in the same process, or is what such a ratio is made of.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+import click
+
+from benchmarks import machine
+from benchmarks.command_lines import ROOT, environment, fill, words
+from benchmarks.listed import BENCHMARKS, Benchmark
+from benchmarks.material import Material, annotate, demo_material, real_material
+from benchmarks.report import Outcome, render
+from store.command import OneLineError
+from store.errors import RelabelError
+from store.text import printable
+
+MADE_BY = {
+    "quick": "`make bench` (quick: small sizes and few runs, to try the benchmarks, not to cite)",
+    "full": "`make bench-report`",
+    "gpu": "`make bench-gpu`",
+}
+RESERVED_CORES = 2
+
+
+def run_all(chosen: Sequence[Benchmark], use: str, material: Material) -> list[Outcome]:
+    """Run each, whatever becomes of the others."""
+    outcomes = []
+    with tempfile.TemporaryDirectory(prefix="relabel-bench-") as folder:
+        workers = max(machine.cores() - RESERVED_CORES, 1)
+        variables = {"SCRATCH": f"{folder}/scratch", "WORKERS": str(workers), **material.variables}
+        for i, benchmark in enumerate(chosen, 1):
+            click.echo(f"\n{benchmark.title} ({i} of {len(chosen)}), against {benchmark.peer}", err=True)
+            arguments = fill(benchmark.arguments(use) or "", material.options())
+            outcomes.append(run_one(benchmark, arguments, variables))
+    return outcomes
+
+
+def run_one(benchmark: Benchmark, arguments: str, variables: dict[str, str]) -> Outcome:
+    """Run one as a process of its own, and pass on what it prints."""
+    command = f"python -m benchmarks.{benchmark.module} {arguments}".strip()
+    click.echo(command + "\n")
+    line = [sys.executable, *words(command, variables)[1:]]
+    printed, start = [], time.perf_counter()
+    with subprocess.Popen(line, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for text in process.stdout:
+            click.echo(text, nl=False)
+            printed.append(text)
+    seconds = time.perf_counter() - start
+    how = f"failed with exit status {process.returncode}" if process.returncode else "done"
+    click.echo(f"{benchmark.module} {how} after {seconds:,.0f} s", err=True)
+    return Outcome(
+        benchmark=benchmark, command=command, output="".join(printed), status=process.returncode, seconds=seconds
+    )
+
+
+def hardware(use: str) -> str:
+    """What decides the figures."""
+    if use != "gpu":
+        return f"{machine.processor()}, {machine.cores()} cores"
+    import torch
+
+    if not torch.cuda.is_available():
+        raise OneLineError("bench-gpu: torch finds no CUDA device here; `make bench` needs none")
+    return f"{torch.cuda.get_device_name()}, {machine.processor()}, {machine.cores()} cores"
+
+
+def write_report(outcomes: Sequence[Outcome], use: str, facts: dict[str, str], folder: Path) -> None:
+    """As `all_<hardware>_<yyyymm>.md`, or `gpu_...`; an earlier one of the same month is replaced."""
+    name = f"{'gpu' if use == 'gpu' else 'all'}_{machine.slug(facts['hardware'])}_{date.today():%Y%m}.md"
+    text = render(outcomes, facts)
+    (folder / name).write_text(text, encoding="utf-8")
+    click.echo(f"\nthe report: {printable(str(folder / name))}", err=True)
+
+
+@click.command()
+@click.argument("use", type=click.Choice(list(MADE_BY)))
+@click.option("--real", type=click.Path(path_type=Path), help="The folder of docs/real_photographs.md.")
+@click.option("--material", "folder", type=click.Path(path_type=Path), default=ROOT / "build" / "bench",
+              help="Where shards and labels are made, or lie from an earlier time.")  # fmt: skip
+@click.option("--report", type=click.Path(path_type=Path), help="The folder for a report.")
+def main(use: str, real: Path | None, folder: Path, report: Path | None) -> None:
+    """Run all benchmarks of a use; the exit status is 1 if any failed."""
+    where = hardware(use)
+    try:
+        for needed in (folder, report or folder):
+            needed.mkdir(parents=True, exist_ok=True)
+        made = real_material(real.absolute(), folder.absolute()) if real else demo_material(folder.absolute())
+        annotate(made)
+    except RelabelError as error:
+        raise OneLineError(str(error)) from error
+    except OSError as error:
+        raise OneLineError(f"{error.filename}: {error.strerror}") from error
+    facts = {  # as they are before anything is measured
+        "made by": f"{MADE_BY[use]}, {date.today():%B %Y}",
+        "hardware": where,
+        "memory": f"{machine.memory_gib():.0f} GiB",
+        "versions": machine.versions(),
+        "commit": machine.commit(),
+        "material": made.told,
+    }
+    chosen = [benchmark for benchmark in BENCHMARKS if benchmark.arguments(use) is not None]
+    outcomes = run_all(chosen, use, made)
+    if report:
+        write_report(outcomes, use, facts, report)
+    if failed := [outcome.benchmark.module for outcome in outcomes if outcome.status]:
+        raise OneLineError(f"failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()
