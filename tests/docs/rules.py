@@ -47,7 +47,7 @@ SUBSTITUTIONS: tuple[tuple[str, str], ...] = (
     (r"(?m)^(relabel-annotate run --watch)", rf"{UNTIL_DONE} \1"),
     (r"s3://bucket/", "s3://BUCKET/"),
     (r"https://minio\.example\.com", "$AWS_ENDPOINT_URL"),
-    (r"bench_pooling", "bench_pooling --batch 2 --runs 1 --memory-runs 1 --step-runs 1 --step-batch 2"),
+    (r"bench_pooling", "bench_pooling --batch 32 --runs 2 --memory-runs 2 --step-runs 2 --step-batch 2"),
     (r"(bench_targets) ", r"\1 --crops 4 "),
     # Loops of one's own.
     (r'"resnet50"(\nEPOCHS, BATCH, WORKERS = |, )100, 256, 4', r'"test_resnet"\g<1>2, 32, 2'),
