@@ -138,7 +138,7 @@ class PageRun:
 
     def _compare(self, step: Plan) -> None:
         """A text is what the commands before it print; `...` stands for any lines, a decimal for any decimal."""
-        text, rule = step.text, find_rule(step.block.page, step.text)
+        text, rule = step.text, find_rule(step.block.page, step.block.text)
         if (rule and rule.check != "words") or self.parsed:
             return
         assert self.output is not None, "a text that follows no command; list it in tests/docs/rules.py"
