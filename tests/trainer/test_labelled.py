@@ -1,14 +1,10 @@
-"""The stage for training loops of one's own, and the program of the docs that uses it."""
+"""The stage for training loops of one's own; tests/docs/ runs the programs of the docs that use it."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import torch.distributed as dist
 import webdataset as wds
 from torch.utils.data import DataLoader
@@ -23,7 +19,6 @@ from trainer.labelled import LabelledSamples
 
 # On a machine of two cores torch advises against three workers, as a warning.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
-DOCS = Path(__file__).parents[2] / "docs" / "howto" / "own_loop.md"
 
 
 def samples_of(data: Dataset, **options: Any) -> LabelledSamples:
@@ -125,25 +120,3 @@ def test_forked_workers_are_refused_where_the_data_lie_behind_urls(dataset: Data
         assert read == keys(samples_of(dataset))
         with pytest.raises(StoreReadError, match="start workers with forkserver or spawn"):
             keys(DataLoader(stage, batch_size=None, num_workers=1, multiprocessing_context="fork"))
-
-
-def test_the_program_of_the_docs_runs(dataset: Dataset, tmp_path: Path) -> None:
-    program = DOCS.read_text().split("```python\n")[1].split("```")[0]
-    folder = dataset.labels.parent
-    for there, here in {
-        "train-{0000..1023}.tar": f"{folder}/train-{{0..2}}.tar",
-        "labels.zarr": str(dataset.labels),
-        "resnet50": "test_resnet",
-        "100, 256, 4": "2, 32, 2",
-    }.items():
-        assert program.count(there) == 1
-        program = program.replace(there, here)
-    (tmp_path / "own_loop.py").write_text(program)
-    environment = os.environ | {"PYTHONPATH": os.getcwd()}
-    done = subprocess.run(
-        [sys.executable, "own_loop.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    losses = [float(line.rpartition(" ")[2]) for line in done.stdout.splitlines()]
-    assert len(losses) == 2
-    assert torch.tensor(losses).isfinite().all()
