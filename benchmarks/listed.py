@@ -113,6 +113,7 @@ BENCHMARKS = (
 # The other modules of this folder whose names begin with bench_, and why they are run by hand.
 LEFT_OUT = {
     "bench_scale": "a whole store at ImageNet's size: it takes gigabytes and long, and its ratio is to its own tenth",
+    "bench_requests": "counts requests to a bucket, the same on every machine",
     "bench_order": "a study of how well an order is shuffled, the same on every machine",
     "bench_audit_truth": "a study of what an audit finds, the same on every machine",
     "bench_target_quality": "a study of targets against the truth, the same on every machine",
