@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[annotate,train,view,web,ray,cloud]' \
-		--group test --group lint --group bench --group docs --group demo
+		--group test --group lint --group docs --group demo
 	touch $@
 
 demo: setup
