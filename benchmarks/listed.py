@@ -54,7 +54,7 @@ BENCHMARKS = (
         title="Loader",
         peer="timm's own WebDataset loader on the same shards, and the same loader without labels",
         needs="$SHARDS $LABELS --scratch $SCRATCH",
-        quick="--copies 10 --runs 2",
+        quick="--copies 16 --runs 2",
         full="--copies 32 --runs 7",
     ),
     Benchmark(

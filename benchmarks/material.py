@@ -30,12 +30,12 @@ class Material:
         return {"SHARDS": self.shards, "LABELS": self.labels, "TEACHER": self.teacher}
 
 
-def demo_material(folder: Path, scenes: int = SCENES) -> Material:
+def demo_material(folder: Path) -> Material:
     """Scenes as the demo draws them, fewer in more shards, and its teacher."""
-    write_shards(folder, "train", scenes, SHARDS, SEED)
+    write_shards(folder, "train", SCENES, SHARDS, SEED)
     weights = digits.TEACHER_WEIGHTS.relative_to(ROOT)
     return Material(
-        told=f"{scenes:,} of the demo's scenes, 120 x 120 pixels, in {SHARDS} shards, and the demo's teacher",
+        told=f"{SCENES:,} of the demo's scenes, 120 x 120 pixels, in {SHARDS} shards, and the demo's teacher",
         shards='--shards "$MATERIAL/digits-train-*.tar"',
         labels='--labels "$MATERIAL/demo.zarr"',
         teacher=f"--teacher {digits.TEACHER_NAME} --teacher-arg output_stride={digits.TEACHER_ARGS['output_stride']} "

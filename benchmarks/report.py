@@ -23,7 +23,9 @@ def render(outcomes: Sequence[Outcome], facts: Mapping[str, str]) -> str:
     parts = [
         f"# Benchmarks on {facts['hardware']}\n\n<!-- --8<-- [start:report] -->",
         "| | |\n|---|---|\n" + "\n".join(f"| {name} | {value} |" for name, value in facts.items()),
-        "Ours and what it is compared with take turns; each ratio is of one round. One thread for every library.",
+        "Ours and what it is compared with take turns; each ratio is of one round. One thread for every library. In "
+        "the commands `$MATERIAL` is where the shards and their labels lie, `$REAL` the folder of photographs, "
+        "`$SCRATCH` one that is made and removed.",
         "## All ratios\n\n| benchmark | ratio | median | quartiles | runs |\n|---|---|---|---|---|\n"
         + "\n".join(line for outcome in outcomes for line in ratio_lines(outcome)),
         *(section(outcome) for outcome in outcomes),
