@@ -5,13 +5,10 @@ docs/real_photographs.md says. FOLDER is made and removed; it needs some 6 GB. T
 that the last column shows how cost grows: 10 is linear. docs/scale.md says what each line means.
 """
 
-import os
-import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -20,6 +17,7 @@ from benchmarks.scale_data import Plan, bytes_at_most, read_maps
 from benchmarks.scale_paper import CLASSES, IMAGENET_21K, mean_name, open_named, order_21k
 from benchmarks.scale_store import bench_store
 from benchmarks.stages import Figures, end_processes, in_process, one_line_errors, stop_on_sigterm
+from pipelines.machine import describe_machine
 from store.command import OneLineError
 from store.reader import LabelStore
 
@@ -63,18 +61,7 @@ def print_tables(small: Figures, full: Figures, paper: Figures) -> None:
     print("\n| of ImageNet-21k | |\n|---|---|")
     for what, value in paper.items():
         print(f"| {what} | {text(value)} |")
-    print(f"\n{hardware()}")
-
-
-def hardware() -> str:
-    """Processor, memory and versions in one line."""
-    models = [
-        line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    ]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
-    versions = ", ".join(f"{name} {version(name)}" for name in ("numpy", "zarr", "numcodecs", "torch"))
-    return (f"{models[0] if models else platform.machine()}, {os.cpu_count()} virtual cores, {memory:.0f} GiB; "
-            f"Python {platform.python_version()}, {versions}.")  # fmt: skip
+    print(f"\n{describe_machine()}")
 
 
 def check_room(given: str, scratch: Path, rows: int) -> None:

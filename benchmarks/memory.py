@@ -1,4 +1,7 @@
-"""The most memory that a process held since its program began; `ru_maxrss` would count what its parent held as well."""
+"""The most memory that a process held since its program began; `ru_maxrss` would count what its parent held as well.
+
+It is the largest resident set: mapped libraries and shared pages count, as far as the process has touched them.
+"""
 
 import re
 from pathlib import Path

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Generic, TypeVar
 
+from benchmarks.memory import peak_mib
 from store.command import OneLineError
 from store.errors import RelabelError
 
@@ -34,16 +35,6 @@ class Stage(Generic[T]):
     peak_mib: float
 
 
-def memory_mib(field: str) -> float:
-    """A line of /proc/self/status in MiB, such as VmHWM: the largest resident set.
-
-    It counts mapped libraries, and pages that are shared, as far as this process has touched them. `getrusage` knows
-    the largest resident set too, but begins with that of the process that started this one.
-    """
-    status = Path("/proc/self/status").read_text()
-    return int(re.findall(rf"{field}:\s+(\d+) kB", status)[0]) / 1024
-
-
 def private_mib() -> float:
     """MiB of the pages that this process has now and shares with no other."""
     pages = Path("/proc/self/smaps_rollup").read_text()
@@ -52,9 +43,9 @@ def private_mib() -> float:
 
 def measured(work: Callable[[], T]) -> Stage[T]:
     """Do a part in this process."""
-    floor, start = memory_mib("VmHWM"), time.perf_counter()
+    floor, start = peak_mib(), time.perf_counter()
     value = work()
-    return Stage(value=value, seconds=time.perf_counter() - start, floor_mib=floor, peak_mib=memory_mib("VmHWM"))
+    return Stage(value=value, seconds=time.perf_counter() - start, floor_mib=floor, peak_mib=peak_mib())
 
 
 def in_process(work: Callable[[], T]) -> Stage[T]:

@@ -18,11 +18,12 @@ from pathlib import Path
 
 import click
 
-from benchmarks import machine
 from benchmarks.command_lines import ROOT, environment, fill, words
 from benchmarks.listed import BENCHMARKS, Benchmark
 from benchmarks.material import Material, annotate, demo_material, real_material
 from benchmarks.report import Outcome, render
+from benchmarks.report_header import commit, slug
+from pipelines import machine
 from store.command import OneLineError
 from store.errors import RelabelError
 from store.text import printable
@@ -80,7 +81,7 @@ def hardware(use: str) -> str:
 
 def write_report(outcomes: Sequence[Outcome], use: str, facts: dict[str, str], folder: Path) -> None:
     """As `all_<hardware>_<yyyymm>.md`, or `gpu_...`; an earlier one of the same month is replaced."""
-    name = f"{'gpu' if use == 'gpu' else 'all'}_{machine.slug(facts['hardware'])}_{date.today():%Y%m}.md"
+    name = f"{'gpu' if use == 'gpu' else 'all'}_{slug(facts['hardware'])}_{date.today():%Y%m}.md"
     text = render(outcomes, facts)
     (folder / name).write_text(text, encoding="utf-8")
     click.echo(f"\nthe report: {printable(str(folder / name))}", err=True)
@@ -109,7 +110,7 @@ def main(use: str, real: Path | None, folder: Path, report: Path | None) -> None
         "hardware": where,
         "memory": f"{machine.memory_gib():.0f} GiB",
         "versions": machine.versions(),
-        "commit": machine.commit(),
+        "commit": commit(),
         "material": made.told,
     }
     chosen = [benchmark for benchmark in BENCHMARKS if benchmark.arguments(use) is not None]

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.demo import TRAIN_SCENES
+from pipelines.machine import describe_machine
 from pipelines.recipes import demo
 from pipelines.reproduce.arms import ARMS, ORIGINAL, Arm
-from pipelines.reproduce.machine import machine
 from pipelines.reproduce.material import TEST_SCENES
 from pipelines.reproduce.runs import Result
 from pipelines.reproduce.significance import LEVEL, Comparison, standard_error
@@ -43,7 +43,7 @@ def write_report(file: Path, results: Sequence[Result], comparisons: Sequence[Co
         "minutes (target `relabel`, and `original` with smoothing) before this ablation was written; CutMix has the "
         "published probability of 1, label smoothing the published 0.1, distillation no temperature and no share of "
         "the label. The last epoch's student is scored, on scenes that no choice was made by.\n",
-        f"{machine()}\n",
+        f"{describe_machine()}.\n",
     ]
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("\n".join(parts))

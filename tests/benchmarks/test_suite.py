@@ -1,13 +1,11 @@
-import doctest
 import re
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import command_lines, machine, suite, tables
+from benchmarks import suite
 from benchmarks.listed import BENCHMARKS, LEFT_OUT, Benchmark
 from benchmarks.material import annotate, demo_material
 from benchmarks.report import Outcome, ratio_lines, render
@@ -80,13 +78,6 @@ def test_ratios_are_found_in_the_tables() -> None:
     printed += "| x / y | 2 | 2 to 3 | 7 |\n"
     outcome = Outcome(benchmark=bench("a"), command="", output=printed, status=0, seconds=1)
     assert list(ratio_lines(outcome)) == ["| a | a case: x / y | 2 | 2 to 3 | 7 |"]
-
-
-@pytest.mark.parametrize("module", [command_lines, machine, tables])
-def test_examples_are_right(module: ModuleType) -> None:
-    found = doctest.testmod(module)
-    assert found.attempted > 0
-    assert found.failed == 0
 
 
 @pytest.mark.slow
