@@ -67,7 +67,7 @@ def check_parses(command: str) -> None:
             module, rest = words[i + 1], words[i + 2 :]
         else:
             continue
-        main = importlib.import_module(module).main
+        main = importlib.import_module(f"{module}.__main__" if _is_package(module) else module).main
         if isinstance(main, click.Group):
             found = main.get_command(click.Context(main), rest[0])
             assert found is not None, f"{name} has no command {rest[0]}"
@@ -83,3 +83,7 @@ def check_extras(command: str) -> None:
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     for names in re.findall(r"(?:relabel|\.)\[(.*?)\]", command):
         assert set(names.split(",")) <= known.keys(), f"unknown extras in {names}"
+
+
+def _is_package(module: str) -> bool:
+    return (ROOT / module.replace(".", "/")).is_dir()

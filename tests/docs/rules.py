@@ -49,6 +49,7 @@ SUBSTITUTIONS: tuple[tuple[str, str], ...] = (
     (r"https://minio\.example\.com", "$AWS_ENDPOINT_URL"),
     (r"bench_pooling", "bench_pooling --batch 32 --runs 2 --memory-runs 2 --step-runs 2 --step-batch 2"),
     (r"(bench_targets) ", r"\1 --crops 4 "),
+    (r"(benchmarks\.figures) ", r"\1 --scenes 8 "),
     # Loops of one's own.
     (r'"resnet50"(\nEPOCHS, BATCH, WORKERS = |, )100, 256, 4', r'"test_resnet"\g<1>2, 32, 2'),
     (r"warmup_epochs=5", "warmup_epochs=1"),
@@ -72,10 +73,14 @@ class NotRun:
 NOT_RUN = (
     NotRun("README.md", "make demo", "minutes", "planned"),
     NotRun("README.md", "make test", "this is one of the tests", "planned"),
+    NotRun("README.md", "make reproduce", "most of an hour; tests/pipelines/test_reproduce.py", "planned"),
+    NotRun("README.md", "make bench", "minutes; tests/benchmarks/test_suite.py", "planned"),
     NotRun("README.md", "image shards -->", "a diagram", "nothing"),
     NotRun("docs/getting_started.md", "make setup", "a download", "planned"),
     NotRun("docs/getting_started.md", "runs/first/best.pt:", "counts differ from CPU to CPU", "words"),
     NotRun("docs/index.md", "make demo", "minutes", "planned"),
+    NotRun("docs/benchmarks.md", "make bench", "minutes; tests/benchmarks/test_suite.py", "planned"),
+    NotRun("docs/scale.md", "python -m benchmarks.bench_scale", "an hour; tests/benchmarks/test_scale.py", "parsed"),
     NotRun("docs/format.md", "labels.zarr/", "a layout; tests/store/test_format.py", "nothing"),
     NotRun("docs/format.md", "s3://bucket/", "a layout; tests/store/test_format.py", "nothing"),
     NotRun("docs/howto/cluster.md", "pip install", "a download", "extras"),

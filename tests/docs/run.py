@@ -99,7 +99,7 @@ class PageRun:
         elif how == "planned":
             planned = self._bash(command.replace("make ", "make -n ", 1), 0).replace("\\\n", " ")
             for line in planned.splitlines():
-                if "/relabel-" in line:
+                if re.search(r"/relabel-|-m (pipelines|benchmarks)\.", line):
                     self._check(line, "parsed")
 
     def _run_python(self, step: Plan) -> None:
