@@ -23,6 +23,7 @@ from store.schema import (
     TeacherIdentity,
     View,
     brief,
+    canonical,
     seal,
 )
 
@@ -106,8 +107,13 @@ def parse_schema(attributes: object, where: str) -> StoreSchema:
         raise DamagedStoreError(f"{where}: {error}") from error
 
 
-def parse_commit(attributes: object, root: Json, where: str) -> CommitRecord:
+def parse_commit(attributes: object, root: str, where: str) -> CommitRecord:
     """Read the group attribute `relabel.commit` and check its digest against itself and the root attributes.
+
+    Args:
+        attributes: the attribute's value.
+        root: canonical JSON of the root attributes.
+        where: for messages.
 
     Raises:
         DamagedStoreError: a field is missing or impossible, or the digest does not match.
@@ -148,7 +154,19 @@ def _shallow(fields: "Fields", name: str) -> Json:
     return value
 
 
-def _seal(body: Json, root: Json) -> str | None:
+def sealed_root(root: Json, where: str) -> str:
+    """Canonical JSON of the root attributes, which the records' digests cover.
+
+    Raises:
+        DamagedStoreError: nested without end.
+    """
+    try:
+        return canonical(root)
+    except RecursionError as error:
+        raise DamagedStoreError(f"{where}: attributes nested too deep") from error
+
+
+def _seal(body: Json, root: str) -> str | None:
     try:
         return seal(body, root)
     except (ValueError, RecursionError):  # text that is no Unicode, or nested without end

@@ -10,7 +10,7 @@ from pathlib import Path
 from store.errors import DamagedStoreError, LabelNotFoundError, RelabelError, StoreNotFoundError, StoreReadError
 from store.group import LabelGroup
 from store.opening import open_place
-from store.parse import parse_attributes, parse_commit, parse_schema
+from store.parse import parse_attributes, parse_commit, parse_schema, sealed_root
 from store.place import Place
 from store.schema import COMMIT_ATTRIBUTE, GROUP_FILE, ROOT_ATTRIBUTE, Json, StoreSchema, is_group_name
 
@@ -30,8 +30,9 @@ class Found:
 class LabelStore:
     """A store opened for reading; iterating gives its committed groups by name."""
 
-    def __init__(self, place: Place, root: Json, schema: StoreSchema) -> None:
-        self.place, self.root, self.schema = place, root, schema
+    def __init__(self, place: Place, root: str, schema: StoreSchema) -> None:
+        self.place, self.schema = place, schema
+        self.root = root  # canonical JSON of the root attributes, which the groups' records are sealed with
 
     def __str__(self) -> str:
         return str(self.place)
@@ -58,7 +59,8 @@ class LabelStore:
             what = "a file, not a label store" if Path(str(place)).is_file() else "no label store here"
             raise StoreNotFoundError(f"{place}: {what}; `relabel-annotate run` makes one") from error
         root = parse_attributes(data, where).get(ROOT_ATTRIBUTE, {})
-        return cls(place, root, parse_schema(root, where))
+        schema = parse_schema(root, where)
+        return cls(place, sealed_root(root, where), schema)
 
     def names(self) -> list[str]:
         """Names of the committed groups, sorted; a damaged one counts."""

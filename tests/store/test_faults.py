@@ -34,7 +34,7 @@ from store.errors import (
 from store.labels import GroupLabels
 from store.layout import array_specs, encode_array
 from store.reader import LabelStore
-from store.schema import seal
+from store.schema import canonical, seal
 from store.writer import open_root, set_aside_other, write_group
 from tests.build import PROVENANCE, TAR, make_labels, make_schema
 
@@ -351,7 +351,8 @@ def reseal(path: Path, fields: dict[str, object]) -> None:
     document = json.loads(file.read_text())
     record = document["attributes"]["relabel.commit"] | fields
     del record["digest"]
-    record["digest"] = seal(record, json.loads((path / "zarr.json").read_text())["attributes"]["relabel"])
+    root = json.loads((path / "zarr.json").read_text())["attributes"]["relabel"]
+    record["digest"] = seal(record, canonical(root))
     document["attributes"]["relabel.commit"] = record
     file.write_text(json.dumps(document))
 
@@ -481,3 +482,14 @@ def test_disk_that_fails_while_half_a_copy_makes_way_is_not_taken_for_another_wr
     with pytest.raises(StoreWriteError, match="Input/output error"):
         write(path, "a")
     assert (path / "a" / "classes").exists()
+
+
+def test_root_attributes_nested_without_end_are_a_clear_error(tmp_path: Path) -> None:
+    path = tmp_path / "labels.zarr"
+    write(path, "a")
+    text, depth = (path / "zarr.json").read_text(), 960  # as deep as JSON can still be read
+    (path / "zarr.json").write_text(
+        text.replace('"relabel": {', f'"relabel": {{"more": {"[" * depth}{"]" * depth}, ', 1)
+    )
+    with pytest.raises(DamagedStoreError, match=r"zarr\.json: "):
+        LabelStore.open(path).group("a")
