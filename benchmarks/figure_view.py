@@ -124,8 +124,7 @@ def _measure(teacher: Teacher, pairs: int) -> list[str]:
             for name, target in zip(names, targets, strict=False):
                 found[name].append(float(target[label]))
     return [f"wide pictures: {pictures} of {pairs} pairs"] + [
-        f"{name}: a digit has {np.mean(values):.3f} in the target of its box "
-        f"(standard error {np.std(values) / np.sqrt(len(values)):.3f}, {len(values):,} of {digits:,} digits)"
+        f"{name}: a digit has {np.mean(values):.3f} in the target of its box ({len(values):,} of {digits:,} digits)"
         for name, values in found.items()
     ]
 

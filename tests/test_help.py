@@ -10,21 +10,24 @@ import pytest
 from click.testing import CliRunner
 
 from pipelines import annotate, demo, train
+from pipelines.reproduce.__main__ import main as reproduce
 from store import cli
 
-PROGRAMS: dict[str, click.Group] = {
+PROGRAMS: dict[str, click.Command] = {
     "relabel-annotate": annotate.main,
     "relabel-train": train.main,
     "relabel-store": cli.main,
     "python -m pipelines.demo": demo.main,
+    "python -m pipelines.reproduce": reproduce,
 }
+GROUPS = {program: main for program, main in PROGRAMS.items() if isinstance(main, click.Group)}
 COLUMNS = 80
 WIDTH = COLUMNS - 2  # what click fills of such a terminal
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:
-    for program, group in PROGRAMS.items():
-        yield program, group
+    yield from PROGRAMS.items()
+    for program, group in GROUPS.items():
         for name in group.list_commands(click.Context(group)):
             yield f"{program} {name}", group.commands[name]
 
@@ -61,7 +64,7 @@ def test_every_command_and_option_has_help(name: str) -> None:
     assert bare == []
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("program", GROUPS)
 def test_list_of_commands_cuts_no_sentence_short(program: str) -> None:
     assert not re.search(r"\.\.\.$", help_of(program).split("Commands:")[1], re.MULTILINE)
 
@@ -89,7 +92,8 @@ def test_examples_are_commands_that_parse(name: str, tmp_path: Path, monkeypatch
         words = shlex.split(line)
         start = name.split()
         assert words[: len(start)] == start
-        assert command.make_context(name, words[len(start) :])
+        parent = click.Context(command, **command.context_settings)
+        assert command.make_context(name, words[len(start) :], parent)
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

@@ -24,11 +24,11 @@ from trainer.device import autocast, compilation, full_memory
 from trainer.model import build_student
 from trainer.optim import build_average, build_optimiser, build_scheduler, check_schedule
 from trainer.overrides import settings_differences, settings_to_json
-from trainer.own_targets import OwnTargets
+from trainer.own_targets import OwnTargets, settings_targets
 from trainer.position import Position
 from trainer.ranks import Ranks
 from trainer.settings import TrainSettings
-from trainer.targets import LabelBatch, TargetMaker, soft_cross_entropy
+from trainer.targets import soft_cross_entropy
 from trainer.wording import brief, reason
 
 STEP_STREAM = 3  # tells this use of the seed from the others
@@ -74,7 +74,7 @@ class Student:
         self.scheduler = build_scheduler(self.optimiser, settings, steps_per_epoch)
         self.ema = build_average(self.model, settings)
         self._augment = Augment(settings, self.device)
-        self._make_targets = _settings_targets(settings, num_classes) if own_targets is None else own_targets.make
+        self._make_targets = settings_targets(settings, num_classes) if own_targets is None else own_targets.make
         self._synchronised: DistributedDataParallel | None = None
         self._network: Callable[[Tensor], Tensor] = self.model
         try:
@@ -242,30 +242,6 @@ class Student:
         ]
         if unused and self.ranks.world > 1:
             raise ValueError(f"several ranks need a gradient for every weight, and {unused[0]} gets none")
-
-
-def _settings_targets(settings: TrainSettings, num_classes: int) -> Callable[[Batch], Tensor]:
-    """Makes a batch's targets as the settings say."""
-    maker = TargetMaker(
-        kind=settings.target,
-        num_classes=num_classes,
-        fill=settings.fill,
-        original_weight=settings.original_weight,
-        label_smoothing=settings.label_smoothing,
-    )
-
-    def make(batch: Batch) -> Tensor:
-        return maker(
-            LabelBatch(
-                classes=batch.classes,
-                scores=batch.scores,
-                tail=batch.tail,
-                boxes=batch.boxes,
-                originals=batch.originals,
-            )
-        )
-
-    return make
 
 
 def step_seed(seed: int, updates_done: int, rank: int) -> int:

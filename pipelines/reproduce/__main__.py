@@ -4,32 +4,46 @@ from pathlib import Path
 
 import click
 
-from store.command import Command
+from store.command import CONTEXT, Command, examples
 from store.text import printable
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    context_settings=CONTEXT,
+    epilog=examples("python -m pipelines.reproduce --out reproduce --seeds 10"),
+)
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path),
     default=Path("reproduce"),
     show_default=True,
-    help="Folder of scenes, maps and students; a run that was stopped goes on there.",
+    metavar="FOLDER",
+    help="Scenes, maps and students; what an earlier call finished is kept.",
 )
 @click.option(
     "--reports",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path),
     default=Path("reports"),
     show_default=True,
-    help="Folder of the results, ablation.md and ablation.png.",
+    metavar="FOLDER",
+    help="Where ablation.md and ablation.png go.",
 )
 @click.option(
-    "--seeds", type=click.IntRange(min=2), default=5, show_default=True, help="Students of each kind; 2 or more."
+    "--seeds",
+    type=click.IntRange(min=3),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Students of each kind, 3 or more.",
 )
 def main(out: Path, reports: Path, seeds: int) -> None:
     """Train students on every kind of target and compare them.
 
-    Stop it whenever you like, and run it again to go on: finished students are kept.
+    That is the paper's ablation on scenes of handwritten digits: most of an hour on two cores. Stop it
+    whenever you like, and run it again to go on.
+
+    Exit status: 0 all is done; 1 something failed, each thing named; 2 wrong usage.
     """
     from pipelines.reproduce.arms import ARMS
     from pipelines.reproduce.material import make_material

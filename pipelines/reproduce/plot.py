@@ -33,7 +33,7 @@ def draw_ablation(file: Path, results: Sequence[Result], times: Times) -> None:
             published.annotate(
                 f"{arm.published:.1f}", (arm.published, y), (6, 0), textcoords="offset points", va="center"
             )
-        seconds = float(np.median(times[arm.name]))
+        seconds = float(np.median(times.seconds[arm.name]))
         bar = epoch.barh(y, seconds, color=FAINT, height=0.6)
         epoch.bar_label(bar, [f"{seconds:.1f} s"], padding=3)
     here.set_yticks(range(len(ARMS)), [arm.title for arm in ARMS])

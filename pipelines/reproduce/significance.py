@@ -71,16 +71,25 @@ def holm(values: Sequence[float]) -> list[float]:
     return corrected
 
 
+def errors_needed(pairs: int, seeds: int) -> float:
+    """By how many of its standard errors a difference must be from 0 to be significant before any other is."""
+    from scipy.stats import t
+
+    return float(t.isf(LEVEL / 2 / pairs, seeds - 1))
+
+
 def _p_value(differences: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
     from scipy.stats import ttest_1samp
 
-    if np.ptp(differences) < ROUNDING:  # the test divides by the spread
-        return float(abs(differences[0]) < ROUNDING)
+    # The test divides by the spread. Scores are multiples of one scene: a spread of 0 is chance, not certainty.
+    if np.ptp(differences) < ROUNDING:
+        return 1.0
     return float(ttest_1samp(differences, 0).pvalue)
 
 
 def _by_seed(arm: Arm, results: Sequence[Result]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    return np.array([result.scores.present for result in results if result.arm == arm.name])
+    own = sorted((result for result in results if result.arm == arm.name), key=lambda result: result.seed)
+    return np.array([result.scores.present for result in own])
 
 
 def _ordered(a: Arm, b: Arm, results: Sequence[Result]) -> tuple[Arm, Arm]:

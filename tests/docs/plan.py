@@ -53,7 +53,12 @@ def plan(block: Block) -> Plan:
 
 def find_rule(page: str, text: str) -> NotRun | None:
     """The first rule that takes a command, or a block that is none, out."""
-    return next((rule for rule in NOT_RUN if rule.page == page and text.startswith(rule.start)), None)
+    return next((rule for rule in NOT_RUN if rule.page == page and _begins(text, rule.start)), None)
+
+
+def _begins(text: str, start: str) -> bool:
+    """Whether a text begins with these whole words."""
+    return text.startswith(start) and not re.match(r"\w|-\w", text[len(start) :])
 
 
 def check_parses(command: str) -> None:
@@ -68,12 +73,13 @@ def check_parses(command: str) -> None:
         else:
             continue
         main = importlib.import_module(f"{module}.__main__" if _is_package(module) else module).main
+        parent = None
         if isinstance(main, click.Group):
             found = main.get_command(click.Context(main), rest[0])
             assert found is not None, f"{name} has no command {rest[0]}"
-            main, rest = found, rest[1:]
+            parent, main, rest = click.Context(main, **main.context_settings), found, rest[1:]
         if isinstance(main, click.Command):
-            main.make_context(name, rest)
+            main.make_context(name, rest, parent)
         return
     raise AssertionError("none of our commands")
 
