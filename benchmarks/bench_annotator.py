@@ -35,6 +35,7 @@ from benchmarks.tables import median, ratios, table
 from benchmarks.turns import take_turns
 from pipelines.options import shards_option
 from pipelines.teacher_options import teacher_options
+from store.command import Command
 from store.images import decode_image
 from store.patterns import expand_shards
 from store.remote import Shard
@@ -179,7 +180,7 @@ def bench_memory(ready: ReadyTeacher, shards: Sequence[Path], labels: Path, sett
     })  # fmt: skip
 
 
-@click.command()
+@click.command(cls=Command)
 @shards_option
 @click.option("--scratch", type=click.Path(path_type=Path), required=True, help="A folder to make and remove.")
 @teacher_options

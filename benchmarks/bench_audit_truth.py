@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from benchmarks.tables import table
 from pipelines.digits.truth import Box, SceneTruth, read_truth
 from store.audit.maps import PRESENT_AREA, PRESENT_PROBABILITY
+from store.command import Command
 from store.reader import LabelStore
 from store.view.target import crop_target
 from store.whole_image import present_classes
@@ -122,7 +123,7 @@ def print_crops(store: LabelStore, truths: dict[str, SceneTruth], seeds: Sequenc
     table("the crop does not contain the label", rows)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--demo", type=click.Path(path_type=Path, exists=True), required=True, help="The demo's folder.")
 @click.option("--seeds", default=3, show_default=True, help="Sets of crops.")
 def main(demo: Path, seeds: int) -> None:

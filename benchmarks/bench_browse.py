@@ -28,6 +28,7 @@ import simplejpeg
 from benchmarks.memory import peak_mib
 from benchmarks.tables import ratios, table
 from benchmarks.turns import milliseconds, time_turns
+from store.command import Command
 from store.labels import GroupLabels
 from store.layout import array_specs, encode_array
 from store.reader import LabelStore
@@ -243,7 +244,7 @@ def bench_browse(scratch: Path, groups: int) -> None:
         process.wait()
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--scratch", type=click.Path(path_type=Path), required=True, help="An empty folder to fill.")
 @click.option("--groups", default=1024, show_default=True)
 @click.option("--audits", default=1, show_default=True)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from benchmarks.bench_store import ROWS, draw_labels, read_maps
 from benchmarks.tables import ratios, table
+from store.command import Command
 from store.labels import GroupLabels
 from store.layout import array_specs, encode_array
 from store.reader import LabelStore
@@ -46,7 +47,7 @@ def mean_file(labels: GroupLabels) -> float:
     return float(np.mean([pt_bytes(classes, scores) for classes, scores in pairs]))
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--labels", required=True, help="A store of real label maps.")
 @click.option("--runs", default=7, show_default=True, help="Groups to draw.")
 def main(labels: str, runs: int) -> None:

@@ -24,6 +24,7 @@ import trainer.source
 from benchmarks.copies import copy_labels, copy_shards
 from benchmarks.tables import ratios, table
 from pipelines.options import shards_option
+from store.command import Command
 from store.group import LabelRows
 from store.layout import CHUNK_ROWS
 from store.patterns import expand_shards
@@ -93,7 +94,7 @@ def worker_memory() -> float:
     return total / 1024
 
 
-@click.command()
+@click.command(cls=Command)
 @shards_option
 @click.option("--labels", required=True, help="The store of their labels.")
 @click.option("--scratch", type=click.Path(path_type=Path), required=True, help="A folder to make and remove.")

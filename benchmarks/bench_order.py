@@ -11,6 +11,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from store.command import Command
 from trainer.order import BLOCK_ROWS, SampleOrder
 
 IMAGENET_ROWS, IMAGENET_SHARDS = 1_281_167, 1_024
@@ -56,7 +57,7 @@ def statistics(batches: NDArray[np.int64], sizes: tuple[int, ...]) -> Iterator[t
     yield "correlation of the place in the epoch with that in the files", f"{place:+.4f}"
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--rows", default=IMAGENET_ROWS, show_default=True)
 @click.option("--shards", default=IMAGENET_SHARDS, show_default=True)
 @click.option("--batch-size", default=1024, show_default=True)

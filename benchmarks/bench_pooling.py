@@ -27,6 +27,7 @@ from torchvision.ops import roi_align
 
 from benchmarks.tables import median, ratios, table
 from benchmarks.turns import milliseconds, take_turns
+from store.command import Command
 from trainer.kinds import Fill
 from trainer.pooling import pool_logits
 from trainer.targets import LabelBatch, TargetMaker, soft_cross_entropy
@@ -206,7 +207,7 @@ def check_no_wait(labels: LabelBatch) -> None:
     print("\nno call of the sparse way waited for the device")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--batch", type=int, help="Label maps pooled at once. Default: 256 on the CPU, 1,024 on a GPU.")
 @click.option("--runs", default=15, show_default=True, help="Rounds of timing.")

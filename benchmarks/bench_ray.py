@@ -18,6 +18,7 @@ from benchmarks.copies import copy_shards
 from benchmarks.tables import ratios, table
 from pipelines.options import shards_option
 from pipelines.teacher_options import teacher_options
+from store.command import Command
 from store.patterns import expand_shards
 
 
@@ -37,7 +38,7 @@ def run_cluster(job: Job, shards: Sequence[Path], address: str, actors: int) -> 
     return summary.images / seconds
 
 
-@click.command()
+@click.command(cls=Command)
 @shards_option
 @click.option("--scratch", type=click.Path(path_type=Path), required=True, help="A folder to make and remove.")
 @teacher_options

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from benchmarks.tables import ratios, table
 from benchmarks.turns import take_turns
+from store.command import Command
 from store.labels import GroupLabels
 from store.layout import CHUNK_ROWS
 from store.reader import LabelStore
@@ -93,7 +94,7 @@ def rate(read: Callable[[], Iterator[Maps]]) -> float:
     return count / (time.perf_counter() - start)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--labels", required=True, help="A store, for realistic maps.")
 @click.option("--scratch", type=click.Path(path_type=Path), required=True, help="A folder to make and remove.")
 @click.option("--groups", default=8, show_default=True)

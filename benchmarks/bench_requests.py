@@ -20,7 +20,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from benchmarks.scale_data import PROVENANCE, Plan, draw_groups, read_maps
 from benchmarks.scale_epoch import CountingReader, Rank, open_groups, read_table
-from benchmarks.stages import one_line_errors
+from store.command import Command
 from store.errors import LabelNotFoundError
 from store.reader import LabelStore
 from store.verify import verify_group
@@ -135,14 +135,14 @@ def count(given: str, plan: Plan, counts: Counter[str]) -> Iterator[tuple[str, C
     yield f"an epoch, {chunks} chunks decoded, a group", epoch, plan.groups
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--labels", required=True, help="A store of real label maps.")
 @click.option("--groups", default=8, show_default=True, type=click.IntRange(1))
 @click.option("--rows", default=1251, show_default=True, help="Of each group.", type=click.IntRange(64))
 def main(labels: str, groups: int, rows: int) -> None:
     """Print requests a group."""
     plan = Plan(rows=rows * groups, groups=groups)
-    with one_line_errors(), counting_server() as counts:
+    with counting_server() as counts:
         make_bucket()
         print(f"| requests a group, of {groups} groups of {rows:,} rows | {' | '.join(COLUMNS)} | all |")
         print("|---" * (len(COLUMNS) + 2) + "|")

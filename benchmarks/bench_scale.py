@@ -16,9 +16,9 @@ import click
 from benchmarks.scale_data import Plan, bytes_at_most, read_maps
 from benchmarks.scale_paper import CLASSES, IMAGENET_21K, mean_name, open_named, order_21k
 from benchmarks.scale_store import bench_store
-from benchmarks.stages import Figures, end_processes, in_process, one_line_errors, stop_on_sigterm
+from benchmarks.stages import Figures, end_processes, in_process, stop_on_sigterm
 from pipelines.machine import describe_machine
-from store.command import OneLineError
+from store.command import Command, OneLineError
 from store.reader import LabelStore
 
 
@@ -87,7 +87,7 @@ def scratch_folder(path: Path) -> Iterator[None]:
         shutil.rmtree(path)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--labels", required=True, help="A store of real label maps.")
 @click.option("--scratch", type=click.Path(path_type=Path), required=True, help="A folder to make and remove.")
 @click.option("--rows", default=1_281_167, show_default=True, type=click.IntRange(10))
@@ -99,7 +99,7 @@ def main(labels: str, scratch: Path, rows: int, groups: int, batch_size: int) ->
     if groups > rows // 10:
         raise OneLineError(f"{groups:,} groups of {rows:,} rows would leave too few in each")
     stop_on_sigterm()
-    with one_line_errors(), scratch_folder(scratch):
+    with scratch_folder(scratch):
         check_room(labels, scratch, rows)
         small = bench_size(labels, scratch / "tenth.zarr", plan.tenth(), batch_size)
         full = bench_size(labels, scratch / "full.zarr", plan, batch_size)

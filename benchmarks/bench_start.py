@@ -12,6 +12,7 @@ import click
 
 from benchmarks.tables import ratios, table
 from benchmarks.turns import time_turns
+from store.command import Command
 
 PYTHON, ZARR = "python -c pass", "python -c 'import zarr'"
 HELP, SHOW = "`relabel-store --help`", "`relabel-store show STORE`"
@@ -23,7 +24,7 @@ def run(code: str, *arguments: str) -> None:
     subprocess.run([sys.executable, "-c", code, *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--labels", required=True, help="The store to show.")
 @click.option("--runs", default=15, show_default=True)
 def main(labels: str, runs: int) -> None:

@@ -29,6 +29,7 @@ from benchmarks.copies import copy_labels, copy_shards
 from benchmarks.tables import ratios, table
 from benchmarks.turns import take_turns
 from pipelines.options import shards_option
+from store.command import Command
 from store.patterns import expand_shards
 from store.reader import LabelStore
 from trainer.device import autocast, resolve_device
@@ -92,7 +93,7 @@ def rate(steps: Iterator[Any], count: int, batch_size: int) -> float:
     return count * batch_size / (time.perf_counter() - start)
 
 
-@click.command()
+@click.command(cls=Command)
 @shards_option
 @click.option("--labels", required=True, help="The store of their labels.")
 @click.option("--scratch", type=click.Path(path_type=Path), required=True, help="A folder to make and remove.")

@@ -20,6 +20,7 @@ import numpy as np
 from benchmarks.memory import peak_mib
 from benchmarks.tables import ratios, table
 from benchmarks.turns import time_turns
+from store.command import Command
 from store.group import LabelRows
 from store.labels import GroupLabels
 from store.layout import CHUNK_ROWS, array_specs, encode_array
@@ -174,7 +175,7 @@ def bench_big_store(path: Path, groups: int, runs: int) -> None:
     })  # fmt: skip
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--labels", required=True, help="A store of real label maps.")
 @click.option("--scratch", type=click.Path(path_type=Path), required=True, help="An empty folder to fill.")
 @click.option("--groups", default=1024, show_default=True)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.digits.truth import Box, SceneTruth, read_truth
+from store.command import Command
 from store.reader import LabelStore
 from store.view.target import KINDS, crop_target
 from trainer.crops import draw_crop
@@ -94,7 +95,7 @@ def draw(found: dict[float, Scores], file: Path) -> None:
     figure.savefig(file, dpi=120)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--demo", type=click.Path(path_type=Path, exists=True), required=True, help="The demo's folder.")
 @click.option("--plot", type=click.Path(path_type=Path), required=True, help="Where the picture goes.")
 def main(demo: Path, plot: Path) -> None:

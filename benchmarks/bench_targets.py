@@ -22,6 +22,7 @@ from annotator.settings import TeacherSettings
 from annotator.teacher import Teacher
 from pipelines.options import shards_option
 from pipelines.teacher_options import teacher_options
+from store.command import Command
 from store.patterns import expand_shards
 from store.reader import LabelStore
 from trainer.crops import crop_and_resize, draw_crop
@@ -95,7 +96,7 @@ def compare(answers_BC: Tensor, batch: LabelBatch, fill: Fill) -> dict[str, Agre
     return found
 
 
-@click.command()
+@click.command(cls=Command)
 @shards_option
 @click.option("--labels", required=True, help="The store with the teacher's labels of these shards.")
 @teacher_options

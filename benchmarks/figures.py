@@ -11,9 +11,10 @@ import click
 
 from benchmarks import figure_crop, figure_fills, figure_view
 from benchmarks.figure_parts import make_teacher
+from store.command import Command
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="FOLDER",
               help="Where the pictures go.")  # fmt: skip
 @click.option("--scenes", type=click.IntRange(2), default=400, show_default=True,

@@ -14,15 +14,18 @@ from types import FrameType
 from typing import Generic, TypeVar
 
 from benchmarks.memory import peak_mib
-from store.command import OneLineError
 from store.errors import RelabelError
 
 Figures = dict[str, float]  # by name and unit
 T = TypeVar("T")
 
 
-class WrongResultError(RuntimeError):
+class WrongResultError(RelabelError, RuntimeError):
     """Something was not counted, found or read as it was written."""
+
+
+class KilledError(RelabelError, RuntimeError):
+    """A process of a stage is gone."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +64,9 @@ def processes(count: int, method: str) -> Iterator[ProcessPoolExecutor]:
     with ProcessPoolExecutor(count, mp_context=context, initializer=_hear_nothing, max_tasks_per_child=1) as pool:
         try:
             yield pool
+        except BrokenProcessPool as error:
+            end_processes()
+            raise KilledError("a process was killed, most often for want of memory") from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             end_processes()
@@ -72,17 +78,6 @@ def end_processes() -> None:
     for child in multiprocessing.active_children():
         child.kill()
         child.join()
-
-
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Failures that a user can understand become one line and exit status 1."""
-    try:
-        yield
-    except BrokenProcessPool as error:
-        raise OneLineError("a process was killed, most often for want of memory") from error
-    except (RelabelError, OSError, WrongResultError) as error:
-        raise OneLineError(str(error)) from error
 
 
 def stop_on_sigterm() -> None:

@@ -24,8 +24,7 @@ from benchmarks.material import Material, annotate, demo_material, real_material
 from benchmarks.report import Outcome, render
 from benchmarks.report_header import commit, slug
 from pipelines import machine
-from store.command import OneLineError
-from store.errors import RelabelError
+from store.command import Command, OneLineError
 from store.text import printable
 
 MADE_BY = {
@@ -87,7 +86,7 @@ def write_report(outcomes: Sequence[Outcome], use: str, facts: dict[str, str], f
     click.echo(f"\nthe report: {printable(str(folder / name))}", err=True)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("use", type=click.Choice(list(MADE_BY)))
 @click.option("--real", type=click.Path(path_type=Path), help="The folder of docs/real_photographs.md.")
 @click.option("--material", "folder", type=click.Path(path_type=Path), default=ROOT / "build" / "bench",
@@ -96,15 +95,10 @@ def write_report(outcomes: Sequence[Outcome], use: str, facts: dict[str, str], f
 def main(use: str, real: Path | None, folder: Path, report: Path | None) -> None:
     """Run all benchmarks of a use; the exit status is 1 if any failed."""
     where = hardware(use)
-    try:
-        for needed in (folder, report or folder):
-            needed.mkdir(parents=True, exist_ok=True)
-        made = real_material(real.absolute(), folder.absolute()) if real else demo_material(folder.absolute())
-        annotate(made)
-    except RelabelError as error:
-        raise OneLineError(str(error)) from error
-    except OSError as error:
-        raise OneLineError(f"{error.filename}: {error.strerror}") from error
+    for needed in (folder, report or folder):
+        needed.mkdir(parents=True, exist_ok=True)
+    made = real_material(real.absolute(), folder.absolute()) if real else demo_material(folder.absolute())
+    annotate(made)
     facts = {  # as they are before anything is measured
         "made by": f"{MADE_BY[use]}, {date.today():%B %Y}",
         "hardware": where,

@@ -58,7 +58,7 @@ def find_rule(page: str, text: str) -> NotRun | None:
 
 def _begins(text: str, start: str) -> bool:
     """Whether a text begins with these whole words."""
-    return text.startswith(start) and not re.match(r"\w|-\w", text[len(start) :])
+    return re.match(re.escape(start) + (r"(?!-?\w)" if start[-1].isalnum() else ""), text) is not None
 
 
 def check_parses(command: str) -> None:
@@ -82,6 +82,11 @@ def check_parses(command: str) -> None:
             main.make_context(name, rest, parent)
         return
     raise AssertionError("none of our commands")
+
+
+def is_program(text: str) -> bool:
+    """Whether a block of Python is a whole program, which takes as long as a heavy command."""
+    return '__name__ == "__main__"' in text
 
 
 def check_extras(command: str) -> None:

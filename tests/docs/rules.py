@@ -80,6 +80,8 @@ NOT_RUN = (
     NotRun("docs/getting_started.md", "runs/first/best.pt:", "counts differ from CPU to CPU", "words"),
     NotRun("docs/index.md", "make demo", "minutes", "planned"),
     NotRun("docs/benchmarks.md", "make bench", "minutes; tests/benchmarks/test_suite.py", "planned"),
+    NotRun("docs/benchmarks.md", "make bench-report", "half an hour", "planned"),
+    NotRun("docs/benchmarks.md", "make bench-gpu", "a GPU", "planned"),
     NotRun("docs/scale.md", "python -m benchmarks.bench_scale", "an hour; tests/benchmarks/test_scale.py", "parsed"),
     NotRun("docs/format.md", "labels.zarr/", "a layout; tests/store/test_format.py", "nothing"),
     NotRun("docs/format.md", "s3://bucket/", "a layout; tests/store/test_format.py", "nothing"),

@@ -11,7 +11,7 @@ import pytest
 
 from tests.docs.blocks import ROOT, SHELL, pages, read_blocks, split_commands
 from tests.docs.material import NAMES, VAL_CLASSES, WNIDS, Material, put_files
-from tests.docs.plan import HEAVY, find_rule, plan
+from tests.docs.plan import HEAVY, find_rule, is_program, plan
 from tests.docs.rules import GIVEN, GIVEN_QUICK, NOT_RUN, SUBSTITUTIONS
 from tests.docs.run import PageRun
 from tests.servers import make_bucket, s3_environment
@@ -22,7 +22,7 @@ BLOCKS = [block for page in pages() for block in read_blocks(page)]
 def is_heavy(page: str) -> bool:
     """Whether the quick test leaves something to the whole one."""
     steps = [plan(block) for block in read_blocks(page)]
-    return any(step.block.language in ("yaml", "ini") for step in steps) or any(
+    return any(step.block.language in ("yaml", "ini") or is_program(step.text) for step in steps) or any(
         HEAVY.search(command.text) for step in steps if step.block.language in SHELL for command in step.commands()
     )
 
