@@ -98,12 +98,15 @@ def _orderings(comparisons: Sequence[Comparison], seeds: int) -> str:
         "mean equal.\n"
     ]
     lines += [f"- **{name}** ({len(pairs)}): {'; '.join(pairs)}." for name, pairs in verdicts.items()]
-    lines += ["\n| better | worse | here, points | p | published, points | |", "|---|---|---|---|---|---|"]
+    lines += [
+        "\n| better | worse | here, points | p alone | p corrected | published, points | |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for found in sorted(comparisons, key=lambda pair: (pair.published is None, -(pair.published or 0))):
         published = "" if found.published is None else f"{found.published:+.1f}" if found.published else "0"
         lines.append(
             f"| {found.better.title} | {found.worse.title} | {100 * found.difference:+.2f} ± {100 * found.error:.2f} "
-            f"| {found.p:.2g} | {published} | {verdict(found)} |"
+            f"| {found.p_alone:.2g} | {found.p:.2g} | {published} | {verdict(found)} |"
         )
     return "\n".join([*lines, ""])
 

@@ -21,7 +21,8 @@ class Comparison:
     worse: Arm
     difference: float  # better minus worse, mean over the seeds
     error: float  # standard error of that mean
-    p: float  # of no difference, after Holm's correction for all pairs
+    p_alone: float  # of no difference, as if this were the only pair
+    p: float  # the same after Holm's correction for all pairs
     published: float | None  # percentage points; None where one of them was not published
 
     @property
@@ -39,17 +40,18 @@ def compare(arms: Sequence[Arm], results: Sequence[Result]) -> list[Comparison]:
     """
     pairs = [_ordered(a, b, results) for a, b in combinations(arms, 2)]
     differences = [_by_seed(better, results) - _by_seed(worse, results) for better, worse in pairs]
-    corrected = holm([_p_value(values) for values in differences])
+    alone = [_p_value(values) for values in differences]
     return [
         Comparison(
             better=better,
             worse=worse,
             difference=float(values.mean()),
             error=standard_error(values),
+            p_alone=p_alone,
             p=p,
             published=_published_difference(better, worse),
         )
-        for (better, worse), values, p in zip(pairs, differences, corrected, strict=True)
+        for (better, worse), values, p_alone, p in zip(pairs, differences, alone, holm(alone), strict=True)
     ]
 
 
