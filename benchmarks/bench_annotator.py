@@ -189,7 +189,7 @@ def bench_memory(ready: ReadyTeacher, shards: Sequence[Path], labels: Path, sett
 @click.option("--batch-size", default=16, show_default=True)
 @click.option("--workers", default=1, show_default=True)
 @click.option("--copies", type=click.IntRange(min=2), default=8, show_default=True, help="The given shards again.")
-@click.option("--runs", default=5, show_default=True)
+@click.option("--runs", default=5, show_default=True, type=click.IntRange(1))
 def main(
     patterns: tuple[str, ...],
     scratch: Path,

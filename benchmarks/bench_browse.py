@@ -248,7 +248,7 @@ def bench_browse(scratch: Path, groups: int) -> None:
 @click.option("--scratch", type=click.Path(path_type=Path), required=True, help="An empty folder to fill.")
 @click.option("--groups", default=1024, show_default=True)
 @click.option("--audits", default=1, show_default=True)
-@click.option("--runs", default=7, show_default=True, help="Starts of the server.")
+@click.option("--runs", default=7, show_default=True, type=click.IntRange(1), help="Starts of the server.")
 def main(scratch: Path, groups: int, audits: int, runs: int) -> None:
     """Time all of it."""
     scratch.mkdir(parents=True)

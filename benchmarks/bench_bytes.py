@@ -49,7 +49,7 @@ def mean_file(labels: GroupLabels) -> float:
 
 @click.command(cls=Command)
 @click.option("--labels", required=True, help="A store of real label maps.")
-@click.option("--runs", default=7, show_default=True, help="Groups to draw.")
+@click.option("--runs", default=7, show_default=True, type=click.IntRange(1), help="Groups to draw.")
 def main(labels: str, runs: int) -> None:
     """Encode some groups."""
     store = LabelStore.open(labels)

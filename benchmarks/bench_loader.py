@@ -100,7 +100,7 @@ def worker_memory() -> float:
 @click.option("--scratch", type=click.Path(path_type=Path), required=True, help="A folder to make and remove.")
 @click.option("--copies", "count", default=32, show_default=True, help="Shards to read, the given ones again.")
 @click.option("--batch-size", default=64, show_default=True)
-@click.option("--runs", default=5, show_default=True)
+@click.option("--runs", default=5, show_default=True, type=click.IntRange(1))
 def main(patterns: tuple[str, ...], labels: str, scratch: Path, count: int, batch_size: int, runs: int) -> None:
     """Time one worker of each loader."""
     os.environ["OMP_NUM_THREADS"] = "1"

@@ -44,7 +44,7 @@ def run_cluster(job: Job, shards: Sequence[Path], address: str, actors: int) -> 
 @teacher_options
 @click.option("--batch-size", default=16, show_default=True)
 @click.option("--copies", "count", default=16, show_default=True, help="Shards to annotate, the given ones again.")
-@click.option("--runs", default=3, show_default=True)
+@click.option("--runs", default=3, show_default=True, type=click.IntRange(1))
 def main(
     patterns: tuple[str, ...], scratch: Path, teacher: TeacherSettings, batch_size: int, count: int, runs: int
 ) -> None:

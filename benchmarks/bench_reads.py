@@ -99,7 +99,7 @@ def rate(read: Callable[[], Iterator[Maps]]) -> float:
 @click.option("--scratch", type=click.Path(path_type=Path), required=True, help="A folder to make and remove.")
 @click.option("--groups", default=8, show_default=True)
 @click.option("--batch-size", default=1024, show_default=True)
-@click.option("--runs", default=7, show_default=True)
+@click.option("--runs", default=7, show_default=True, type=click.IntRange(1))
 def main(labels: str, scratch: Path, groups: int, batch_size: int, runs: int) -> None:
     """Time one epoch of label maps each."""
     torch.set_num_threads(1)

@@ -16,7 +16,7 @@ import click
 from benchmarks.scale_data import Plan, bytes_at_most, read_maps
 from benchmarks.scale_paper import CLASSES, IMAGENET_21K, mean_name, open_named, order_21k
 from benchmarks.scale_store import bench_store
-from benchmarks.stages import Figures, end_processes, in_process, stop_on_sigterm
+from benchmarks.stages import Figures, end_processes, in_process, signals_ignored, stop_on_sigterm
 from pipelines.machine import describe_machine
 from store.command import Command, OneLineError
 from store.reader import LabelStore
@@ -83,8 +83,9 @@ def scratch_folder(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        end_processes()
-        shutil.rmtree(path)
+        with signals_ignored():  # removing gigabytes takes a while
+            end_processes()
+            shutil.rmtree(path)
 
 
 @click.command(cls=Command)
@@ -98,7 +99,6 @@ def main(labels: str, scratch: Path, rows: int, groups: int, batch_size: int) ->
     plan = Plan(rows=rows, groups=groups)
     if groups > rows // 10:
         raise OneLineError(f"{groups:,} groups of {rows:,} rows would leave too few in each")
-    stop_on_sigterm()
     with scratch_folder(scratch):
         check_room(labels, scratch, rows)
         small = bench_size(labels, scratch / "tenth.zarr", plan.tenth(), batch_size)
@@ -107,4 +107,5 @@ def main(labels: str, scratch: Path, rows: int, groups: int, batch_size: int) ->
 
 
 if __name__ == "__main__":
+    stop_on_sigterm()
     main()

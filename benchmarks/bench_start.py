@@ -26,7 +26,7 @@ def run(code: str, *arguments: str) -> None:
 
 @click.command(cls=Command)
 @click.option("--labels", required=True, help="The store to show.")
-@click.option("--runs", default=15, show_default=True)
+@click.option("--runs", default=15, show_default=True, type=click.IntRange(1))
 def main(labels: str, runs: int) -> None:
     """Start the processes in turn."""
     found = time_turns(

@@ -103,7 +103,7 @@ def rate(steps: Iterator[Any], count: int, batch_size: int) -> float:
 @click.option("--workers", default=1, show_default=True)
 @click.option("--batch-size", default=64, show_default=True)
 @click.option("--steps", default=4, show_default=True, help="In one turn.")
-@click.option("--runs", default=7, show_default=True)
+@click.option("--runs", default=7, show_default=True, type=click.IntRange(1))
 def main(
     patterns: tuple[str, ...],
     labels: str,

@@ -179,7 +179,7 @@ def bench_big_store(path: Path, groups: int, runs: int) -> None:
 @click.option("--labels", required=True, help="A store of real label maps.")
 @click.option("--scratch", type=click.Path(path_type=Path), required=True, help="An empty folder to fill.")
 @click.option("--groups", default=1024, show_default=True)
-@click.option("--runs", default=15, show_default=True)
+@click.option("--runs", default=15, show_default=True, type=click.IntRange(1))
 def main(labels: str, scratch: Path, groups: int, runs: int) -> None:
     """Time everything against its floor."""
     store = LabelStore.open(labels)

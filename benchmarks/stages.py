@@ -80,6 +80,17 @@ def end_processes() -> None:
         child.join()
 
 
+@contextmanager
+def signals_ignored() -> Iterator[None]:
+    """SIGTERM and Ctrl-C do nothing meanwhile."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def stop_on_sigterm() -> None:
     """Let SIGTERM end this process as Ctrl-C does, what it has made removed."""
     signal.signal(signal.SIGTERM, _stop)

@@ -8,11 +8,14 @@ benchmarks/listed.py has the list, and which modules of this folder are left out
 to a peer or a floor that is measured in the same process, or is what such a ratio is made of.
 """
 
+import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
@@ -23,6 +26,7 @@ from benchmarks.listed import BENCHMARKS, Benchmark
 from benchmarks.material import Material, annotate, demo_material, real_material
 from benchmarks.report import Outcome, render
 from benchmarks.report_header import commit, slug
+from benchmarks.stages import stop_on_sigterm
 from pipelines import machine
 from store.command import Command, OneLineError
 from store.text import printable
@@ -54,7 +58,7 @@ def run_one(benchmark: Benchmark, arguments: str, variables: dict[str, str]) -> 
     click.echo(command + "\n")
     line = [sys.executable, *words(command, variables)[1:]]
     printed, start = [], time.perf_counter()
-    with subprocess.Popen(line, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+    with running(line) as process:
         assert process.stdout is not None
         for text in process.stdout:
             click.echo(text, nl=False)
@@ -65,6 +69,20 @@ def run_one(benchmark: Benchmark, arguments: str, variables: dict[str, str]) -> 
     return Outcome(
         benchmark=benchmark, command=command, output="".join(printed), status=process.returncode, seconds=seconds
     )
+
+
+@contextmanager
+def running(line: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    """A process in a session of its own, which ends with all that it has started however this one ends."""
+    with subprocess.Popen(
+        line, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True, errors="backslashreplace",
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
 
 
 def hardware(use: str) -> str:
@@ -97,6 +115,8 @@ def main(use: str, real: Path | None, folder: Path, report: Path | None) -> None
     where = hardware(use)
     for needed in (folder, report or folder):
         needed.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=needed):  # before half an hour is spent
+            pass
     made = real_material(real.absolute(), folder.absolute()) if real else demo_material(folder.absolute())
     annotate(made)
     facts = {  # as they are before anything is measured
@@ -116,4 +136,5 @@ def main(use: str, real: Path | None, folder: Path, report: Path | None) -> None
 
 
 if __name__ == "__main__":
+    stop_on_sigterm()
     main()

@@ -148,7 +148,7 @@ def train_student(out: Path, target: str) -> None:
             resume=True,
             reporter=progress,
         )
-    if not result.finished:  # by Ctrl-C: what follows is not wanted either
+    if result.stopped:  # what follows is not wanted either
         raise KeyboardInterrupt
 
 

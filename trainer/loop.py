@@ -37,6 +37,7 @@ class TrainResult:
     epochs: int  # done
     steps: int  # done in the epoch after those
     finished: bool
+    stopped: bool  # a signal asked this process for the end, be it after the last step
     top1: float | None  # of the last epoch, 0 to 1; None without validation shards
     best_top1: float | None
 
@@ -121,6 +122,7 @@ def train(
         epochs=position.epoch,
         steps=position.step,
         finished=position.epoch == settings.epochs,
+        stopped=run.stop(),
         top1=position.top1,
         best_top1=position.best_top1,
     )

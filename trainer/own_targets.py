@@ -3,11 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
+from store.errors import SettingsError
 from trainer.batch import Batch
 from trainer.settings import TrainSettings
 from trainer.targets import LabelBatch, TargetMaker
+from trainer.wording import brief, reason
+
+ROUNDING = 1e-2  # of a row's sum, for teachers that compute with few bits
 
 MakeTargets = Callable[[Batch], Tensor]
 """From a batch, before flips and mixing, to (B, C) float32 targets on its device, whose rows sum to 1."""
@@ -21,7 +26,30 @@ class OwnTargets:
     """
 
     name: str  # kept with the run, which goes on only with targets of the same name
-    make: MakeTargets
+    make: MakeTargets  # called on a small blank batch first, before training
+
+
+def checked_targets(own: OwnTargets, num_classes: int) -> MakeTargets:
+    """Makes a caller's own targets and checks them, which waits for the device once a batch."""
+
+    def make(batch: Batch) -> Tensor:
+        try:
+            targets_BC = own.make(batch)
+        except Exception as error:  # whatever a caller's own function raises
+            raise SettingsError(f"the targets {brief(own.name)} cannot be made: {reason(error)}") from error
+        expected = (len(batch.images), num_classes)
+        if not isinstance(targets_BC, Tensor) or targets_BC.shape != expected or targets_BC.dtype != torch.float32:
+            found = (
+                f"{tuple(targets_BC.shape)} {targets_BC.dtype}"
+                if isinstance(targets_BC, Tensor)
+                else type(targets_BC).__name__
+            )
+            raise SettingsError(f"the targets {brief(own.name)}: expected {expected} torch.float32, found {found}")
+        if not bool(((targets_BC >= 0).all(1) & ((targets_BC.sum(1) - 1).abs() < ROUNDING)).all()):
+            raise SettingsError(f"the targets {brief(own.name)}: expected rows of numbers from 0 up that sum to 1")
+        return targets_BC
+
+    return make
 
 
 def settings_targets(settings: TrainSettings, num_classes: int) -> MakeTargets:

@@ -24,7 +24,7 @@ from trainer.device import autocast, compilation, full_memory
 from trainer.model import build_student
 from trainer.optim import build_average, build_optimiser, build_scheduler, check_schedule
 from trainer.overrides import settings_differences, settings_to_json
-from trainer.own_targets import OwnTargets, settings_targets
+from trainer.own_targets import OwnTargets, checked_targets, settings_targets
 from trainer.position import Position
 from trainer.ranks import Ranks
 from trainer.settings import TrainSettings
@@ -74,11 +74,17 @@ class Student:
         self.scheduler = build_scheduler(self.optimiser, settings, steps_per_epoch)
         self.ema = build_average(self.model, settings)
         self._augment = Augment(settings, self.device)
-        self._make_targets = settings_targets(settings, num_classes) if own_targets is None else own_targets.make
+        self._make_targets = (
+            settings_targets(settings, num_classes)
+            if own_targets is None
+            else checked_targets(own_targets, num_classes)
+        )
         self._synchronised: DistributedDataParallel | None = None
         self._network: Callable[[Tensor], Tensor] = self.model
         try:
             self._rehearse()
+        except SettingsError:  # it says itself what cannot be
+            raise
         except Exception as error:  # each model and optimiser fails in its own way
             raise SettingsError(
                 f"model={brief(settings.model)} cannot be trained with opt={brief(settings.opt)}: a first update fails "

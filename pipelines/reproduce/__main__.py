@@ -52,10 +52,14 @@ def main(out: Path, reports: Path, seeds: int) -> None:
     from pipelines.reproduce.runs import run_all
     from pipelines.reproduce.significance import compare
     from pipelines.reproduce.timing import time_epochs
+    from trainer.files import make_folder
+    from trainer.runfolder import locked_folder
 
-    material = make_material(out)
-    results = run_all(ARMS, seeds, material, out / "runs")
-    times = time_epochs(ARMS, material, out / "times.json")
+    make_folder(reports)  # before most of an hour is spent
+    with locked_folder(out):
+        material = make_material(out)
+        results = run_all(ARMS, seeds, material, out / "runs")
+        times = time_epochs(ARMS, material, out / "times.json")
     write_report(reports / "ablation.md", results, compare(ARMS, results), times)
     draw_ablation(reports / "ablation.png", results, times)
     click.echo(printable(f"{reports / 'ablation.md'}, {reports / 'ablation.png'}"))

@@ -10,6 +10,7 @@ from pipelines.reproduce.arms import ARMS
 from pipelines.reproduce.runs import Result
 from pipelines.reproduce.significance import standard_error
 from pipelines.reproduce.timing import Times
+from trainer.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +44,7 @@ def draw_ablation(file: Path, results: Sequence[Result], times: Times) -> None:
     _finish(epoch, "seconds", "here: an epoch")
     published.margins(x=0.25)
     epoch.margins(x=0.3)
-    figure.savefig(file, dpi=120)
+    write_atomically(file, lambda handle: figure.savefig(handle, format="png", dpi=120))
 
 
 def _finish(panel: "Axes", unit: str, title: str) -> None:

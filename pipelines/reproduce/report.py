@@ -15,6 +15,7 @@ from pipelines.reproduce.metrics import BINS
 from pipelines.reproduce.runs import Result
 from pipelines.reproduce.significance import LEVEL, Comparison, errors_needed, standard_error
 from pipelines.reproduce.timing import ANNOTATION, Times
+from trainer.files import write_atomically
 
 METRICS = {  # field of Scores: what it is called
     "present": "top-1 is present",
@@ -48,8 +49,7 @@ def write_report(file: Path, results: Sequence[Result], comparisons: Sequence[Co
         "the demo's validation, on which neither teacher nor student was trained.\n",
         f"Scored on {describe_machine()}.\n",
     ]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("\n".join(parts))
+    write_atomically(file, lambda handle: handle.write("\n".join(parts).encode()))
 
 
 def _introduction(seeds: int) -> str:

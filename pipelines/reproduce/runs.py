@@ -1,6 +1,7 @@
 """Training and scoring, one student after the other; what is finished is not done again."""
 
 import json
+import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -51,7 +52,7 @@ def run_all(arms: Iterable[Arm], seeds: int, material: Material, out: Path) -> l
     started, trained = time.monotonic(), 0
     for i, (arm, seed) in enumerate(jobs):
         folder = out / f"{arm.name}-{seed}"
-        if not (folder / RESULT).exists():
+        if not os.path.lexists(folder / RESULT):
             spent = (time.monotonic() - started) / 60
             left = f", about {spent / trained * (len(jobs) - i):.0f} minutes left" if trained else ""
             click.echo(f"\n{i + 1} of {len(jobs)}: {arm.title}, seed {seed}{left}", err=True)
@@ -97,7 +98,7 @@ def _train(arm: Arm, seed: int, material: Material, folder: Path) -> None:
             reporter=progress,
             own_targets=own_targets(arm),
         )
-    if not result.finished:  # by Ctrl-C: what follows is not wanted either
+    if result.stopped:  # what follows is not wanted either
         raise KeyboardInterrupt
 
 
@@ -131,8 +132,10 @@ def present(truths: Iterable[SceneTruth], keys: list[str]) -> NDArray[np.bool_]:
 def _read_result(file: Path, arm: Arm, seed: int) -> Result:
     try:
         record = json.loads(read_whole(file))
-        settings, scores = record["settings"], Scores(**record["scores"])
-    except (ValueError, KeyError, TypeError) as error:
+        settings, scores = dict(record["settings"]), Scores(**record["scores"])
+        if not all(0 <= value <= 1 for value in asdict(scores).values()):
+            raise ValueError("a score that is none")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunFolderError(f"{file}: damaged; delete it, and it is made again") from error
     if differences := list(settings_differences(settings, settings_to_json(arm.settings(seed)))):
         raise RunFolderError(f"{file}: of other settings ({'; '.join(differences)}); choose another folder")

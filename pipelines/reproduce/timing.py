@@ -1,9 +1,11 @@
 """How long annotating takes, and an epoch with each kind of target: in rounds, so that drift hits all alike."""
 
 import json
+import math
+import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -31,8 +33,8 @@ class Times:
     """What was timed, where, and of which settings."""
 
     machine: str
-    settings: Mapping[str, object]  # as JSON, by the arm's name
-    seconds: Mapping[str, Sequence[float]]  # a value a round: of an epoch, by the arm's name, and of annotating all
+    settings: dict[str, object]  # as JSON, by the arm's name
+    seconds: dict[str, list[float]]  # a value a round: of an epoch, by the arm's name, and of annotating all
 
 
 @dataclass(slots=True)
@@ -60,24 +62,17 @@ def time_epochs(arms: Sequence[Arm], material: Material, file: Path) -> Times:
     Raises:
         RelabelError: of `trainer.loop.train`, or a file that is damaged or of other settings.
     """
-    settings = {arm.name: settings_to_json(_settings(arm)) for arm in arms}
-    if not file.exists():
-        times = Times(machine=describe_machine(), settings=settings, seconds=_rounds(arms, material))
-        write_atomically(file, lambda handle: handle.write(json.dumps(asdict(times)).encode()))
-    times = _read(file, arms)
-    if times.settings != settings:
-        raise RunFolderError(f"{file}: of other settings; delete it, and the times are taken again")
-    return times
-
-
-def _rounds(arms: Sequence[Arm], material: Material) -> Mapping[str, Sequence[float]]:
-    seconds: dict[str, list[float]] = {name: [] for name in (ANNOTATION, *(arm.name for arm in arms))}
-    for i in range(ROUNDS):
+    settings: dict[str, object] = {arm.name: settings_to_json(_settings(arm)) for arm in arms}
+    new = Times(machine=describe_machine(), settings=settings, seconds={name: [] for name in (ANNOTATION, *settings)})
+    times = _read(file, new) if os.path.lexists(file) else new
+    for i in range(len(times.seconds[ANNOTATION]), ROUNDS):
         click.echo(f"\ntiming, round {i + 1} of {ROUNDS}", err=True)
-        seconds[ANNOTATION].append(_annotation(material))
-        for arm in arms:
-            seconds[arm.name].append(_epoch(arm, material))
-    return seconds
+        found = {ANNOTATION: _annotation(material)} | {arm.name: _epoch(arm, material) for arm in arms}
+        for name, seconds in times.seconds.items():
+            seconds.append(found[name])
+        text = json.dumps(asdict(times))
+        write_atomically(file, lambda handle, text=text: handle.write(text.encode()))  # type: ignore[misc]
+    return times
 
 
 def _annotation(material: Material) -> float:
@@ -107,16 +102,23 @@ def _epoch(arm: Arm, material: Material) -> float:
             reporter=clock,
             own_targets=own_targets(arm),
         )
-    if not result.finished:  # by Ctrl-C
+    if result.stopped:
         raise KeyboardInterrupt
     return clock.seconds()
 
 
-def _read(file: Path, arms: Sequence[Arm]) -> Times:
+def _read(file: Path, new: Times) -> Times:
+    """What was timed before, of the same arms and settings on the same machine."""
     try:
         found = json.loads(read_whole(file))
-        names = (ANNOTATION, *(arm.name for arm in arms))
-        seconds = {name: [float(value) for value in found["seconds"][name]] for name in names}
-        return Times(machine=str(found["machine"]), settings=dict(found["settings"]), seconds=seconds)
-    except (ValueError, KeyError, TypeError) as error:
+        seconds = {name: [float(value) for value in found["seconds"][name]] for name in new.seconds}
+        times = Times(machine=found["machine"], settings=dict(found["settings"]), seconds=seconds)
+        if not all(0 < value < math.inf for values in seconds.values() for value in values):
+            raise ValueError("a time that is none")
+        if len({len(values) for values in seconds.values()}) > 1:
+            raise ValueError("rounds of some arms only")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise RunFolderError(f"{file}: damaged; delete it, and it is made again") from error
+    if (times.machine, times.settings) != (new.machine, new.settings):
+        raise RunFolderError(f"{file}: of another machine or other settings; delete it, and the times are taken again")
+    return times

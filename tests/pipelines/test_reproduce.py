@@ -15,6 +15,7 @@ from pipelines.digits.pools import load_pool
 from pipelines.digits.scenes import draw_scene
 from pipelines.digits.teacher import load_teacher, normalise, stack_images
 from pipelines.digits.truth import SceneTruth
+from pipelines.machine import describe_machine
 from pipelines.recipes import demo
 from pipelines.reproduce import material, plot, report, runs, significance, timing
 from pipelines.reproduce.__main__ import main
@@ -184,6 +185,7 @@ def test_the_report_shows_every_arm_and_every_pair(tmp_path: Path) -> None:
     seconds = {arm.name: [5.0, 6.0, 5.5] for arm in ARMS}
     seconds |= {ANNOTATION: [11.0, 12.0, 11.0], DISTILLED.name: [20.0, 24.0, 22.0]}
     times = Times(machine="an abacus", settings={}, seconds=seconds)
+    (tmp_path / "reports").mkdir()
     write_report(tmp_path / "reports" / "ablation.md", found, compare(ARMS, found), times)
     draw_ablation(tmp_path / "ablation.png", found, times)
     text = (tmp_path / "reports" / "ablation.md").read_text()
@@ -246,7 +248,7 @@ def test_only_the_distilled_arm_has_targets_of_its_own(tmp_path: Path, monkeypat
 
 
 class Finished:
-    finished = True
+    stopped = False
 
 
 def step_report(step: int) -> StepReport:
@@ -287,22 +289,84 @@ def test_the_last_epochs_student_is_scored(tmp_path: Path, monkeypatch: pytest.M
     assert loaded == [tmp_path / "step-00001000.pt"]
 
 
+DATA = material.Material(training=[], labels=Path("labels.zarr"), test=[], truths=[])
+
+
 @pytest.mark.parametrize(
-    ("text", "said"), [("[", "damaged; delete it"), ('{"machine": "a", "settings": {}, "seconds": {}}', "damaged")]
+    "times",
+    [
+        "[" * 100_000,
+        "{}",
+        [[1.0], []],  # a round that some arms lack
+        [[0.0], [1.0]],
+        [[float("nan")], [1.0]],
+        [[10**400], [1.0]],
+        ["1", "2"],
+        [1, 2],
+    ],
 )
-def test_damaged_times_are_one_line(tmp_path: Path, text: str, said: str) -> None:
-    (tmp_path / "times.json").write_text(text)
-    data = material.Material(training=[], labels=tmp_path, test=[], truths=[])
-    with pytest.raises(RunFolderError, match=said):
-        timing.time_epochs(ARMS, data, tmp_path / "times.json")
+def test_damaged_times_are_one_line(tmp_path: Path, times: str | list[object]) -> None:
+    file = tmp_path / "times.json"
+    if isinstance(times, list):
+        seconds = dict(zip((ANNOTATION, RELABEL.name), times, strict=True))
+        times = json.dumps({"machine": describe_machine(), "settings": {}, "seconds": seconds})
+    file.write_text(times)
+    with pytest.raises(RunFolderError, match=r"times\.json: (damaged; delete it|of another machine)"):
+        timing.time_epochs((RELABEL,), DATA, file)
 
 
-def test_times_of_other_settings_are_refused(tmp_path: Path) -> None:
-    seconds = {name: [1.0] for name in (ANNOTATION, *(arm.name for arm in ARMS))}
-    (tmp_path / "times.json").write_text(json.dumps({"machine": "a", "settings": {}, "seconds": seconds}))
-    data = material.Material(training=[], labels=tmp_path, test=[], truths=[])
-    with pytest.raises(RunFolderError, match="of other settings; delete it, and the times are taken again"):
-        timing.time_epochs(ARMS, data, tmp_path / "times.json")
+@pytest.mark.parametrize(("machine", "epochs"), [("an abacus", 1), (None, 2)])
+def test_times_of_another_machine_or_other_settings_are_refused(
+    tmp_path: Path, machine: str | None, epochs: int
+) -> None:
+    settings = settings_to_json(replace(timing._settings(RELABEL), epochs=epochs))
+    found = {
+        "machine": machine or describe_machine(),
+        "settings": {"relabel": settings},
+        "seconds": {ANNOTATION: [1.0], "relabel": [1.0]},
+    }
+    (tmp_path / "times.json").write_text(json.dumps(found))
+    with pytest.raises(RunFolderError, match="of another machine or other settings; delete it"):
+        timing.time_epochs((RELABEL,), DATA, tmp_path / "times.json")
+
+
+def test_timing_goes_on_with_the_rounds_that_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def epoch(arm: Arm, _: material.Material) -> float:
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(arm.name)
+        return float(len(calls))
+
+    monkeypatch.setattr(timing, "_annotation", lambda _: 7.0)
+    monkeypatch.setattr(timing, "_epoch", epoch)
+    with pytest.raises(KeyboardInterrupt):
+        timing.time_epochs((RELABEL,), DATA, tmp_path / "times.json")
+    monkeypatch.setattr(timing, "_epoch", lambda *_: 9.0)
+    times = timing.time_epochs((RELABEL,), DATA, tmp_path / "times.json")
+    assert times.seconds == {ANNOTATION: [7.0] * timing.ROUNDS, "relabel": [1.0, 2.0, 9.0, 9.0, 9.0]}
+
+
+SCORES = {"present": 0.9, "label": 0.5, "precision": 0.8, "calibration": 0.1}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        "[" * 100_000,
+        {"settings": [], "scores": {}},
+        {"settings": {}, "scores": SCORES | {"label": float("nan")}},
+        {"settings": {}, "scores": SCORES | {"label": 7}},
+        {"settings": {}, "scores": SCORES | {"label": "7"}},
+        {"settings": None, "scores": SCORES},
+    ],
+)
+def test_a_damaged_result_is_one_line(tmp_path: Path, record: object) -> None:
+    file = tmp_path / "result.json"
+    file.write_text(record if isinstance(record, str) else json.dumps(record))
+    with pytest.raises(RunFolderError, match=r"result\.json: damaged; delete it"):
+        runs._read_result(file, RELABEL, 0)
 
 
 @pytest.fixture

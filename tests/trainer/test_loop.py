@@ -1,5 +1,7 @@
 import json
 import math
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from tests.trainer.builders import Dataset, Recorder, label_shard, make_dataset,
 from trainer.batch import Batch
 from trainer.checkpoint import load_checkpoint, step_checkpoints
 from trainer.loop import TrainResult, train
+from trainer.report import EpochReport
 from trainer.student import Student
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -389,3 +392,21 @@ def test_errors_of_workers_end_the_run_with_their_own_message(tmp_path: Path) ->
     data.shards[0].write_bytes(content)
     with pytest.raises(RelabelError, match=r"row 20 of its labels is 's00020', the shard holds 's0002X\.png' there"):
         run(data, tmp_path / "run", workers=2, batch_size=40)
+
+
+class StopsAtTheEnd(Recorder):
+    """Asks for the end when there is nothing left to stop."""
+
+    def epoch(self, report: EpochReport) -> None:
+        super().epoch(report)
+        if report.epoch == report.epochs:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_signal_after_the_last_step_is_told(dataset: Dataset, tmp_path: Path) -> None:
+    quiet, asked = (
+        run(dataset, tmp_path / name, val=False, reporter=reporter)
+        for name, reporter in (("quiet", Recorder()), ("asked", StopsAtTheEnd()))
+    )
+    assert (quiet.finished, quiet.stopped) == (True, False)
+    assert (asked.finished, asked.stopped) == (True, True)

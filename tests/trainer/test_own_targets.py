@@ -1,10 +1,11 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from store.errors import RunFolderError
+from store.errors import RunFolderError, SettingsError
 from tests.trainer.builders import Dataset, Recorder, make_dataset, small_settings
 from tests.trainer.test_loop import assert_same_state, interrupted_run, run
 from trainer.batch import Batch
@@ -78,3 +79,37 @@ def test_a_run_of_a_release_that_knew_no_own_targets_goes_on(data: Dataset, tmp_
     file.write_text(file.read_text().replace(' "own_targets": null,\n', ""))
     assert "own_targets" not in file.read_text()
     assert run(data, tmp_path / "run", resume=True).finished
+
+
+def good(batch: Batch) -> Tensor:
+    return torch.full((len(batch.images), NUM_CLASSES), 1 / NUM_CLASSES)
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda batch: good(batch)[:, :1], r"expected \(\d+, 5\) torch.float32, found \(\d+, 1\) torch.float32"),
+        (lambda batch: good(batch)[:1], r"found \(1, 5\)"),
+        (lambda batch: good(batch)[0], r"found \(5,\)"),
+        (lambda batch: good(batch).double(), "found .* torch.float64"),
+        (lambda batch: batch.originals, "found .* torch.int64"),
+        (lambda _: None, "found NoneType"),
+        (lambda batch: good(batch) * 2, "rows of numbers from 0 up that sum to 1"),
+        (lambda batch: torch.full_like(good(batch), torch.nan), "rows of numbers from 0 up that sum to 1"),
+        (lambda batch: good(batch) + torch.tensor([1.0, -1, 0, 0, 0]), "rows of numbers from 0 up that sum to 1"),
+        (lambda batch: good(batch)[:, 9], "cannot be made: index 9"),
+    ],
+)
+def test_targets_that_cannot_be_name_themselves(
+    data: Dataset, tmp_path: Path, make: Callable[[Batch], Tensor], said: str, late: bool
+) -> None:
+    calls = 0
+
+    def sometimes(batch: Batch) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return good(batch) if late and calls < 3 else make(batch)
+
+    with pytest.raises(SettingsError, match=f"the targets 'my idea'.*{said}"):
+        own_run(data, tmp_path / "run", OwnTargets(name="my idea", make=sometimes))
