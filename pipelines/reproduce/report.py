@@ -97,7 +97,7 @@ def _orderings(comparisons: Sequence[Comparison], seeds: int) -> str:
         f"least {errors_needed(len(comparisons), seeds):.1f} times their standard error; *not significant* does not "
         "mean equal.\n"
     ]
-    lines += [f"- **{name}** ({len(pairs)}): {'; '.join(pairs)}." for name, pairs in verdicts.items()]
+    lines += [f"- **{name}** ({len(pairs)}): {'; '.join(pairs)}." for name, pairs in sorted(verdicts.items())]
     lines += [
         "\n| better | worse | here, points | p alone | p corrected | published, points | |",
         "|---|---|---|---|---|---|---|",
