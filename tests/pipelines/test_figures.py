@@ -68,7 +68,7 @@ def test_page_quotes_what_the_command_measures(tmp_path: Path) -> None:
         (r"\ncentre crop: a digit has ([\d.]+)", r"and ([\d.]+) with the same box"),
         (r"middle: squash: a digit has ([\d.]+)", r"against squash's ([\d.]+)"),
         (
-            r"corrected: a digit has ([\d.]+) .*, ([\d,]+) of ([\d,]+) digits",
+            r"corrected: a digit has ([\d.]+) .*\(([\d,]+) of ([\d,]+) digits",
             r"even better: ([\d.]+) .* only ([\d,]+) of the ([\d,]+) digits",
         ),
     ):  # fmt: skip
