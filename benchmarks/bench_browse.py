@@ -18,13 +18,13 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 
 import click
 import numpy as np
 import simplejpeg
 
+from benchmarks.copies import publish_objects
 from benchmarks.memory import peak_mib
 from benchmarks.tables import ratios, table
 from benchmarks.turns import milliseconds, time_turns
@@ -32,9 +32,9 @@ from store.command import Command
 from store.labels import GroupLabels
 from store.layout import array_specs, encode_array
 from store.reader import LabelStore
-from store.schema import CommitRecord, ObjectRecord, StoreSchema, TarIdentity, TeacherIdentity, View
+from store.schema import StoreSchema, TeacherIdentity, View
 from store.shards import image_digest, index_shard
-from store.writer import open_root, publish
+from store.writer import open_root
 
 ROWS = 1_251  # of ImageNet's 1,281,167 images in 1,024 shards
 AUDIT = """
@@ -96,17 +96,11 @@ def make_store(path: Path, labels: GroupLabels, groups: int) -> None:
     for spec in specs:
         if spec.name != "keys":
             shared |= encode_array(spec, getattr(labels, spec.name))
-    tar = TarIdentity(size=1 << 40, mtime_ns=0, sha256="0" * 64)
     keys_spec = next(spec for spec in specs if spec.name == "keys")
     for i in range(groups):
         keys = np.array([f"n{number:08}_{row}" for row, number in enumerate(rng.integers(0, 1 << 26, ROWS))], object)
         objects = shared | encode_array(keys_spec, keys)
-        records = {
-            name: ObjectRecord(size=len(data), sha256=sha256(data).hexdigest()) for name, data in objects.items()
-        }
-        record = CommitRecord(rows=ROWS, tar=tar, teacher_digest=schema.teacher.digest, prefix="", objects=records,
-                              quarantined=(), provenance={})  # fmt: skip
-        publish(place, f"train-{i:04}", objects, record)
+        publish_objects(place, f"train-{i:04}", objects, rows=ROWS, schema=schema)
         for name in shared if i else ():
             copy, first = path / f"train-{i:04}" / name, path / "train-0000" / name
             copy.unlink()

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.bench_store import ROWS, draw_labels, read_maps
+from benchmarks.bench_store import ROWS
+from benchmarks.scale_data import Plan, draw_groups, read_maps
 from benchmarks.tables import ratios, table
 from store.command import Command
 from store.labels import GroupLabels
@@ -52,15 +53,14 @@ def mean_file(labels: GroupLabels) -> float:
 @click.option("--runs", default=7, show_default=True, type=click.IntRange(1), help="Groups to draw.")
 def main(labels: str, runs: int) -> None:
     """Encode some groups."""
-    store = LabelStore.open(labels)
-    maps, rng = read_maps(store), np.random.default_rng(0)
-    drawn = [draw_labels(maps, rng) for _ in range(runs)]
-    sizes = [store_bytes(group, store.schema) for group in drawn]
+    schema, plan = LabelStore.open(labels).schema, Plan(rows=runs * ROWS, groups=runs)
+    drawn = [group for _, group, _ in draw_groups(read_maps(labels), schema, plan)]
+    sizes = [store_bytes(group, schema) for group in drawn]
     ours = [sum(size[name] for name in MAPS) for size in sizes]
     raw = [float(group.classes[0].nbytes + group.scores[0].nbytes) for group in drawn]
     files = [mean_file(group) for group in drawn]
-    height, width = store.schema.map_size
-    print(f"{height} x {width} cells, top {store.schema.top_k}; classes and scores, without a tail unless named\n")
+    height, width = schema.map_size
+    print(f"{height} x {width} cells, top {schema.top_k}; classes and scores, without a tail unless named\n")
     table("an image's map", {
         "in the store: bytes": ours,
         "bare: bytes": raw,

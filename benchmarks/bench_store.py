@@ -10,53 +10,27 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from hashlib import sha256
 from itertools import count, cycle
 from pathlib import Path
 
 import click
 import numpy as np
 
+from benchmarks.copies import TAR, publish_objects
 from benchmarks.memory import peak_mib
+from benchmarks.scale_data import Plan, draw_groups, read_maps
 from benchmarks.tables import ratios, table
 from benchmarks.turns import time_turns
 from store.command import Command
 from store.group import LabelRows
 from store.labels import GroupLabels
-from store.layout import CHUNK_ROWS, array_specs, encode_array
+from store.layout import array_specs, encode_array
 from store.reader import LabelStore
-from store.schema import CommitRecord, ObjectRecord, StoreSchema, TarIdentity
-from store.writer import open_root, publish, write_group
+from store.schema import StoreSchema
+from store.writer import open_root, write_group
 
 ROWS = 1_251  # of ImageNet's 1,281,167 images in 1,024 shards
 KEYS_FILE = "keys/c/0"
-TAR = TarIdentity(size=1 << 40, mtime_ns=0, sha256="0" * 64)
-
-
-def read_maps(store: LabelStore) -> LabelRows:
-    parts = [(group.read(), group.usable()) for group in store]
-    tails = [maps.tail[usable] for maps, usable in parts if maps.tail is not None]
-    return LabelRows(
-        classes=np.concatenate([maps.classes[usable] for maps, usable in parts]),
-        scores=np.concatenate([maps.scores[usable] for maps, usable in parts]),
-        tail=np.concatenate(tails),
-    )
-
-
-def draw_labels(maps: LabelRows, rng: np.random.Generator) -> GroupLabels:
-    """A group of real maps; within a chunk none comes twice, so that they compress as they would in real data."""
-    chunks = -(-ROWS // CHUNK_ROWS)
-    rows = np.concatenate([rng.permutation(len(maps.classes))[:CHUNK_ROWS] for _ in range(chunks)])[:ROWS]
-    assert maps.tail is not None
-    return GroupLabels(
-        classes=maps.classes[rows],
-        scores=maps.scores[rows],
-        tail=maps.tail[rows],
-        keys=tuple(f"n{rng.integers(1 << 27):08}_{i}" for i in range(ROWS)),
-        offsets=np.stack([np.arange(ROWS) * 110_000, rng.integers(60_000, 160_000, ROWS)], axis=1).astype(np.uint64),
-        digests=rng.integers(0, 1 << 63, ROWS).astype(np.uint64),
-        targets=rng.integers(0, 1000, ROWS).astype(np.int32),
-    )
 
 
 def against_floor(title: str, ways: Mapping[str, Callable[[], object]], runs: int) -> None:
@@ -107,20 +81,15 @@ def bench_group(labels: GroupLabels, schema: StoreSchema, scratch: Path, runs: i
 
 def make_big_store(maps: LabelRows, schema: StoreSchema, path: Path, groups: int) -> None:
     """Groups that share label arrays but not keys: encoding a thousand would only take time."""
-    rng = np.random.default_rng(1)
     schema = open_root(path, schema)
     place, shared = LabelStore.open(path).place, dict[str, bytes]()
-    for i in range(groups):
-        labels = draw_labels(maps, rng)
+    for name, labels, _ in draw_groups(maps, schema, Plan(rows=groups * ROWS, groups=groups)):
         for spec in array_specs(schema, ROWS, with_tail=True):
             if spec.sharded and shared.get(f"{spec.name}/zarr.json"):
                 continue
             values = np.array(labels.keys, dtype=object) if spec.name == "keys" else getattr(labels, spec.name)
             shared |= encode_array(spec, values)
-        objects = {name: ObjectRecord(size=len(data), sha256=sha256(data).hexdigest()) for name, data in shared.items()}
-        record = CommitRecord(rows=ROWS, tar=TAR, teacher_digest=schema.teacher.digest, prefix="", objects=objects,
-                              quarantined=(), provenance={})  # fmt: skip
-        publish(place, f"imagenet1k-train-{i:04}", shared, record)
+        publish_objects(place, name, shared, rows=ROWS, schema=schema)
 
 
 def read_each(path: Path, name: str) -> None:
@@ -182,13 +151,12 @@ def bench_big_store(path: Path, groups: int, runs: int) -> None:
 @click.option("--runs", default=15, show_default=True, type=click.IntRange(1))
 def main(labels: str, scratch: Path, groups: int, runs: int) -> None:
     """Time everything against its floor."""
-    store = LabelStore.open(labels)
-    maps = read_maps(store)
+    maps, schema = read_maps(labels), LabelStore.open(labels).schema
     scratch.mkdir(parents=True)
     try:
-        one = draw_labels(maps, np.random.default_rng(0))
-        bench_group(one, store.schema, scratch, runs)
-        make_big_store(maps, store.schema, scratch / "big.zarr", groups)
+        _, one, _ = next(draw_groups(maps, schema, Plan(rows=ROWS, groups=1)))
+        bench_group(one, schema, scratch, runs)
+        make_big_store(maps, schema, scratch / "big.zarr", groups)
         bench_big_store(scratch / "big.zarr", groups, runs)
     finally:
         shutil.rmtree(scratch)

@@ -1,9 +1,12 @@
 """A suite's run as Markdown: where it was made, all ratios, then each benchmark's command and tables."""
 
+import re
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from benchmarks.command_lines import ROOT
 from benchmarks.listed import Benchmark
 
 
@@ -52,3 +55,26 @@ def section(outcome: Outcome) -> str:
     if outcome.status:
         parts.append(f"**Failed** with exit status {outcome.status}.")
     return "\n\n".join([*parts, outcome.output.strip()]).strip()
+
+
+def slug(text: str) -> str:
+    """Fit for a file's name.
+
+    >>> slug("Intel(R) Xeon(R), 16 cores")
+    'intel-r-xeon-r-16cores'
+    """
+    text = re.sub(r"(\d) cores", r"\1cores", text)
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def commit() -> str:
+    """The commit, and whether files differ from it."""
+    try:
+        head, changes = _git("rev-parse", "--short=12", "HEAD"), _git("status", "--porcelain")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{head}, with changes that are not committed" if changes else head
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()

@@ -24,8 +24,7 @@ import click
 from benchmarks.command_lines import ROOT, environment, fill, words
 from benchmarks.listed import BENCHMARKS, Benchmark
 from benchmarks.material import Material, annotate, demo_material, real_material
-from benchmarks.report import Outcome, render
-from benchmarks.report_header import commit, slug
+from benchmarks.report import Outcome, commit, render, slug
 from benchmarks.stages import stop_on_sigterm
 from pipelines import machine
 from store.command import Command, OneLineError

@@ -129,27 +129,21 @@ def demo_teacher(device: str = "auto") -> "TeacherSettings":
 
 def train_student(out: Path, target: str) -> None:
     """Train the recipe `demo` with one kind of target in `out/<target>`."""
-    import torch
-
+    from pipelines.digits.student import train_to_end
     from pipelines.train_progress import TrainProgress
-    from trainer.loop import train as train_loop
     from trainer.overrides import with_overrides
 
     training, val = make_shards(out)
     settings = with_overrides(RECIPES["demo"](), [f"target={target}"])
-    torch.set_num_threads(1)  # for a network this small more threads only get in the loader's way
     with TrainProgress() as progress:
-        result = train_loop(
+        train_to_end(
             settings,
             shards=training,
             labels=out / "labels.zarr",
             val_shards=val,
             out=out / target,
-            resume=True,
             reporter=progress,
         )
-    if result.stopped:  # what follows is not wanted either
-        raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

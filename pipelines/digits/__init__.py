@@ -9,5 +9,6 @@ Stages, in the order data moves:
 | `scenes` | seed, index, pool | places 1 to 4 digits, chooses one as the label | `Scene` |
 | `shards` | split, counts, seed | encodes scenes with label, boxes and all labels | WebDataset tars |
 | `teacher` | scenes with one digit, teacher pool | trains the demo's teacher | `teacher.safetensors` |
+| `student` | settings, shards, label maps | trains a student to its end | checkpoints |
 | `measure` | teacher, scenes of the val pool | scores whole images and digits' boxes | two accuracies |
 """

@@ -3,8 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipelines.digits.pools import CLASS_NAMES
+from pipelines.digits.student import one_thread, train_to_end
 from pipelines.digits.truth import SceneTruth
 from pipelines.reproduce.arms import Arm
 from pipelines.reproduce.distil import distilled_targets
@@ -25,7 +25,6 @@ from trainer.checkpoint import step_checkpoints
 from trainer.evaluate import load_student, open_val, predict
 from trainer.files import read_whole, write_atomically
 from trainer.loading import worker_deaths
-from trainer.loop import train
 from trainer.overrides import settings_differences, settings_to_json
 from trainer.own_targets import OwnTargets
 
@@ -45,7 +44,7 @@ def run_all(arms: Iterable[Arm], seeds: int, material: Material, out: Path) -> l
     """A student of every arm and seed, below `out`; all arms of a seed before the next, so that drift hits them alike.
 
     Raises:
-        RelabelError: of `trainer.loop.train`, or a result of other settings.
+        RelabelError: of `train_to_end`, or a result of other settings.
     """
     jobs = [(arm, seed) for seed in range(seeds) for arm in arms]
     results: list[Result] = []
@@ -64,42 +63,25 @@ def run_all(arms: Iterable[Arm], seeds: int, material: Material, out: Path) -> l
 
 def _run(arm: Arm, seed: int, material: Material, folder: Path) -> None:
     """Train, score, and leave a result."""
+    _train(arm, seed, material, folder)
     with one_thread():
-        _train(arm, seed, material, folder)
         scores = _score(folder, material)
-    record = {
-        "settings": settings_to_json(arm.settings(seed)),
-        "scores": asdict(scores),
-    }
+    record = {"settings": settings_to_json(arm.settings(seed)), "scores": asdict(scores)}
     write_atomically(folder / RESULT, lambda file: file.write(json.dumps(record, indent=1).encode()))
     click.echo(f"top-1 is a digit present in {scores.present:.1%} of the test scenes", err=True)
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """For a network this small more threads only get in the loader's way."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _train(arm: Arm, seed: int, material: Material, folder: Path) -> None:
     with TrainProgress() as progress:
-        result = train(
+        train_to_end(
             arm.settings(seed),
             shards=material.training,
             labels=material.labels,
-            val_shards=(),  # no epoch is chosen by its accuracy, and none is timed with it
+            val_shards=(),  # no epoch is chosen by its accuracy
             out=folder,
-            resume=True,
             reporter=progress,
             own_targets=own_targets(arm),
         )
-    if result.stopped:  # what follows is not wanted either
-        raise KeyboardInterrupt
 
 
 def own_targets(arm: Arm) -> OwnTargets | None:

@@ -12,13 +12,13 @@ from pathlib import Path
 import click
 
 from pipelines.demo import annotate_digits
+from pipelines.digits.student import one_thread, train_to_end
 from pipelines.machine import describe_machine
 from pipelines.reproduce.arms import Arm
 from pipelines.reproduce.material import Material
-from pipelines.reproduce.runs import one_thread, own_targets
+from pipelines.reproduce.runs import own_targets
 from store.errors import RunFolderError
 from trainer.files import read_whole, write_atomically
-from trainer.loop import train
 from trainer.overrides import settings_to_json
 from trainer.report import EpochReport, StepReport
 from trainer.settings import TrainSettings
@@ -60,7 +60,7 @@ def time_epochs(arms: Sequence[Arm], material: Material, file: Path) -> Times:
     """Time annotating and every arm in every round, or read what was timed before.
 
     Raises:
-        RelabelError: of `trainer.loop.train`, or a file that is damaged or of other settings.
+        RelabelError: of `train_to_end`, or a file that is damaged or of other settings.
     """
     settings: dict[str, object] = {arm.name: settings_to_json(_settings(arm)) for arm in arms}
     new = Times(machine=describe_machine(), settings=settings, seconds={name: [] for name in (ANNOTATION, *settings)})
@@ -91,19 +91,16 @@ def _settings(arm: Arm) -> TrainSettings:
 def _epoch(arm: Arm, material: Material) -> float:
     """Seconds that an epoch takes once it is under way."""
     clock = _Clock()
-    with tempfile.TemporaryDirectory() as folder, one_thread():
-        result = train(
+    with tempfile.TemporaryDirectory() as folder:
+        train_to_end(
             _settings(arm),
             shards=material.training,
             labels=material.labels,
             val_shards=(),
             out=Path(folder) / "run",
-            resume=False,
             reporter=clock,
             own_targets=own_targets(arm),
         )
-    if result.stopped:
-        raise KeyboardInterrupt
     return clock.seconds()
 
 

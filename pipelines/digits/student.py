@@ -1,0 +1,54 @@
+"""Training the demo's students, which are small and are only wanted whole."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from trainer.loop import train
+from trainer.own_targets import OwnTargets
+from trainer.report import Reporter
+from trainer.settings import TrainSettings
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """For a network this small more threads only get in the loader's way."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def train_to_end(
+    settings: TrainSettings,
+    *,
+    shards: Sequence[Path],
+    labels: Path,
+    val_shards: Sequence[Path],
+    out: Path,
+    reporter: Reporter,
+    own_targets: OwnTargets | None = None,
+) -> None:
+    """Train a student, or go on with it, as `trainer.loop.train` does.
+
+    Raises:
+        KeyboardInterrupt: a signal asked for the end: what would follow is not wanted either.
+        RelabelError: of `trainer.loop.train`.
+    """
+    with one_thread():
+        result = train(
+            settings,
+            shards=shards,
+            labels=labels,
+            val_shards=val_shards,
+            out=out,
+            resume=True,
+            reporter=reporter,
+            own_targets=own_targets,
+        )
+    if result.stopped:
+        raise KeyboardInterrupt
