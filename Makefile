@@ -17,16 +17,19 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[annotate,train,view,web,ray,cloud]' \
+	@# setuptools warns of every editable installation that there could be folders of the same names
+	PYTHONWARNINGS='ignore:Editable installation' \
+		$(BIN)/python -m pip install -q -c constraints.txt -e '.[annotate,train,view,web,ray,cloud]' \
 		--group test --group lint --group docs --group demo
 	touch $@
 
 demo: setup
 	$(BIN)/python -m pipelines.demo run --out $(DEMO)
 
-# The paper's ablation on the demo's scenes: reports/ablation.md and .png. It goes on where it was stopped.
+# The paper's ablation on the demo's scenes: reports/ablation.md and .png. It goes on where it was stopped;
+# semaphores that students left then are removed, and Python's warning of it is silenced.
 reproduce: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pipelines.reproduce --out $(REPRODUCE)
+	OMP_NUM_THREADS=1 PYTHONWARNINGS='ignore:resource_tracker' $(BIN)/python -m pipelines.reproduce --out $(REPRODUCE)
 
 demo-shards: setup
 	$(BIN)/python -m pipelines.demo shards --out $(DEMO)

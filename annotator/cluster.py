@@ -173,7 +173,7 @@ class _Run:
         self.summary.annotated(len(group), shard, 0.0)
         for row in group.commit.quarantined:
             self.summary.quarantined(shard, row.key, row.reason)
-        self.summary.committed(shard, len(group))
+        self.summary.committed(shard, len(group) - len(group.commit.quarantined))
 
     def _died(self, shards: tuple[Shard, ...], reason: str) -> None:
         """Hand them out again; one by one if it is one of them that kills its actor each time, to find out which."""

@@ -57,7 +57,7 @@ class Committer:
         shard = group.index.source
         try:
             future.result()
-            self.reporter.committed(shard, len(group.index.samples))
+            self.reporter.committed(shard, len(group.index.samples) - len(group.quarantined))
         except GroupExistsError:  # another annotator was quicker
             self.reporter.skipped(shard)
         except ShardError as error:

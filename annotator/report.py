@@ -17,8 +17,8 @@ class Reporter:
     def set_aside(self, kept: str) -> None:
         """The store of another teacher was renamed to make room."""
 
-    def committed(self, shard: Shard, rows: int) -> None:
-        """A shard's labels are in the store."""
+    def committed(self, shard: Shard, maps: int) -> None:
+        """A shard's labels are in the store: so many label maps, without quarantined rows."""
 
     def skipped(self, shard: Shard) -> None:
         """A shard's labels were there already."""
@@ -53,6 +53,7 @@ class Summary(Reporter):
     reporter: Reporter = field(default_factory=Reporter)
     images: int = 0
     committed_shards: int = 0
+    last_committed: Shard | None = None
     skipped_shards: int = 0
     failures: dict[Shard, str] = field(default_factory=dict)  # shard -> why it was left out
     bad_images: list[tuple[Shard, str, str]] = field(default_factory=list)  # shard, key, reason
@@ -68,11 +69,12 @@ class Summary(Reporter):
         """Pass it on."""
         self.reporter.set_aside(kept)
 
-    def committed(self, shard: Shard, rows: int) -> None:
+    def committed(self, shard: Shard, maps: int) -> None:
         """Count a finished shard; an earlier failure of it is mended."""
         self.committed_shards += 1
+        self.last_committed = shard
         self.failures.pop(shard, None)
-        self.reporter.committed(shard, rows)
+        self.reporter.committed(shard, maps)
 
     def skipped(self, shard: Shard) -> None:
         """Count a shard that was done before, perhaps by another process; an earlier failure of it is mended."""

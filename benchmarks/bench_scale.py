@@ -21,6 +21,8 @@ from pipelines.machine import describe_machine
 from store.command import Command, OneLineError
 from store.reader import LabelStore
 
+PARTS = 64  # of a batch: 8 ranks x 8 workers
+
 
 def bench_size(given: str, path: Path, plan: Plan, batch_size: int) -> Figures:
     """All stages on one store, which is removed in the end."""
@@ -99,6 +101,10 @@ def main(labels: str, scratch: Path, rows: int, groups: int, batch_size: int) ->
     plan = Plan(rows=rows, groups=groups)
     if groups > rows // 10:
         raise OneLineError(f"{groups:,} groups of {rows:,} rows would leave too few in each")
+    if batch_size % PARTS:
+        raise OneLineError(f"batch size {batch_size:,}: not a multiple of {PARTS}")
+    if batch_size > rows // 10:
+        raise OneLineError(f"batch size {batch_size:,}: more than a tenth of the {rows:,} rows")
     with scratch_folder(scratch):
         check_room(labels, scratch, rows)
         small = bench_size(labels, scratch / "tenth.zarr", plan.tenth(), batch_size)

@@ -19,6 +19,7 @@ from store.patterns import expand_sources
 
 
 @click.group(cls=Commands, context_settings=CONTEXT)
+@click.version_option(package_name="relabel")
 def main() -> None:
     """Relabel image shards with a teacher: a top-5 label map for every image, in a label store.
 

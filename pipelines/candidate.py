@@ -9,6 +9,7 @@ from torch import nn
 
 from annotator.weights import fit_state, load_state
 from store.errors import RunFolderError
+from store.text import counted
 from trainer.checkpoint import load_checkpoint
 from trainer.device import resolve_device
 from trainer.model import build_student
@@ -64,7 +65,7 @@ def load_candidate(checkpoint: Path, named: Named | None, chosen: Mapping[str, A
         model=trained.model,
         settings=trained.settings,
         num_classes=trained.num_classes,
-        origin=f"{WEIGHTS[trained.weights]} after {trained.epoch} epochs",
+        origin=f"{WEIGHTS[trained.weights]} after {counted(trained.epoch, 'epoch')}",
     )
 
 

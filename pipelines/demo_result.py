@@ -31,7 +31,7 @@ CROPS: tuple[Box, Box] = ((0.0, 0.0, CROP_SHARE, CROP_SHARE), (1 - CROP_SHARE, 1
 def show_result(out: Path) -> None:
     """Compare the students in `out`, print a label map and draw it to `out/label_map.png`."""
     training, val = make_shards(out)
-    key = _scene_with_digits_in_both_crops(training[0])
+    key = _scene_that_shows_localization(training[0])
     store = LabelStore.open(out / "labels.zarr")
     group, row = store.find(key)
     console = make_console()
@@ -77,11 +77,12 @@ def _draw(file: Path, shard: Path, store: LabelStore, key: str) -> None:
     draw_map(file, image, row, store.schema, crops=CROPS)
 
 
-def _scene_with_digits_in_both_crops(shard: Path) -> str:
-    """The first scene whose crops show different digits, where localization shows best."""
+def _scene_that_shows_localization(shard: Path) -> str:
+    """The first scene of three different digits or more whose crops show different ones, and none in part."""
     scenes = list(read_truth(shard))
     for scene in scenes:
         first, second = (scene.labels_inside(crop) for crop in CROPS)
-        if first and second and not first & second and len(set(scene.labels)) >= 3:
+        whole = all(scene.labels_inside(crop) == scene.labels_touching(crop) for crop in CROPS)
+        if whole and first and second and not first & second and len(set(scene.labels)) == len(scene.labels) >= 3:
             return scene.key
     return scenes[0].key

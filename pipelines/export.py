@@ -6,7 +6,7 @@ from typing import Literal
 import click
 
 from store.command import examples
-from store.text import printable
+from store.text import counted, printable
 
 
 @click.command(
@@ -45,6 +45,6 @@ def export(checkpoint: Path, out: Path, weights: Literal["model", "ema"] | None)
     click.echo(
         printable(
             f"{out}: {student.settings.model} with {student.num_classes:,} classes, "
-            f"{WEIGHTS[student.weights]} after {student.epoch} epochs{top1}"
+            f"{WEIGHTS[student.weights]} after {counted(student.epoch, 'epoch')}{top1}"
         )
     )

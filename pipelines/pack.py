@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import track
 
 from store.command import OneLineError, examples
-from store.text import first_few, printable
+from store.text import counted, first_few, printable
 
 
 def _check_prefix(_: object, __: object, value: str) -> str:
@@ -49,6 +49,6 @@ def pack_command(folder: Path, out: Path, prefix: str, shard_size: int, seed: in
         names = first_few([str(path) for path in found.others])
         click.echo(printable(f"left out, since they are no images by their names: {names}"), err=True)
     click.echo(printable(
-        f"{out}: {len(found.pictures):,} images of {len(found.classes):,} classes in {count:,} shards; "
+        f"{out}: {len(found.pictures):,} images of {len(found.classes):,} classes in {counted(count, 'shard')}; "
         f"names in {out / 'classes.txt'}"
     ))  # fmt: skip

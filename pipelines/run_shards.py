@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from annotator.report import Summary
+from pipelines.agreement import doubt_numbering
 from pipelines.shard_progress import ShardProgress, Wording
 from store.errors import FailedShardsError
-from store.text import printable
+from store.shards import shard_name
+from store.text import counted, printable
 
 SHOWN_BAD_IMAGES = 20
 
@@ -70,7 +72,7 @@ def _print_summary(summary: Summary, labels: Path | str, wording: Wording, secon
     """The end of a run, on standard output."""
     out = sys.stdout.write
     out(
-        f"{printable(str(labels))}: {summary.committed_shards:,} shards {wording.done}, "
+        f"{printable(str(labels))}: {counted(summary.committed_shards, 'shard')} {wording.done}, "
         f"{summary.skipped_shards:,} were there already, {len(summary.failures):,} failed; "
         f"{summary.images:,} {wording.unit} in {seconds:.1f} s\n"
     )
@@ -82,3 +84,5 @@ def _print_summary(summary: Summary, labels: Path | str, wording: Wording, secon
         out(f"  quarantined: {printable(f'{shard.name}: {key}: {reason}')}\n")
     if len(summary.bad_images) > SHOWN_BAD_IMAGES:
         out(f"  and {len(summary.bad_images) - SHOWN_BAD_IMAGES:,} more quarantined images\n")
+    if summary.last_committed and (doubt := doubt_numbering(labels, shard_name(summary.last_committed))):
+        out(f"  {doubt}\n")

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from annotator.report import Reporter
 from store.remote import Shard
-from store.text import printable
+from store.text import counted, printable
 
 PLAIN_INTERVAL = 30.0  # seconds between plain lines
 
@@ -67,11 +67,11 @@ class ShardProgress(Reporter):
         """Say where the old store is."""
         self.line(f"the labels of the other teacher are kept in {kept}")
 
-    def committed(self, shard: Shard, rows: int) -> None:
+    def committed(self, shard: Shard, maps: int) -> None:
         """Tell of a finished shard."""
         self.done += 1
         self._move(self.done - self.skips)
-        self.line(f"{shard.name}: {rows} label maps written ({self.describe()})")
+        self.line(f"{shard.name}: {counted(maps, 'label map')} written ({self.describe()})")
 
     def skipped(self, shard: Shard) -> None:
         """Tell of a shard that was done before."""

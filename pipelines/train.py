@@ -12,10 +12,11 @@ from pipelines.recipes import RECIPES
 from store.command import CONTEXT, Commands, examples
 from store.errors import PeerError
 from store.patterns import expand_shards, expand_sources
-from store.text import printable
+from store.text import counted, printable
 
 
 @click.group(cls=Commands, context_settings=CONTEXT)
+@click.version_option(package_name="relabel")
 def main() -> None:
     """Train a classifier on image shards and the label store that was made for them.
 
@@ -68,7 +69,7 @@ def main() -> None:
     "assignments",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Change one setting of the recipe, such as lr=0.05 or workers=16. Repeatable.",
+    help="Change one setting of the recipe, such as lr=0.05 or workers=16; docs/howto/train.md lists them. Repeatable.",
 )
 @click.option("--resume", is_flag=True, help="Continue the run in --out from its last checkpoint, if it has one.")
 def run(
@@ -111,8 +112,8 @@ def run(
     if os.environ.get("RANK", "0") != "0":
         return
     best = "" if result.best_top1 is None else f", best top-1 {result.best_top1:.2%}"
-    step = f" and {result.steps} steps" if result.steps else ""
-    click.echo(f"{result.epochs} epochs{step} done{best}: {printable(str(out))}")
+    step = f" and {counted(result.steps, 'step')}" if result.steps else ""
+    click.echo(f"{counted(result.epochs, 'epoch')}{step} done{best}: {printable(str(out))}")
     if not result.finished:
         click.echo("stopped by a signal; the same command with --resume goes on from here", err=True)
 

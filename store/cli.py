@@ -14,6 +14,7 @@ from store.view.render import render_groups, render_stats, render_store
 
 
 @click.group(cls=Commands, context_settings=CONTEXT)
+@click.version_option(package_name="relabel")
 def main() -> None:
     """Look at and look after a label store, as `relabel-annotate` writes it.
 

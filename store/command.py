@@ -11,6 +11,7 @@ from typing import IO, Any
 import click
 
 from store.errors import RelabelError
+from store.extras import not_installed
 from store.text import printable
 
 EXTRAS = {  # which extra brings a module, where it is not one of the larger ones
@@ -69,7 +70,7 @@ def _one_line_errors() -> Iterator[None]:
         raise OneLineError(str(error)) from error
     except ModuleNotFoundError as error:
         extra = EXTRAS.get(error.name or "", "annotate,train,view")
-        raise OneLineError(f"{error.name} is not installed; pip install 'relabel[{extra}]'") from error
+        raise OneLineError(not_installed(error.name, extra)) from error
     except OSError as error:
         if error.errno == errno.EPIPE:  # the reader of a pipe went away; click ends quietly
             raise

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from store.errors import StoreReadError
+from store.extras import not_installed
 from store.local import LocalPlace
 from store.place import Place
 
@@ -18,8 +19,6 @@ def open_place(location: Path | str) -> Place:
         try:
             from store.cloud import CloudPlace  # obstore is an extra
         except ModuleNotFoundError as error:
-            raise StoreReadError(
-                f"{error.name} is not installed, URLs need it; pip install 'relabel[cloud]'"
-            ) from error
+            raise StoreReadError(not_installed(error.name, "cloud", use="URLs need it")) from error
         return CloudPlace(location)
     return LocalPlace(Path(location))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from store.errors import ShardError
+from store.extras import not_installed
 
 EXAMPLE = "s3://bucket/train-0000.tar"
 
@@ -89,6 +90,4 @@ def needing_obstore() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise ShardError(
-            f"{error.name} is not installed, shards behind URLs need it; pip install 'relabel[cloud]'"
-        ) from error
+        raise ShardError(not_installed(error.name, "cloud", use="shards behind URLs need it")) from error

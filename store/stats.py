@@ -14,7 +14,7 @@ from store.group import LabelGroup, LabelRows
 from store.layout import CHUNK_ROWS
 from store.pooling import Fill
 from store.schema import StoreSchema
-from store.whole_image import pool_whole, present_classes, softmax_entropy
+from store.whole_image import labels_lead, pool_whole, present_classes, softmax_entropy
 
 ROWS_AT_ONCE = 4 * CHUNK_ROWS  # bounds the dense (rows, C) logits
 MOST_SEEN = 10
@@ -28,6 +28,8 @@ class StoreStats:
     num_classes: int
     threshold: float  # probability that makes a class present in a cell
     rows: int = 0
+    labelled: int = 0  # rows with an original label
+    label_leads: int = 0  # of these, those in whose map it is the first class of some cell
     classes_per_image: NDArray[np.int64] = field(default_factory=lambda: np.zeros(SHOWN_COUNTS, np.int64))
     images_of_class: NDArray[np.int64] = field(init=False)  # (C,) images in which the class is present
     leading_cells: NDArray[np.int64] = field(init=False)  # (C,) cells in which the class is first
@@ -44,7 +46,9 @@ class StoreStats:
         Raises:
             DamagedStoreError: its labels cannot be read.
         """
-        for maps in _usable_maps(group):
+        for maps, targets_N in _usable_maps(group):
+            self.labelled += int((targets_N >= 0).sum())
+            self.label_leads += int(labels_lead(maps, targets_N).sum())
             first = maps.classes[:, 0].reshape(len(maps.classes), -1).astype(np.int64)
             rows, classes = present_classes(maps, threshold=self.threshold)
             counts = np.minimum(np.bincount(rows, minlength=len(first)), SHOWN_COUNTS - 1)
@@ -63,10 +67,13 @@ class StoreStats:
         return {
             "images": self.rows,
             "threshold": self.threshold,
+            "labelled": self.labelled,
+            "label_leads": self.label_leads,
             "classes_seen": int((self.leading_cells > 0).sum()),
             "classes_never_seen": np.flatnonzero(self.leading_cells == 0).tolist(),
             "images_with_classes": self.classes_per_image.tolist(),
             "several_classes": int(self.classes_per_image[2:].sum()),
+            "uniform_bits": float(np.log2(self.num_classes)),  # no target has more
             "entropy_bits": {fill: _spread(np.concatenate(parts)) for fill, parts in self.entropies.items() if parts},
             "most_seen": [
                 {"class": c, "name": schema.class_name(c), "images": int(self.images_of_class[c])}
@@ -79,13 +86,15 @@ def _spread(values: NDArray[np.float32]) -> dict[str, float]:
     return {"mean": float(values.mean()), **{f"p{q}": float(np.percentile(values, q)) for q in (5, 50, 95)}}
 
 
-def _usable_maps(group: LabelGroup) -> Iterator[LabelRows]:
+def _usable_maps(group: LabelGroup) -> Iterator[tuple[LabelRows, NDArray[np.int32]]]:
+    """Label maps and original labels of rows that are not quarantined, some at a time."""
     for start in range(0, len(group), ROWS_AT_ONCE):
         stop = min(start + ROWS_AT_ONCE, len(group))
         maps, usable = group.read(start, stop), group.usable(start, stop)
         if usable.any():
-            yield LabelRows(
+            kept = LabelRows(
                 classes=maps.classes[usable],
                 scores=maps.scores[usable],
                 tail=None if maps.tail is None else maps.tail[usable],
             )
+            yield kept, group.targets[start:stop][usable]

@@ -10,6 +10,15 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
+def counted(count: int, noun: str) -> str:
+    """A number with what it counts.
+
+    >>> counted(1, "epoch"), counted(2_000, "shard")
+    ('1 epoch', '2,000 shards')
+    """
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def first_few(names: list[str], limit: int = 3) -> str:
     """Join the first names of a list for an error message and count the rest.
 

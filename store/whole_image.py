@@ -46,6 +46,12 @@ def softmax_entropy(logits_NC: Floats) -> tuple[Floats, Floats]:
     return exponentials, np.maximum(nats, 0) / np.log(2, dtype=np.float32)
 
 
+def labels_lead(maps: LabelRows, targets_N: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """(N,) whether an image's original label is the first class of any of its cells."""
+    leads: NDArray[np.bool_] = (maps.classes[:, 0] == targets_N[:, None, None]).any(axis=(1, 2))
+    return leads
+
+
 def present_classes(
     maps: LabelRows, *, threshold: float, cells: int = 1
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:

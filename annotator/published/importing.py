@@ -150,5 +150,6 @@ def _check_axes(group: LabelGroup, axes: Axes) -> None:
 def _report(summary: Summary, index: ShardIndex, group: GroupLabels) -> None:
     for bad in group.quarantined:
         summary.quarantined(index.source, bad.key, bad.reason)
-    summary.annotated(len(group.keys) - len(group.quarantined), index.source, 1.0)
-    summary.committed(index.source, len(group.keys))
+    maps = len(group.keys) - len(group.quarantined)
+    summary.annotated(maps, index.source, 1.0)
+    summary.committed(index.source, maps)

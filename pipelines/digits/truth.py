@@ -17,6 +17,15 @@ class SceneTruth:
     labels: tuple[int, ...]
     boxes: tuple[Box, ...]  # x1, y1, x2, y2, normalised by the scene
 
+    def labels_touching(self, box: Box) -> set[int]:
+        """The digits of which any part may lie within a box."""
+        x1, y1, x2, y2 = box
+        return {
+            label
+            for label, (left, top, right, bottom) in zip(self.labels, self.boxes, strict=True)
+            if left < x2 and x1 < right and top < y2 and y1 < bottom
+        }
+
     def labels_inside(self, box: Box) -> set[int]:
         """The digits that lie wholly within a box."""
         x1, y1, x2, y2 = box

@@ -9,6 +9,7 @@ Stages, in the order data moves:
 | `distil` | the demo's teacher | targets by the teacher's look at every crop | `OwnTargets` |
 | `metrics` | logits, labels, digits present | accuracies, precision, calibration | `Scores` |
 | `runs` | arm, seed, material | trains a student, or goes on with it, and scores it | `Result` |
+| `students` | arms, seeds, material | all of them, as many at a time as there are cores, up to 8 | `Result`s |
 | `timing` | arms, material | annotates and trains an epoch, in rounds | seconds |
 | `significance` | results | compares arms, seed by seed | `Comparison` |
 | `report` | results, comparisons, seconds | tables and sentences | `ablation.md` |

@@ -49,14 +49,15 @@ def main(out: Path, reports: Path, seeds: int) -> None:
     from pipelines.reproduce.material import make_material
     from pipelines.reproduce.plot import draw_ablation
     from pipelines.reproduce.report import write_report
-    from pipelines.reproduce.runs import run_all
     from pipelines.reproduce.significance import compare
+    from pipelines.reproduce.students import prepare, run_all
     from pipelines.reproduce.timing import time_epochs
     from trainer.files import make_folder
     from trainer.runfolder import locked_folder
 
     make_folder(reports)  # before most of an hour is spent
     with locked_folder(out):
+        prepare()
         material = make_material(out)
         results = run_all(ARMS, seeds, material, out / "runs")
         times = time_epochs(ARMS, material, out / "times.json")

@@ -137,7 +137,8 @@ def _times(times: Times) -> str:
         f"Annotating all training scenes once: {np.median(once):.1f} s, as much as "
         f"{np.median(once / original):.1f} epochs. Published: {PUBLISHED_TIMES}. Student and teacher have the same "
         "small architecture here, the teacher with strides of 8 instead of 32, so the ratios are the demo's. Every arm "
-        "reads label maps, also those that do not need them.\n"
+        "reads label maps, also those that do not need them. Label smoothing costs nothing: what it is above or below "
+        "`original` is the machine's doing.\n"
     )
     return "\n".join(lines)
 

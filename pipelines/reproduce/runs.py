@@ -1,13 +1,11 @@
-"""Training and scoring, one student after the other; what is finished is not done again."""
+"""Training and scoring one student."""
 
 import json
 import os
-import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import click
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -19,7 +17,6 @@ from pipelines.reproduce.arms import Arm
 from pipelines.reproduce.distil import distilled_targets
 from pipelines.reproduce.material import Material
 from pipelines.reproduce.metrics import Scores, measure
-from pipelines.train_progress import TrainProgress
 from store.errors import RunFolderError
 from trainer.checkpoint import step_checkpoints
 from trainer.evaluate import load_student, open_val, predict
@@ -27,8 +24,19 @@ from trainer.files import read_whole, write_atomically
 from trainer.loading import worker_deaths
 from trainer.overrides import settings_differences, settings_to_json
 from trainer.own_targets import OwnTargets
+from trainer.report import EpochReport, StepReport
 
 RESULT = "result.json"
+
+
+class Silent:
+    """A reporter for one of several students at a time, whose steps would be told in a jumble."""
+
+    def step(self, report: StepReport) -> None:
+        """Say nothing."""
+
+    def epoch(self, report: EpochReport) -> None:
+        """Say nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,48 +48,30 @@ class Result:
     scores: Scores
 
 
-def run_all(arms: Iterable[Arm], seeds: int, material: Material, out: Path) -> list[Result]:
-    """A student of every arm and seed, below `out`; all arms of a seed before the next, so that drift hits them alike.
+def run_one(arm: Arm, seed: int, material: Material, folder: Path) -> Scores:
+    """Train a student, or go on with it, score it, and leave the scores in its folder.
 
     Raises:
-        RelabelError: of `train_to_end`, or a result of other settings.
+        RelabelError: of `train_to_end`.
     """
-    jobs = [(arm, seed) for seed in range(seeds) for arm in arms]
-    results: list[Result] = []
-    started, trained = time.monotonic(), 0
-    for i, (arm, seed) in enumerate(jobs):
-        folder = out / f"{arm.name}-{seed}"
-        if not os.path.lexists(folder / RESULT):
-            spent = (time.monotonic() - started) / 60
-            left = f", about {spent / trained * (len(jobs) - i):.0f} minutes left" if trained else ""
-            click.echo(f"\n{i + 1} of {len(jobs)}: {arm.title}, seed {seed}{left}", err=True)
-            _run(arm, seed, material, folder)
-            trained += 1
-        results.append(_read_result(folder / RESULT, arm, seed))
-    return results
-
-
-def _run(arm: Arm, seed: int, material: Material, folder: Path) -> None:
-    """Train, score, and leave a result."""
     _train(arm, seed, material, folder)
     with one_thread():
         scores = _score(folder, material)
     record = {"settings": settings_to_json(arm.settings(seed)), "scores": asdict(scores)}
     write_atomically(folder / RESULT, lambda file: file.write(json.dumps(record, indent=1).encode()))
-    click.echo(f"top-1 is a digit present in {scores.present:.1%} of the test scenes", err=True)
+    return scores
 
 
 def _train(arm: Arm, seed: int, material: Material, folder: Path) -> None:
-    with TrainProgress() as progress:
-        train_to_end(
-            arm.settings(seed),
-            shards=material.training,
-            labels=material.labels,
-            val_shards=(),  # no epoch is chosen by its accuracy
-            out=folder,
-            reporter=progress,
-            own_targets=own_targets(arm),
-        )
+    train_to_end(
+        arm.settings(seed),
+        shards=material.training,
+        labels=material.labels,
+        val_shards=(),  # no epoch is chosen by its accuracy
+        out=folder,
+        reporter=Silent(),
+        own_targets=own_targets(arm),
+    )
 
 
 def own_targets(arm: Arm) -> OwnTargets | None:
@@ -111,7 +101,15 @@ def present(truths: Iterable[SceneTruth], keys: list[str]) -> NDArray[np.bool_]:
     return present_NC
 
 
-def _read_result(file: Path, arm: Arm, seed: int) -> Result:
+def read_result(folder: Path, arm: Arm, seed: int) -> Result | None:
+    """What `run_one` left; None if it has not been there.
+
+    Raises:
+        RunFolderError: a damaged result, or one of other settings.
+    """
+    file = folder / RESULT
+    if not os.path.lexists(file):
+        return None
     try:
         record = json.loads(read_whole(file))
         settings, scores = dict(record["settings"]), Scores(**record["scores"])

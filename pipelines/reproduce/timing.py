@@ -23,7 +23,7 @@ from trainer.overrides import settings_to_json
 from trainer.report import EpochReport, StepReport
 from trainer.settings import TrainSettings
 
-ROUNDS = 5
+ROUNDS = 3
 REPORTED_STEPS = 25  # the first so many are not counted: workers start then
 ANNOTATION = "annotation"
 

@@ -48,9 +48,9 @@ def make_card(groups: Groups, photos: Photos, place: Spot, href: str, figure: st
     schema = groups.store.schema
     target = crop_target(schema, row)
     best = int(np.argmax(target))
-    lines = [f"label {_name(schema, row.target)} {target[row.target]:.2f}" if has_label(schema, row) else "no label"]
+    lines = [f"label {_name(schema, row.target)} {target[row.target]:.2g}" if has_label(schema, row) else "no label"]
     if best != row.target:
-        lines.append(f"map {_name(schema, best)} {target[best]:.2f}")
+        lines.append(f"map {_name(schema, best)} {target[best]:.2g}")
     if thumb is None:
         lines.append(f"no image: --shards lacks {name}.tar")
     return Card(href=href, thumb=thumb, key=printable(row.key), lines=(*lines, *([figure] if figure else [])))

@@ -17,7 +17,7 @@ from store.text import printable
 from store.view.render import OTHER, PALETTE
 from store.view.render_row import LETTERS, OTHER_LETTER
 from store.view.row import leading_classes
-from store.view.target import crop_target
+from store.view.target import crop_target, has_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,6 +55,7 @@ def _draw(
 ) -> None:
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
+    from matplotlib.patheffects import withStroke
     from PIL import Image
 
     picture = Image.fromarray(image)
@@ -62,7 +63,8 @@ def _draw(
     width, height = picture.size
     figure = Figure(figsize=(3.4 * (2 + len(crops)), 3.7), layout="constrained")
     panels = figure.subplots(1, 2 + len(crops))
-    for panel, title in zip(panels, ("image and crops", "label map"), strict=False):
+    label = f", label {_name(schema, row.target, 22)}" if has_label(schema, row) else ""
+    for panel, title in zip(panels, (f"image and crops{label}", "label map"), strict=False):
         panel.imshow(picture, extent=(0, 1, 1, 0), aspect=height / width)
         panel.set_title(title, fontsize=10)
         panel.set_axis_off()
@@ -73,12 +75,16 @@ def _draw(
         panels[1].plot([], [], "s", color=colour, label=f"{letter} {_name(schema, class_id, 22)}")
     panels[1].plot([], [], "s", color=[value / 255 for value in OTHER], label=f"{OTHER_LETTER} any other class")
     figure.legend(loc="outside lower left", ncols=4, fontsize=8, frameon=False)  # beside a panel it would squeeze it
-    for i, box in enumerate(crops):
+    targets = [crop_target(schema, row, box=box) for box in crops]
+    longest = float(max(target.max() for target in targets))
+    for i, (box, target) in enumerate(zip(crops, targets, strict=True)):
         style = ("-", "--", ":", "-.")[i % 4]
         x1, y1, x2, y2 = box
         panels[0].add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, lw=2, ls=style, ec="white"))
-        panels[0].text(x1 + 0.02, y1 + 0.09, f"crop {i + 1}", color="white", fontsize=8, weight="bold")
-        _draw_target(panels[2 + i], f"target of crop {i + 1}", crop_target(schema, row, box=box), schema, colours)
+        name, outline = f"crop {i + 1}", [withStroke(linewidth=2, foreground="black")]
+        panels[0].text(x1 + 0.02, y1 + 0.09, name, color="white", fontsize=8, weight="bold", path_effects=outline)
+        _draw_target(panels[2 + i], f"target of crop {i + 1}", target, schema, colours)
+        panels[2 + i].set_xlim(0, 1.15 * longest)  # crops can be compared, and flat targets be seen
     figure.savefig(file, dpi=120, format="png")
 
 
@@ -118,9 +124,8 @@ def _draw_target(
     best = np.argsort(-target, kind="stable")[:SHOWN_CLASSES]
     grey = tuple(value / 255 for value in OTHER)
     bars = panel.barh(range(len(best)), target[best], color=[colours.get(int(c), grey) for c in best])
-    panel.bar_label(bars, fmt="%.2f", fontsize=8, padding=2)
+    panel.bar_label(bars, fmt="%.2g", fontsize=8, padding=2)
     panel.set_yticks(range(len(best)), [_name(schema, int(c), 18) for c in best], fontsize=9)
     panel.invert_yaxis()
-    panel.set_xlim(0, 1.15)
     panel.set_title(title, fontsize=10)
     panel.spines[["top", "right"]].set_visible(False)

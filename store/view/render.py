@@ -13,6 +13,7 @@ from store.view.tables import class_cell, data_table, fact_table, plain
 PALETTE = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (213, 94, 0), (204, 121, 167), (86, 180, 233), (240, 228, 66))
 OTHER = (128, 128, 128)
 SHOWN_KEYS = 10
+FLAT = 0.9  # share of the bits of a uniform target
 
 
 def render_store(store: Description) -> RenderableType:
@@ -50,16 +51,23 @@ def render_stats(stats: Description) -> RenderableType:
     facts = fact_table([
         ("images", f"{stats['images']:,}, quarantined ones left out"),
         ("classes", f"{stats['classes_seen']:,} lead in some cell, {len(stats['classes_never_seen']):,} nowhere"),
+        ("labels", f"{stats['label_leads']:,} of {stats['labelled']:,} lead in some cell of their own map"),
         ("present is", f"what leads in a cell with a probability of {stats['threshold']:g} or more"),
         ("images with", f"no class {none:,}, one {one:,}, two {two:,}, three or more {more:,}"),
-        *((f"bits, fill {fill}", f"mean entropy of the pooled targets {bits['mean']:.2f}; 5 % have less than "
-           f"{bits['p5']:.2f}, half {bits['p50']:.2f}, 95 % {bits['p95']:.2f}")
+        *((f"bits, fill {fill}", f"mean entropy of the pooled targets {bits['mean']:.2f} of at most "
+           f"{stats['uniform_bits']:.2f}; 5 % have less than {bits['p5']:.2f}, half {bits['p50']:.2f}, 95 % "
+           f"{bits['p95']:.2f}{_flatness(bits['mean'], stats['uniform_bits'])}")
           for fill, bits in stats["entropy_bits"].items()),
     ])  # fmt: skip
     table = data_table("most seen", "images")
     for entry in stats["most_seen"]:
         table.add_row(class_cell(entry), f"{entry['images']:,}")
     return Group(facts, Text(), table)
+
+
+def _flatness(mean: float, uniform: float) -> str:
+    """A warning about targets of which a student learns little."""
+    return ": nearly uniform, students learn little of these" if mean > FLAT * uniform else ""
 
 
 def render_group(group: Description) -> RenderableType:

@@ -133,6 +133,7 @@ def test_killed_actor_and_lost_node_leave_the_same_store_as_one_process(
     assert_same(tmp_path / "labels.zarr", tmp_path / "single.zarr")
 
 
+@pytest.mark.slow
 def test_cluster_run_is_continued_and_says_what_went_wrong(
     tmp_path: Path, cluster: Cluster, shards: list[Shard]
 ) -> None:

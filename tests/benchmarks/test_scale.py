@@ -78,6 +78,8 @@ def test_what_cannot_be_run_is_one_line(given: Path, tmp_path: Path) -> None:
     for options, problem in (
         (("--labels", str(tmp_path / "none")), "no label store here"),
         (("--rows", str(10**13)), "GB are needed"),
+        (("--batch-size", "65"), "batch size 65: not a multiple of 64"),
+        (("--batch-size", "128000"), "batch size 128,000: more than a tenth of"),
         (("--groups", "1000"), "too few in each"),
         (("--scratch", str(given)), "cannot be made"),
     ):

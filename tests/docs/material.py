@@ -189,13 +189,12 @@ class Material:
         self._labels(folder, "imagenet-train")
 
     def _folders(self, folder: Path) -> None:
-        """Images in class folders, and a teacher of the two classes."""
+        """Images in class folders."""
         for split, count in (("train", 16), ("val", 4)):
             for number in range(count):
-                below = folder / "images" / split / ("cat", "dog")[number % 2]
+                below = folder / "pets" / "images" / split / ("cat", "dog")[number % 2]
                 below.mkdir(parents=True, exist_ok=True)
                 (below / f"{number}.jpg").write_bytes(make_jpeg(number))
-        save_weights(folder / "teacher.safetensors", num_classes=2)
 
     def _imagenet(self, folder: Path) -> None:
         """A small imitation of ImageNet's official archives: a tar of class tars, validation images, the devkit."""

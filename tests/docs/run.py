@@ -1,7 +1,8 @@
 """Runs a page's blocks, one after the other, in a folder.
 
-Known holes: of `a && b` a failing `a` passes, as `set -e` has it; what a block exports does not reach the next one;
-lines around those that a page shows are not compared, and decimals are not; commands within a sentence are not run.
+Known holes: of `a && b` a failing `a` passes, as `set -e` has it; of what a block sets, only lines that set one plain
+variable reach the next one; lines around those that a page shows are not compared, and decimals are not; commands
+within a sentence are not run.
 """
 
 import configparser
@@ -43,6 +44,7 @@ class PageRun:
         self.names: dict[str, Any] = {"__name__": "page"}
         self.output: str | None = None  # of the last block of commands, where all were run
         self.parsed = False  # whether some of them were only parsed
+        self.variables = ""  # that blocks have set
 
     def run(self) -> None:
         for block in read_blocks(self.page):
@@ -73,6 +75,7 @@ class PageRun:
         for command in heavy:
             self._check(command.text, "planned" if command.text.startswith("make ") else "parsed")
         output = self._bash(step.script(heavy), step.block.line)
+        self.variables += "".join(f"{line}; " for line in re.findall(r"^[A-Z]+=\S+$", step.text, re.MULTILINE))
         self.output, self.parsed = None if heavy else output, bool(heavy)
 
     def _is_heavy(self, command: str) -> bool:
@@ -81,7 +84,7 @@ class PageRun:
         return bool(HEAVY.search(command)) or not all((self.folder / store).exists() for store in stores)
 
     def _bash(self, script: str, line: int) -> str:
-        text = HEADER + script.replace("BUCKET", self.bucket)
+        text = HEADER + self.variables + script.replace("BUCKET", self.bucket)
         done = subprocess.run(
             ["bash", "-c", text], cwd=self.folder, env=self.environment, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, check=False, timeout=900,

@@ -266,7 +266,7 @@ def test_store_in_a_bucket_is_annotated_continued_and_shown(tmp_path: Path, weig
     assert first.exit_code == 0, first.output
     again = run(s3_store, weights, tmp_path / "a-*.tar", more=("--workers", "1"))
     assert again.exit_code == 0, again.output
-    assert f"{s3_store}: 1 shards annotated, 1 were there already, 0 failed; 2 images" in again.stdout
+    assert f"{s3_store}: 1 shard annotated, 1 were there already, 0 failed; 2 images" in again.stdout
     shown = CliRunner().invoke(store_main, ["show", s3_store, "img0006"])
     assert shown.exit_code == 0, shown.output
     verified = CliRunner().invoke(store_main, ["verify", s3_store, "--deep", "--shards", str(tmp_path / "a-*.tar")])

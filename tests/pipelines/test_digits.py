@@ -15,6 +15,7 @@ from pipelines.digits.pools import POOL_NAMES, PoolName, load_pool
 from pipelines.digits.scenes import DIGIT_SIZES, SCENE_SIZE, Scene, draw_scene
 from pipelines.digits.shards import write_shards
 from pipelines.digits.teacher import INPUT_SIZE, TEACHER_WEIGHTS, load_teacher, normalise, stack_images
+from pipelines.digits.truth import SceneTruth
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +170,11 @@ def test_teacher_recognises_digits_it_has_never_seen() -> None:
 
 def test_teacher_lights_up_the_cells_of_every_digit_of_a_scene(scenes: list[Scene]) -> None:
     assert box_accuracy(load_teacher(), [scene for scene in scenes if len(scene.digits) > 1]) > 0.9
+
+
+def test_digits_that_a_box_cuts_touch_it_and_are_not_inside() -> None:
+    boxes = ((0.1, 0.1, 0.4, 0.4), (0.4, 0.1, 0.7, 0.4), (0.6, 0.6, 0.9, 0.9))
+    truth = SceneTruth(key="a", labels=(3, 5, 8), boxes=boxes)
+    assert truth.labels_inside((0, 0, 0.5, 0.5)) == {3}
+    assert truth.labels_touching((0, 0, 0.5, 0.5)) == {3, 5}
+    assert truth.labels_touching((0.4, 0, 0.5, 0.6)) == {5}  # edges that meet share no pixel

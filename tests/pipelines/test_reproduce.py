@@ -1,4 +1,8 @@
 import json
+import os
+import signal
+import time
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,17 +19,18 @@ from pipelines.digits.teacher import load_teacher, normalise, stack_images
 from pipelines.digits.truth import SceneTruth
 from pipelines.machine import describe_machine
 from pipelines.recipes import demo
-from pipelines.reproduce import material, plot, report, runs, timing
+from pipelines.reproduce import material, plot, report, runs, students, timing
 from pipelines.reproduce.__main__ import main
 from pipelines.reproduce.arms import ARMS, DISTILLED, ORIGINAL, RELABEL, Arm
 from pipelines.reproduce.distil import distilled_targets
 from pipelines.reproduce.timing import ANNOTATION
-from store.errors import RunFolderError
+from store.errors import RunFolderError, TrainingError
 from trainer.batch import blank_batch
 from trainer.overrides import settings_to_json
 from trainer.own_targets import OwnTargets
 from trainer.report import Reporter, StepReport
 from trainer.settings import TrainSettings
+from trainer.stop import SIGNALS, StopSignal
 
 
 def test_every_arm_has_the_demos_settings_but_for_its_target() -> None:
@@ -101,7 +106,8 @@ def test_test_scenes_are_others_than_any_that_choices_were_made_by(
     monkeypatch.setattr(material, "make_shards", lambda _: ([], []))
     monkeypatch.setattr(material, "annotate_digits", lambda *_: None)
     monkeypatch.setattr(material, "write_shards", write)
-    material.make_material(tmp_path)
+    with pytest.raises(RunFolderError, match="has 0 test scenes, not 2,000; choose another folder"):
+        material.make_material(tmp_path)
     ((split, seed),) = drawn
     assert split == "val"
     assert seed != pipelines.demo.SEED
@@ -179,7 +185,7 @@ def test_timing_goes_on_with_the_rounds_that_are_left(tmp_path: Path, monkeypatc
         timing.time_epochs((RELABEL,), DATA, tmp_path / "times.json")
     monkeypatch.setattr(timing, "_epoch", lambda *_: 9.0)
     times = timing.time_epochs((RELABEL,), DATA, tmp_path / "times.json")
-    assert times.seconds == {ANNOTATION: [7.0] * timing.ROUNDS, "relabel": [1.0, 2.0, 9.0, 9.0, 9.0]}
+    assert times.seconds == {ANNOTATION: [7.0] * timing.ROUNDS, "relabel": [1.0, 2.0, 9.0]}
 
 
 SCORES = {"present": 0.9, "label": 0.5, "precision": 0.8, "calibration": 0.1}
@@ -200,7 +206,7 @@ def test_a_damaged_result_is_one_line(tmp_path: Path, record: object) -> None:
     file = tmp_path / "result.json"
     file.write_text(record if isinstance(record, str) else json.dumps(record))
     with pytest.raises(RunFolderError, match=r"result\.json: damaged; delete it"):
-        runs._read_result(file, RELABEL, 0)
+        runs.read_result(tmp_path, RELABEL, 0)
 
 
 @pytest.fixture
@@ -222,26 +228,28 @@ def test_a_reproduction_that_was_stopped_goes_on_and_ends_the_same(
 ) -> None:
     out, reports = tmp_path / "out", tmp_path / "reports"
     call = ["--out", str(out), "--reports", str(reports), "--seeds", "3"]
-    trained: list[Path] = []
-    real = runs._train
+    monkeypatch.setattr(students, "cores", lambda: 2)
+    told: list[str] = []
 
-    def train(arm: Arm, seed: int, material: material.Material, folder: Path) -> None:
-        if len(trained) == 3:
+    def echo(message: str = "", **_: object) -> None:
+        told.append(message)
+        if sum(" of 9: " in line for line in told) == 3:
             raise KeyboardInterrupt
-        trained.append(folder)
-        real(arm, seed, material, folder)
 
-    monkeypatch.setattr(runs, "_train", train)
-    assert CliRunner().invoke(main, call).exit_code == 1  # as Ctrl-C leaves it
+    with monkeypatch.context() as patch:
+        patch.setattr("click.echo", echo)
+        assert CliRunner().invoke(main, call).exit_code == 1  # as Ctrl-C leaves it
     assert list(reports.iterdir()) == []
-    monkeypatch.setattr(runs, "_train", real)
+    done = len(list(out.glob("runs/*/result.json")))  # a second one may have been at its end
+    assert 3 <= done < 9
     finished = CliRunner().invoke(main, call)
     assert finished.exit_code == 0, finished.output
-    assert all(f"\n{i} of 9:" in finished.output for i in range(4, 10))
-    assert "\n3 of 9:" not in finished.output
+    assert f"training {9 - done} of 9 students, " in finished.output
+    assert all(f"\n{i} of 9:" in finished.output for i in range(done + 1, 10))
+    assert f"\n{done} of 9:" not in finished.output
     text = (reports / "ablation.md").read_text()
     again = CliRunner().invoke(main, call)
-    assert " of 9:" not in again.output
+    assert " of 9" not in again.output
     assert (reports / "ablation.md").read_text() == text
 
     seeds = {json.loads((folder / "result.json").read_text())["settings"]["seed"] for folder in out.glob("runs/*-1")}
@@ -259,4 +267,54 @@ def test_a_result_of_other_settings_is_refused(tmp_path: Path) -> None:
     scores = {"present": 0.9, "label": 0.5, "precision": 0.8, "calibration": 0.1}
     (folder / "result.json").write_text(json.dumps({"settings": settings, "scores": scores}))
     with pytest.raises(RunFolderError, match=r"result\.json: of other settings \(epochs: 9 then, 8 now\)"):
-        runs._read_result(folder / "result.json", RELABEL, 0)
+        runs.read_result(folder, RELABEL, 0)
+
+
+def killed(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def refused(*_: object) -> None:
+    raise RunFolderError("another run is at work")
+
+
+def endless(arm: Arm, *_: object) -> None:
+    refused() if arm.name == ORIGINAL.name else time.sleep(1000)
+
+
+def signalled(*_: object) -> None:
+    with StopSignal() as asked:
+        for number in SIGNALS:
+            os.kill(os.getpid(), number)
+        assert not asked()
+    refused()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("work", "expected"),
+    [
+        (
+            killed,
+            pytest.raises(TrainingError, match="was killed, most often for want of memory; run it again to go on"),
+        ),
+        (signalled, pytest.raises(RunFolderError, match="another run is at work")),
+        (refused, pytest.raises(RunFolderError, match="another run is at work")),
+        (endless, pytest.raises(RunFolderError, match="another run is at work")),
+    ],
+)
+def test_a_student_that_fails_ends_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: object, expected: AbstractContextManager[object]
+) -> None:
+    monkeypatch.setattr(students, "cores", lambda: 2)
+    monkeypatch.setattr(students, "run_one", work)
+    with expected:
+        students.run_all((ORIGINAL, RELABEL), 3, DATA, tmp_path)
+
+
+def test_a_damaged_result_is_found_before_any_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(students, "_train", lambda *_: pytest.fail("trained"))
+    (tmp_path / "relabel-2").mkdir()
+    (tmp_path / "relabel-2" / "result.json").write_text("{}")
+    with pytest.raises(RunFolderError, match=r"relabel-2/result\.json: damaged"):
+        students.run_all((ORIGINAL, RELABEL), 3, DATA, tmp_path)

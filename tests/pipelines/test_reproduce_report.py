@@ -78,9 +78,9 @@ def test_more_pairs_make_each_harder_to_believe() -> None:
     assert among.p > alone.p == alone.p_alone == among.p_alone
 
 
-@pytest.mark.parametrize("better", [0.8, 0.80025])
+@pytest.mark.parametrize("better", [0.8, 0.8005])
 def test_the_same_difference_for_every_seed_proves_nothing(better: float) -> None:
-    rows = {"original": [0.8, 0.8, 0.8], "relabel": [better] * 3}  # one scene of 4,000, if any
+    rows = {"original": [0.8, 0.8, 0.8], "relabel": [better] * 3}  # one scene of 2,000, if any
     (found,) = compare((ORIGINAL, RELABEL), results(rows))
     assert (found.p, found.is_significant) == (1, False)
 

@@ -46,7 +46,7 @@ def assert_one_line_error(result: Result, text: str, *, status: int = 1) -> None
 def test_a_run_prints_plain_lines_and_its_result(data: Dataset, tmp_path: Path) -> None:
     result = invoke(data, tmp_path / "run")
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith("1 epochs done, best top-1 ")
+    assert result.stdout.startswith("1 epoch done, best top-1 ")
     lines = result.stderr.splitlines()
     assert lines[0].startswith("epoch 1/1 step 2/2: loss ")
     assert "top-1" in lines[1]
@@ -110,7 +110,7 @@ def test_whoever_stops_a_run_is_told_how_to_go_on(
     settings = (*SMALL, "epochs=2")
     stopped = invoke(data, tmp_path / "run", settings=settings)
     assert stopped.exit_code == 0
-    assert stopped.stdout.startswith("1 epochs and 1 steps done")
+    assert stopped.stdout.startswith("1 epoch and 1 step done")
     assert stopped.stderr.endswith("stopped by a signal; the same command with --resume goes on from here\n")
     stop.clear()
     finished = invoke(data, tmp_path / "run", "--resume", settings=settings)

@@ -195,9 +195,9 @@ def test_card_says_what_the_map_gives_to_the_label(server: Server, made: tuple[P
         card = next(part for part in page.split('class="card"') if f"<bdi>{key}</bdi>" in part)
         lines = [unescape(line) for line in re.findall(r"<span><bdi>(.*?)</bdi></span>", card)]
         name = printable(store.schema.class_name(row.target))
-        assert lines[0] == f"label {row.target} {name} {target[row.target]:.2f}"
+        assert lines[0] == f"label {row.target} {name} {target[row.target]:.2g}"
         assert lines[1:] == (
-            [f"map {best} {printable(store.schema.class_name(best))} {target[best]:.2f}"] if best != row.target else []
+            [f"map {best} {printable(store.schema.class_name(best))} {target[best]:.2g}"] if best != row.target else []
         )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,6 +108,14 @@ def test_hovered_cell_says_what_python_says(sample: Page, row: LabelRow) -> None
             _, score, probability = lines.nth(i).locator("td").all_inner_texts()
             assert float(score) == pytest.approx(entry["score"], abs=TOLERANCE)
             assert float(probability) == pytest.approx(entry["probability"], abs=TOLERANCE)
+
+
+def test_bars_of_a_flat_target_are_drawn_longer(sample: Page) -> None:
+    assert [sample.evaluate(f"barScale({largest})") for largest in (1, 0.1, 0.02)] == [1, 1, 50]
+    assert 0 < max(bars(sample).values()) < 0.1
+    longest = sample.locator("#bars .fill").first
+    assert float(longest.evaluate("fill => parseFloat(fill.style.width)")) == pytest.approx(100)
+    expect(sample.locator("#rest")).to_have_text(re.compile("; bars 10 times as long as elsewhere$"))
 
 
 def test_dragged_crop_shows_the_target_that_python_pools(sample: Page, row: LabelRow) -> None:

@@ -215,7 +215,7 @@ def test_without_obstore_local_shards_are_found_and_urls_are_one_clear_error(tmp
     local, *lines = run.stdout.splitlines()
     assert "a.tar" in local
     assert len(lines) == 3
-    assert all("obstore is not installed" in line and "pip install 'relabel[cloud]'" in line for line in lines)
+    assert all("obstore is not installed" in line and "pip install -e '.[cloud]'" in line for line in lines)
 
 
 def use_in_fork(url: str, file: Path | None) -> None:

@@ -152,7 +152,7 @@ def test_local_store_holds_what_a_dict_would(tmp_path: Path, examples: int) -> N
         run(machine, examples=examples, steps=15)
 
 
-@pytest.mark.parametrize("examples", [3, pytest.param(15, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [1, pytest.param(15, marks=pytest.mark.slow)])
 def test_store_in_a_bucket_holds_what_a_dict_would(s3_store: str, examples: int) -> None:
     with locations(lambda i: f"{s3_store}-{i}") as machine:
         run(machine, examples=examples, steps=10)

@@ -1,8 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from store.cli import main
 from store.pooling import Fill, cell_confidence, pool_map, softmax
 from store.reader import LabelStore
 from store.stats import StoreStats
@@ -22,7 +25,7 @@ def test_statistics_are_those_of_a_plain_loop_over_the_rows(tmp_path: Path) -> N
     found = stats.to_json(SCHEMA)
 
     entropies: dict[Fill, list[float]] = {"zero": [], "tail": []}
-    counts, seen = np.zeros(4, int), np.zeros(20, int)
+    counts, seen, leads = np.zeros(4, int), np.zeros(20, int), 0
     for row in (row for row in range(ROWS) if row != 7):
         assert labels.tail is not None
         for fill, bits in entropies.items():
@@ -33,14 +36,28 @@ def test_statistics_are_those_of_a_plain_loop_over_the_rows(tmp_path: Path) -> N
         present = set(labels.classes[row, 0][sure].tolist())
         counts[min(len(present), 3)] += 1
         seen[list(present)] += 1
+        leads += int(labels.targets[row]) in labels.classes[row, 0]
     assert found["images"] == ROWS - 1
     assert found["images_with_classes"] == counts.tolist()
+    assert found["labelled"] == sum(label >= 0 for row, label in enumerate(labels.targets) if row != 7)
+    assert found["label_leads"] == leads > 0
     assert found["several_classes"] == counts[2:].sum() > 0
     for fill, bits in entropies.items():
         assert found["entropy_bits"][fill]["mean"] == pytest.approx(np.mean(bits), abs=1e-4)
         assert found["entropy_bits"][fill]["p95"] == pytest.approx(np.percentile(bits, 95), abs=1e-3)
     assert {entry["class"]: entry["images"] for entry in found["most_seen"]}.items() <= dict(enumerate(seen)).items()
     assert found["most_seen"][0]["images"] == seen.max()
+
+
+@pytest.mark.parametrize(("scale", "warned"), [(0.01, True), (20.0, False)])
+def test_nearly_uniform_targets_are_told(tmp_path: Path, scale: float, warned: bool) -> None:
+    labels = make_labels(SCHEMA, 40)
+    labels = replace(labels, scores=labels.scores * np.float16(scale), tail=None)
+    path = tmp_path / "labels.zarr"
+    write_group(path, "a", labels, schema=open_root(path, SCHEMA), tar=TAR, provenance=PROVENANCE)
+    said = " ".join(CliRunner().invoke(main, ["stats", str(path)]).output.split())
+    assert "of at most 4.32; 5 %" in said  # log2(20)
+    assert ("nearly uniform, students learn little of these" in said) == warned
 
 
 def test_cell_confidence_is_the_softmax_with_the_tail() -> None:

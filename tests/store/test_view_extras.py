@@ -54,4 +54,6 @@ def test_missing_extra_is_one_line(
 ) -> None:
     result = run((blocked,), *(a.format(labels=made[0], shards=made[1]) for a in arguments))
     assert result.returncode == 1
-    assert result.stderr == f"error: {module} is not installed; pip install 'relabel[{extra}]'\n"
+    assert result.stderr == (
+        f"error: {module} is not installed; in this project's folder, pip install -e '.[{extra}]'\n"
+    )

@@ -67,7 +67,7 @@ def uninterrupted(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Pa
     ("steps", "word"),
     [
         (6, "step"),
-        (2, "evaluating"),
+        pytest.param(2, "evaluating", marks=pytest.mark.slow),
         pytest.param(1, "step", marks=pytest.mark.slow),
         pytest.param(1, "evaluating", marks=pytest.mark.slow),
     ],
@@ -119,6 +119,7 @@ def of_two_ranks(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return out
 
 
+@pytest.mark.slow
 def test_sigterm_on_one_of_two_ranks_stops_both_after_the_same_step(
     data: Dataset, of_two_ranks: Path, tmp_path: Path
 ) -> None:
@@ -132,6 +133,7 @@ def test_sigterm_on_one_of_two_ranks_stops_both_after_the_same_step(
     assert_same_state(tmp_path / "run", of_two_ranks)
 
 
+@pytest.mark.slow
 def test_a_rank_that_is_killed_is_started_again_and_the_run_goes_on(
     data: Dataset, of_two_ranks: Path, tmp_path: Path
 ) -> None:
@@ -153,6 +155,7 @@ def test_a_rank_that_is_killed_ends_the_run_in_one_line_that_says_so(data: Datas
     assert "run again with --resume" in error
 
 
+@pytest.mark.slow
 def test_two_ranks_resumed_as_one_see_every_remaining_sample_once(data: Dataset, tmp_path: Path) -> None:
     for name in ("first", "then", "whole"):
         (tmp_path / name).mkdir()

@@ -2,6 +2,7 @@
 "use strict";
 
 const SHOWN_BARS = 6;
+const FLAT = 0.1; // a target whose largest class has less is drawn longer: of its bars nothing would be seen
 
 function readMap() {
   const map = JSON.parse(byId("data").textContent);
@@ -16,10 +17,14 @@ function chosen(name) {
   return document.querySelector(`input[name=${name}]:checked`).value;
 }
 
-function bar(map, at, probability) {
+function barScale(largest) {
+  return largest < FLAT ? 1 / largest : 1;
+}
+
+function bar(map, at, probability, scale) {
   const item = element("li", undefined, { "data-class": map.ids[at] });
   const fill = element("span", undefined, { class: "fill" });
-  fill.style.width = `${100 * probability}%`;
+  fill.style.width = `${100 * scale * probability}%`;
   fill.style.background = (map.marks[at] || map.otherMark).colour;
   const track = element("span", undefined, { class: "track", "aria-hidden": "true" });
   track.append(fill);
@@ -34,9 +39,11 @@ function showTarget(map, box) {
   const shown = order.slice(0, SHOWN_BARS);
   const label = map.ids.indexOf(map.label);
   if (label >= 0 && !shown.includes(label)) shown.push(label);
-  byId("bars").replaceChildren(...shown.map((at) => bar(map, at, probabilities[at])));
+  const scale = barScale(probabilities[order[0]]);
+  byId("bars").replaceChildren(...shown.map((at) => bar(map, at, probabilities[at], scale)));
   const rest = 1 - shown.reduce((sum, at) => sum + probabilities[at], 0);
-  byId("rest").textContent = `${map.count - shown.length} other classes together ${Math.max(rest, 0).toFixed(4)}`;
+  const longer = scale > 1 ? `; bars ${scale.toFixed(0)} times as long as elsewhere` : "";
+  byId("rest").textContent = `${map.count - shown.length} other classes together ${Math.max(rest, 0).toFixed(4)}${longer}`;
   byId("rest").dataset.other = other;
   byId("box-text").textContent = box.map((side) => side.toFixed(3)).join(", ");
   byId("frame").classList.toggle("unused", chosen("kind").startsWith("global") || chosen("kind") === "original");
