@@ -63,7 +63,7 @@ def _draw(
     width, height = picture.size
     figure = Figure(figsize=(3.4 * (2 + len(crops)), 3.7), layout="constrained")
     panels = figure.subplots(1, 2 + len(crops))
-    label = f", label {_name(schema, row.target, 22)}" if has_label(schema, row) else ""
+    label = f"\nlabel {_name(schema, row.target, 22)}" if has_label(schema, row) else ""
     for panel, title in zip(panels, (f"image and crops{label}", "label map"), strict=False):
         panel.imshow(picture, extent=(0, 1, 1, 0), aspect=height / width)
         panel.set_title(title, fontsize=10)

@@ -32,6 +32,7 @@ SUBSTITUTIONS: tuple[tuple[str, str], ...] = (
     (r"TEACHER=resnet50\.a1_in1k ", "TEACHER=test_resnet "),
     (r'"resnet50\.a1_in1k", 20, 64', '"test_resnet", 1, 8'),
     (r"pretrained=True", "pretrained=False"),
+    (r"--model resnet50\.a1_in1k", "--model test_resnet"),
     (r"(?m)imagenet_names\.txt$", "imagenet_names.txt --num-classes 3"),
     (r"--teacher tf_efficientnet_l2 --input-size 475", "--teacher test_resnet --input-size 64"),
     (r" --precision bfloat16 --compile --batch-size 64", " --batch-size 4"),
