@@ -117,6 +117,7 @@ def test_bad_images_are_quarantined_and_the_run_succeeds(tmp_path: Path, labels:
     for expected in ("a.tar: cut: damaged JPEG", "bomb: the header claims 65000 x 65000", "text: not a readable"):
         assert expected in result.stdout
     assert set(LabelStore.open(labels).group("a").quarantined) == {2, 3, 4}
+    assert "a.tar: 2 label maps written" in result.stderr
     stopped = run(labels.with_name("other.zarr"), weights, shard, more=("--max-bad", "2"))
     assert "3 undecodable images in this run, --max-bad allows 2" in last_error(stopped)
 

@@ -178,3 +178,4 @@ def test_digits_that_a_box_cuts_touch_it_and_are_not_inside() -> None:
     assert truth.labels_inside((0, 0, 0.5, 0.5)) == {3}
     assert truth.labels_touching((0, 0, 0.5, 0.5)) == {3, 5}
     assert truth.labels_touching((0.4, 0, 0.5, 0.6)) == {5}  # edges that meet share no pixel
+    assert truth.labels_touching((0, 0, 0.4, 0.6)) == {3}
