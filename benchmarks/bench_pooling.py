@@ -210,7 +210,7 @@ def check_no_wait(labels: LabelBatch) -> None:
 @click.command(cls=Command)
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--batch", type=int, help="Label maps pooled at once. Default: 256 on the CPU, 1,024 on a GPU.")
-@click.option("--runs", default=15, show_default=True, type=click.IntRange(2), help="Rounds of timing.")
+@click.option("--runs", default=15, show_default=True, type=click.IntRange(1), help="Rounds of timing.")
 @click.option("--memory-runs", default=3, show_default=True)
 @click.option("--step-runs", default=5, show_default=True)
 @click.option("--step-batch", default=STEP_BATCH, show_default=True)

@@ -1,4 +1,5 @@
 import itertools
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -6,6 +7,9 @@ import pytest
 from tests.servers import make_bucket, s3_environment, s3_server
 
 _numbers = itertools.count()
+
+# A shell that starts pytest in the background lets it ignore Ctrl-C, and whatever the tests start would ignore it too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
