@@ -11,14 +11,13 @@ from pathlib import Path
 
 from annotator.collect import Collector
 from annotator.commit import Committer
-from annotator.decode import DecodedBatch, decode_batches
 from annotator.guard import one_line
+from annotator.input.decode import DecodedBatch, decode_batches
+from annotator.input.plan import Plan, Spool
 from annotator.pending import Maps, PendingMaps
-from annotator.plan import Plan
 from annotator.report import Summary
 from annotator.selftest import SelfTest, check_teacher
 from annotator.settings import RunSettings
-from annotator.spool import Spool
 from annotator.teacher import Teacher
 from store.errors import TooManyBadImagesError
 from store.reader import LabelStore

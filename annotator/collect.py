@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from annotator.decode import DecodedBatch
+from annotator.input.decode import DecodedBatch
+from annotator.input.plan import Plan
 from annotator.pending import Maps
-from annotator.plan import Plan
 from annotator.report import Reporter
 from store.labels import GroupLabels
 from store.layout import NO_CLASS

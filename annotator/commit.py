@@ -4,8 +4,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from annotator.collect import OpenGroup
+from annotator.input.plan import Spool
 from annotator.report import Reporter
-from annotator.spool import Spool
 from store.errors import GroupExistsError, ShardError
 from store.schema import StoreSchema, TarIdentity
 from store.shards import check_unchanged

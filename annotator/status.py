@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from annotator.plan import is_done
-from annotator.spool import Spool
+from annotator.input.plan import Spool, is_done
 from store.errors import ChangedShardError, DamagedStoreError, ShardError, StoreReadError
 from store.reader import LabelStore
 from store.remote import Shard

@@ -102,7 +102,7 @@ def load_teacher(job: Job) -> "ReadyTeacher":
     """
     # Imported here, so that --help and a mistyped pattern do not wait for torch.
     from annotator.annotate import make_ready
-    from annotator.decode import start_server
+    from annotator.input.decode import start_server
     from annotator.teacher import Teacher
 
     click.echo(printable(f"loading the teacher {job.teacher.name}"), err=True)

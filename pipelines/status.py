@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from annotator.spool import Spool
+from annotator.input.plan import Spool
 from annotator.status import ShardStatus, shard_status
 from pipelines.options import sources_option
 from store.command import examples

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import torch
 
-from annotator.plan import Plan
+from annotator.input.plan import Plan, Spool
 from annotator.published.axes import Axes
 from annotator.published.claims import Claims
 from annotator.published.matching import read_group
 from annotator.published.source import MapSource, read_map
 from annotator.report import Summary
-from annotator.spool import Spool
 from store.errors import (
     DamagedStoreError,
     GroupExistsError,

@@ -9,11 +9,10 @@ import torch
 from PIL import Image
 
 from annotator.annotate import annotate, make_ready, open_labels
-from annotator.decode import decode_batches
-from annotator.plan import Plan, RowRef
+from annotator.input.decode import decode_batches
+from annotator.input.plan import Plan, RowRef, Spool
 from annotator.report import Summary
 from annotator.settings import RunSettings, TeacherSettings
-from annotator.spool import Spool
 from annotator.teacher import Teacher
 from store.errors import (
     GroupExistsError,

@@ -237,7 +237,7 @@ def test_group_with_damaged_keys_stops_no_import_and_its_axes_count(
 def test_import_goes_shard_by_shard_and_lists_no_rows(
     tmp_path: Path, shard: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("annotator.plan.RowRef", None)
+    monkeypatch.setattr("annotator.input.plan.RowRef", None)
     assert run(root, [shard], tmp_path / "l.zarr").committed_shards == 1
 
 

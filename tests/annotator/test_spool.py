@@ -8,7 +8,7 @@ import obstore
 import pytest
 from obstore.store import from_url
 
-from annotator.spool import Spool
+from annotator.input.plan import Spool
 from annotator.status import shard_status
 from annotator.teacher import Teacher
 from store import download

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from annotator.plan import RowRef
+from annotator.input.plan import RowRef
 from store import workers as processes
 from store.errors import ImageError, WorkerError
 from store.images import decode_image
