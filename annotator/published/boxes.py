@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from annotator.published.axes import Box, Verdict, count_votes, mirrored, spread, spread_shards
-from annotator.published.maps import PublishedMap
+from annotator.published.files import PublishedMap
 from annotator.published.source import MapSource, read_map
 from store.errors import LabelMapError, ShardError
 from store.pooling import check_box, pool_map, softmax

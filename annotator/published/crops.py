@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from annotator.published.axes import Box, Verdict, count_votes, mirrored, spread, spread_shards
-from annotator.published.maps import PublishedMap
+from annotator.published.files import PublishedMap
 from annotator.published.matching import MAX_IMAGE_BYTES
 from annotator.published.source import MapSource, read_map
 from annotator.teacher import Teacher

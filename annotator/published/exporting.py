@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from annotator.published.axes import Axes
-from annotator.published.maps import PublishedMap, dump_map
+from annotator.published.files import PublishedMap, dump_map
 from annotator.published.names import SUFFIX, split_key, wnid_of
 from store.errors import DamagedStoreError, LabelMapError, SettingsError, StoreWriteError
 from store.group import LabelGroup

@@ -9,8 +9,8 @@ import numpy as np
 
 from annotator.published.axes import Axes
 from annotator.published.claims import Claims
+from annotator.published.files import PublishedMap, load_map
 from annotator.published.index import MapFile
-from annotator.published.maps import PublishedMap, load_map
 from store.errors import ImageError, LabelMapError, ShardError
 from store.images import decode_image
 from store.labels import GroupLabels

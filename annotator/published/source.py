@@ -5,8 +5,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from annotator.published.files import MAX_FILE_BYTES, PublishedMap, load_map
 from annotator.published.index import MapFile, NameIndex
-from annotator.published.maps import MAX_FILE_BYTES, PublishedMap, load_map
 from annotator.published.names import SUFFIX
 from store.errors import LabelMapError, ShardError
 from store.shards import tar_members

@@ -13,7 +13,7 @@ from annotator.published.axes import Box, Verdict, count_votes, mirrored, spread
 from annotator.published.boxes import ask_boxes, prefers_yx, telling_box
 from annotator.published.crops import CROP, cut, random_boxes
 from annotator.published.deciding import find_axes
-from annotator.published.maps import PublishedMap
+from annotator.published.files import PublishedMap
 from annotator.published.origin import Origin
 from annotator.published.source import open_source
 from store.errors import SettingsError

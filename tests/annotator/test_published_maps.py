@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.serialization import MAGIC_NUMBER, PROTOCOL_VERSION
 
-from annotator.published.maps import PublishedMap, dump_map, load_map
+from annotator.published.files import PublishedMap, dump_map, load_map
 from store.errors import LabelMapError
 from tests.annotator.published import make_tensor, pt_bytes
 
