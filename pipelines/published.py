@@ -24,8 +24,7 @@ from store.patterns import expand_shards
 from store.text import printable
 
 if TYPE_CHECKING:
-    from annotator.published.axes import Axes
-    from annotator.published.origin import Origin
+    from annotator.published.files import Axes, Origin
     from annotator.published.source import MapSource
     from annotator.teacher import Teacher
 
@@ -94,8 +93,8 @@ def import_command(
         raise click.UsageError("--checkpoint and --teacher-arg are the teacher's; --teacher NAME is missing")
     shards = expand_shards(patterns)
     # Imported here, so that --help and a mistyped pattern do not wait for torch.
+    from annotator.published.files import Origin
     from annotator.published.importing import first_shape, import_maps
-    from annotator.published.origin import Origin
     from annotator.published.source import open_source
     from annotator.settings import TeacherSettings
     from annotator.teacher import Teacher
@@ -133,7 +132,7 @@ def _decide(
     load_teacher: "Callable[[], Teacher] | None",
 ) -> "Axes":
     """The order that was given, or the one that the evidence shows, told with how sure it is."""
-    from annotator.published.deciding import find_axes
+    from annotator.published.axes import find_axes
 
     if axes != "auto":
         return axes

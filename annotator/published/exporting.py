@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from annotator.published.axes import Axes
-from annotator.published.files import PublishedMap, dump_map
-from annotator.published.names import SUFFIX, split_key, wnid_of
+from annotator.published.files import Axes, PublishedMap, dump_map
+from annotator.published.source import SUFFIX, split_key, wnid_of
 from store.errors import DamagedStoreError, LabelMapError, SettingsError, StoreWriteError
 from store.group import LabelGroup
 from store.layout import CHUNK_ROWS

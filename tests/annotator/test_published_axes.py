@@ -9,12 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotator.published.axes import Box, Verdict, count_votes, mirrored, spread
-from annotator.published.boxes import ask_boxes, prefers_yx, telling_box
-from annotator.published.crops import CROP, cut, random_boxes
-from annotator.published.deciding import find_axes
-from annotator.published.files import PublishedMap
-from annotator.published.origin import Origin
+from annotator.published.axes import (
+    CROP,
+    Box,
+    Verdict,
+    ask_boxes,
+    count_votes,
+    cut,
+    find_axes,
+    mirrored,
+    prefers_yx,
+    random_boxes,
+    spread,
+    telling_box,
+)
+from annotator.published.files import Origin, PublishedMap
 from annotator.published.source import open_source
 from store.errors import SettingsError
 from tests.annotator.published import write_map

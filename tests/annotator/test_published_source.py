@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotator.published import source as source_module
-from annotator.published.names import split_key
-from annotator.published.source import FolderSource, MapSource, TarSource, open_source, read_map
+from annotator.published.source import FolderSource, MapSource, TarSource, open_source, read_map, split_key
 from store.errors import LabelMapError, ShardError
 from store.shards import tar_members
 from tests.annotator.published import make_tensor, pt_bytes, write_map
