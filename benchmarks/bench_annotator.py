@@ -25,8 +25,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from annotator.annotate import ReadyTeacher, annotate, make_ready, open_labels
 from annotator.report import Reporter, Summary
+from annotator.run.annotate import ReadyTeacher, annotate, make_ready, open_labels
 from annotator.settings import RunSettings, TeacherSettings
 from annotator.teacher import Teacher
 from annotator.topk import keep_top_k
@@ -206,7 +206,7 @@ def main(
         torch.set_num_threads(threads)
     shards = expand_shards(patterns)
     # Workers load this file as well; that what it imports has been loaded before spares each run the time.
-    set_forkserver_preload(["annotator.annotate", "pipelines.teacher_options"])
+    set_forkserver_preload(["annotator.run.annotate", "pipelines.teacher_options"])
     forkserver.ensure_running()
     scratch.mkdir()
     try:

@@ -11,8 +11,8 @@ from pathlib import Path
 import click
 from ray.cluster_utils import Cluster
 
-from annotator.cluster import annotate_on_ray
 from annotator.report import Summary
+from annotator.run.ray_cluster import annotate_on_ray
 from annotator.settings import ClusterSettings, Job, RunSettings, TeacherSettings
 from benchmarks.copies import copy_shards
 from benchmarks.tables import ratios, table

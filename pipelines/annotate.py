@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
+from annotator.run.ranks import find_rank
 from annotator.settings import ClusterSettings, Job, RunSettings, TeacherSettings
-from annotator.split import find_rank
 from pipelines.annotate_shards import annotate_on_cluster, annotate_shards, watch_shards
 from pipelines.options import class_names_option, read_class_names, sources_option
 from pipelines.pack import pack_command

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from annotator.report import Summary
+from annotator.run.watch import Watch, annotate_forever
 from annotator.settings import ClusterSettings, Job
-from annotator.watch import Watch, annotate_forever
 from pipelines.run_shards import run_shards
 from pipelines.shard_progress import ANNOTATE, ShardProgress
 from store.errors import TooManyBadImagesError
@@ -19,16 +19,16 @@ from store.remote import Shard
 from store.text import printable
 
 if TYPE_CHECKING:
-    from annotator.annotate import ReadyTeacher
+    from annotator.run.annotate import ReadyTeacher
 
 
 def annotate_shards(shards: Sequence[Shard], job: Job) -> None:
     """Build and test the teacher, annotate with progress on the terminal, and print what became of the shards.
 
     Raises:
-        RelabelError: of `annotator.annotate`, or FailedShardsError when some shards were left out.
+        RelabelError: of `annotator.run.annotate`, or FailedShardsError when some shards were left out.
     """
-    from annotator.annotate import annotate, open_labels
+    from annotator.run.annotate import annotate, open_labels
 
     ready = load_teacher(job)
 
@@ -45,7 +45,7 @@ def watch_shards(patterns: Sequence[str], job: Job) -> None:
     Raises:
         RelabelError: as of `annotate_shards`.
     """
-    from annotator.annotate import annotate, open_labels
+    from annotator.run.annotate import annotate, open_labels
 
     find_sources(patterns)  # a pattern that cannot be right is told before the teacher is loaded
     ready = load_teacher(job)
@@ -76,7 +76,7 @@ def annotate_on_cluster(shards: Sequence[Shard], job: Job, cluster: ClusterSetti
     Raises:
         RelabelError: as of `annotate_shards`, or where the cluster cannot be reached.
     """
-    from annotator.cluster import annotate_on_ray
+    from annotator.run.ray_cluster import annotate_on_ray
 
     # An actor's folder is not this one.
     shards = [shard.absolute() if isinstance(shard, Path) else shard for shard in shards]
@@ -101,8 +101,8 @@ def load_teacher(job: Job) -> "ReadyTeacher":
         TeacherError, SettingsError, LabelMapError: as of `Teacher` and `make_ready`.
     """
     # Imported here, so that --help and a mistyped pattern do not wait for torch.
-    from annotator.annotate import make_ready
     from annotator.input.decode import start_server
+    from annotator.run.annotate import make_ready
     from annotator.teacher import Teacher
 
     click.echo(printable(f"loading the teacher {job.teacher.name}"), err=True)

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import click
 
+from annotator.run.ranks import find_rank
 from annotator.settings import Job
-from annotator.split import find_rank
 from store.remote import Shard
 
 

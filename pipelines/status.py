@@ -8,7 +8,7 @@ from dataclasses import asdict
 import click
 
 from annotator.input.plan import Spool
-from annotator.status import ShardStatus, shard_status
+from annotator.run.status import ShardStatus, shard_status
 from pipelines.options import sources_option
 from store.command import examples
 from store.patterns import expand_sources

@@ -8,8 +8,8 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from annotator.annotate import annotate, make_ready, open_labels
 from annotator.report import Summary
+from annotator.run.annotate import annotate, make_ready, open_labels
 from annotator.settings import RunSettings, TeacherSettings
 from annotator.teacher import Teacher
 from store.remote import Shard

@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from annotator.annotate import annotate, make_ready, open_labels
 from annotator.input.decode import decode_batches
 from annotator.input.plan import Plan, RowRef, Spool
 from annotator.report import Summary
+from annotator.run.annotate import annotate, make_ready, open_labels
 from annotator.settings import RunSettings, TeacherSettings
 from annotator.teacher import Teacher
 from store.errors import (
@@ -158,7 +158,7 @@ def test_shard_that_changes_while_it_is_read_is_never_committed(
             os.utime(shards[0], (1, 1))
             yield batch
 
-    monkeypatch.setattr("annotator.annotate.decode_batches", replaced_meanwhile)
+    monkeypatch.setattr("annotator.run.annotate.decode_batches", replaced_meanwhile)
     summary = run_annotator(shards, tmp_path / "labels.zarr", teacher)
     assert "a.tar: changed while it was being read" in next(iter(summary.failures.values()))
     assert LabelStore.open(tmp_path / "labels.zarr").names() == ["b", "c"]
@@ -172,7 +172,7 @@ def test_shard_cut_while_it_is_read_is_never_committed(
         os.truncate(shards[1], 1500)
         return decode_batches(rows, *arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("annotator.annotate.decode_batches", cut_meanwhile)
+    monkeypatch.setattr("annotator.run.annotate.decode_batches", cut_meanwhile)
     summary = run_annotator(shards, tmp_path / "labels.zarr", teacher)
     assert "b.tar: cannot be read: ends within an image" in next(iter(summary.failures.values()))
     assert LabelStore.open(tmp_path / "labels.zarr").names() == ["a", "c"]
@@ -186,7 +186,7 @@ def test_annotator_that_comes_second_goes_on(
             raise GroupExistsError("b is there")
         return write_group(path, name, *arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("annotator.commit.write_group", lost_race)
+    monkeypatch.setattr("annotator.run.commit.write_group", lost_race)
     summary = run_annotator(shards, tmp_path / "labels.zarr", teacher)
     assert (summary.committed_shards, summary.skipped_shards, summary.failures) == (2, 1, {})
 

@@ -32,8 +32,7 @@ pytest.importorskip("ray")
 
 from ray.cluster_utils import Cluster
 
-from annotator.actor import Actor
-from annotator.cluster import annotate_on_ray
+from annotator.run.ray_cluster import Actor, annotate_on_ray
 from pipelines.annotate import main
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ray leaves sockets and processes to the collector
@@ -120,7 +119,7 @@ class Disaster(Reporter):
 def test_killed_actor_and_lost_node_leave_the_same_store_as_one_process(
     tmp_path: Path, cluster: Cluster, shards: list[Shard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("annotator.cluster.SILENCE", 3.0)
+    monkeypatch.setattr("annotator.run.ray_cluster.SILENCE", 3.0)
     disaster = Disaster(cluster)
     summary = run(cluster, shards, tmp_path / "labels.zarr", slow_teacher(0.4), disaster)
     assert (summary.committed_shards, summary.skipped_shards, summary.failures) == (8, 0, {})
@@ -166,7 +165,7 @@ def test_actor_that_cannot_start_is_told_and_not_waited_for(
         def __init__(self, job: Job) -> None:
             raise ModuleNotFoundError("No module named 'timm'")
 
-    monkeypatch.setattr("annotator.cluster.Actor", Missing)
+    monkeypatch.setattr("annotator.run.ray_cluster.Actor", Missing)
     with pytest.raises(WorkerError, match="an actor cannot start: ModuleNotFoundError: No module named 'timm'"):
         run(cluster, shards, tmp_path / "labels.zarr", slow_teacher(0.0))
 

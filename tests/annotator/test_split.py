@@ -1,6 +1,6 @@
 import pytest
 
-from annotator.split import Rank, find_rank
+from annotator.run.ranks import Rank, find_rank
 from store.errors import SettingsError
 
 ARRAY = {"SLURM_ARRAY_TASK_ID": "13", "SLURM_ARRAY_TASK_MIN": "5", "SLURM_ARRAY_TASK_STEP": "4",

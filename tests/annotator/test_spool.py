@@ -9,7 +9,7 @@ import pytest
 from obstore.store import from_url
 
 from annotator.input.plan import Spool
-from annotator.status import shard_status
+from annotator.run.status import shard_status
 from annotator.teacher import Teacher
 from store import download
 from store.errors import SettingsError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from annotator.watch import RETRY, Watch, annotate_forever
+from annotator.run.watch import RETRY, Watch, annotate_forever
 from store.errors import ShardError
 from store.patterns import find_sources
 from store.remote import RemoteShard, Shard
@@ -96,14 +96,14 @@ def test_shard_that_could_not_be_read_once_is_tried_again_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr("annotator.watch.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("annotator.run.watch.time.monotonic", lambda: now[0])
     seen, shard = make_watch(tmp_path, []), write_tar(tmp_path / "a.tar", make_members(1))
 
     def refuse(path: Path) -> None:
         raise ShardError(f"{path}: cannot be read: Permission denied")
 
     with monkeypatch.context() as patch:
-        patch.setattr("annotator.watch.index_shard", refuse)
+        patch.setattr("annotator.run.watch.index_shard", refuse)
         assert [seen.look(), seen.look(), seen.look()] == [[], [], []]
     now[0] = RETRY
     assert [seen.look(), seen.look()] == [[shard], []]
@@ -117,7 +117,7 @@ def test_objects_are_asked_for_once_a_look(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_failed_shard_is_tried_again_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("annotator.watch.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("annotator.run.watch.time.monotonic", lambda: now[0])
     seen, shard = make_watch(tmp_path, []), write_tar(tmp_path / "a.tar", make_members(1))
     assert [seen.look(), seen.look()] == [[], [shard]]
     seen.failed([shard])
@@ -142,7 +142,7 @@ def test_rounds_go_on_until_something_ends_them(tmp_path: Path, monkeypatch: pyt
         rounds.append(list(shards))
         return []
 
-    monkeypatch.setattr("annotator.watch.time.sleep", sleep)
+    monkeypatch.setattr("annotator.run.watch.time.sleep", sleep)
     with pytest.raises(Ended):
         annotate_forever(make_watch(tmp_path, []), annotate, lambda: idle.append(len(pauses)))
     assert rounds == [[tmp_path / "a.tar"]]

@@ -9,13 +9,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from annotator.collect import Collector
-from annotator.commit import Committer
 from annotator.guard import one_line
 from annotator.input.decode import DecodedBatch, decode_batches
 from annotator.input.plan import Plan, Spool
 from annotator.pending import Maps, PendingMaps
 from annotator.report import Summary
+from annotator.run.commit import Collector, Committer
 from annotator.selftest import SelfTest, check_teacher
 from annotator.settings import RunSettings
 from annotator.teacher import Teacher
