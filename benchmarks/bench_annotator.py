@@ -28,8 +28,8 @@ from torch.utils.data import DataLoader, Dataset
 from annotator.report import Reporter, Summary
 from annotator.run.annotate import ReadyTeacher, annotate, make_ready, open_labels
 from annotator.settings import RunSettings, TeacherSettings
-from annotator.teacher import Teacher
-from annotator.topk import keep_top_k
+from annotator.teacher.teacher import Teacher
+from annotator.teacher.topk import keep_top_k
 from benchmarks.copies import copy_shards
 from benchmarks.tables import median, ratios, table
 from benchmarks.turns import take_turns

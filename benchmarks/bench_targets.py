@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from annotator.settings import TeacherSettings
-from annotator.teacher import Teacher
+from annotator.teacher.teacher import Teacher
 from pipelines.options import shards_option
 from pipelines.teacher_options import teacher_options
 from store.command import Command

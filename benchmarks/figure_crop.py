@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from annotator.teacher import Teacher
+from annotator.teacher.teacher import Teacher
 from benchmarks.figure_parts import (
     CLASSES,
     GREY,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from annotator.teacher import Teacher
+from annotator.teacher.teacher import Teacher
 from benchmarks.figure_parts import CLASSES, Floats, LabelMap, label_maps, save, stored_image, tidy
 from pipelines.digits.scenes import SCENE_SIZE
 from pipelines.digits.truth import Box

@@ -13,7 +13,7 @@ import simplejpeg
 import torch
 from numpy.typing import NDArray
 
-from annotator.teacher import Teacher
+from annotator.teacher.teacher import Teacher
 from pipelines.demo import SEED, demo_teacher
 from pipelines.digits.pools import load_pool
 from pipelines.digits.scenes import Scene, draw_scene

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from annotator.teacher import Teacher
+from annotator.teacher.teacher import Teacher
 from benchmarks.figure_parts import (
     LabelMap,
     Line,

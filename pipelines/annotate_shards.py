@@ -103,7 +103,7 @@ def load_teacher(job: Job) -> "ReadyTeacher":
     # Imported here, so that --help and a mistyped pattern do not wait for torch.
     from annotator.input.decode import start_server
     from annotator.run.annotate import make_ready
-    from annotator.teacher import Teacher
+    from annotator.teacher.teacher import Teacher
 
     click.echo(printable(f"loading the teacher {job.teacher.name}"), err=True)
     if job.settings.workers:

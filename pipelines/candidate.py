@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from annotator.weights import fit_state, load_state
+from annotator.teacher.weights import fit_state, load_state
 from store.errors import RunFolderError
 from store.text import counted
 from trainer.checkpoint import load_checkpoint

@@ -26,7 +26,7 @@ from store.text import printable
 if TYPE_CHECKING:
     from annotator.published.files import Axes, Origin
     from annotator.published.source import MapSource
-    from annotator.teacher import Teacher
+    from annotator.teacher.teacher import Teacher
 
 
 @click.command(
@@ -97,7 +97,7 @@ def import_command(
     from annotator.published.importing import first_shape, import_maps
     from annotator.published.source import open_source
     from annotator.settings import TeacherSettings
-    from annotator.teacher import Teacher
+    from annotator.teacher.teacher import Teacher
 
     names = None if class_names is None else read_class_names(class_names)
     pixels: dict[str, Any] = {name: value for name, value in (("mean", mean), ("std", std)) if value is not None}

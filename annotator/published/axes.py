@@ -19,7 +19,7 @@ from PIL import Image
 
 from annotator.published.files import MAX_IMAGE_BYTES, Axes, Origin, PublishedMap
 from annotator.published.source import MapSource, read_map
-from annotator.teacher import Teacher
+from annotator.teacher.teacher import Teacher
 from store.errors import ImageError, LabelMapError, SettingsError, ShardError, TeacherError
 from store.images import decode_image
 from store.pooling import check_box, pool_map, softmax

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.serialization import MAGIC_NUMBER
 
-from annotator.topk import FLOAT16_MAX
+from annotator.teacher.topk import FLOAT16_MAX
 from store.errors import LabelMapError
 from store.schema import StoreSchema, TeacherIdentity, View
 

@@ -9,15 +9,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from annotator.guard import one_line
 from annotator.input.decode import DecodedBatch, decode_batches
 from annotator.input.plan import Plan, Spool
-from annotator.pending import Maps, PendingMaps
 from annotator.report import Summary
 from annotator.run.commit import Collector, Committer
-from annotator.selftest import SelfTest, check_teacher
 from annotator.settings import RunSettings
-from annotator.teacher import Teacher
+from annotator.teacher.build import one_line
+from annotator.teacher.selftest import SelfTest, check_teacher
+from annotator.teacher.teacher import Maps, PendingMaps, Teacher
 from store.errors import TooManyBadImagesError
 from store.reader import LabelStore
 from store.remote import Shard

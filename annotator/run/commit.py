@@ -8,8 +8,8 @@ import numpy as np
 
 from annotator.input.decode import DecodedBatch
 from annotator.input.plan import Plan, Spool
-from annotator.pending import Maps
 from annotator.report import Reporter
+from annotator.teacher.teacher import Maps
 from store.errors import GroupExistsError, ShardError
 from store.labels import GroupLabels
 from store.layout import NO_CLASS

@@ -20,9 +20,9 @@ from ray.exceptions import RayError, RayTaskError
 
 from annotator.report import Reporter, Summary
 from annotator.run.annotate import ReadyTeacher, annotate, check_bad_images, make_ready, open_labels
-from annotator.selftest import SelfTest
 from annotator.settings import ClusterSettings, Job
-from annotator.teacher import Teacher
+from annotator.teacher.selftest import SelfTest
+from annotator.teacher.teacher import Teacher
 from store.errors import RelabelError, SettingsError, WorkerError
 from store.reader import LabelStore
 from store.remote import Shard

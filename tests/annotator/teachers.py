@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from annotator.report import Summary
 from annotator.run.annotate import annotate, make_ready, open_labels
 from annotator.settings import RunSettings, TeacherSettings
-from annotator.teacher import Teacher
+from annotator.teacher.teacher import Teacher
 from store.remote import Shard
 
 

@@ -13,7 +13,7 @@ from annotator.input.plan import Plan, RowRef, Spool
 from annotator.report import Summary
 from annotator.run.annotate import annotate, make_ready, open_labels
 from annotator.settings import RunSettings, TeacherSettings
-from annotator.teacher import Teacher
+from annotator.teacher.teacher import Teacher
 from store.errors import (
     GroupExistsError,
     LabelMapError,

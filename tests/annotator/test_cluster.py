@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from annotator.report import Reporter, Summary
 from annotator.settings import ClusterSettings, Job, RunSettings, TeacherSettings
-from annotator.teacher import Teacher
+from annotator.teacher.teacher import Teacher
 from store.errors import (
     SettingsError,
     StoreMismatchError,

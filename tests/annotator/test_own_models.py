@@ -6,10 +6,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from annotator.own_models import is_own
-from annotator.selftest import check_teacher
 from annotator.settings import TeacherSettings
-from annotator.teacher import Teacher
+from annotator.teacher.build import is_own
+from annotator.teacher.selftest import check_teacher
+from annotator.teacher.teacher import Teacher
 from store.errors import TeacherError
 from store.reader import LabelStore
 from tests.annotator.teachers import run_annotator

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from annotator.settings import TeacherSettings
-from annotator.teacher import Teacher
+from annotator.teacher.teacher import Teacher
 from store.cli import main
 from store.reader import LabelStore
 from tests.annotator.teachers import run_annotator

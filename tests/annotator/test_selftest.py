@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from annotator.classifier import TimmClassifier
-from annotator.selftest import check_teacher
 from annotator.settings import TeacherSettings
-from annotator.teacher import Teacher
+from annotator.teacher.classifier import TimmClassifier
+from annotator.teacher.selftest import check_teacher
+from annotator.teacher.teacher import Teacher
 from store.errors import TeacherError
 from tests.annotator.families import FAMILIES, LINEAR, Family, table
 from tests.annotator.teachers import make_teacher, save_weights

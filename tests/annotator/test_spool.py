@@ -10,7 +10,7 @@ from obstore.store import from_url
 
 from annotator.input.plan import Spool
 from annotator.run.status import shard_status
-from annotator.teacher import Teacher
+from annotator.teacher.teacher import Teacher
 from store import download
 from store.errors import SettingsError
 from store.patterns import expand_sources

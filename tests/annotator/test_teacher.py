@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from annotator.selftest import check_teacher
 from annotator.settings import TeacherSettings
-from annotator.teacher import Teacher, pick_device
-from annotator.timm_models import build_timm
+from annotator.teacher.build import build_timm
+from annotator.teacher.selftest import check_teacher
+from annotator.teacher.teacher import Teacher, pick_device
 from store.errors import SettingsError, TeacherError
 from tests.annotator.teachers import make_teacher, save_weights
 
@@ -43,7 +43,7 @@ def test_large_heads_are_applied_in_parts_with_the_same_result(tmp_path: Path, m
     teacher = make_teacher(tmp_path)
     pixels = torch.randint(0, 256, (5, 3, 64, 96), dtype=torch.uint8)
     whole = teacher.label_maps(pixels, 3)
-    monkeypatch.setattr("annotator.teacher.LOGITS_AT_ONCE", 150)
+    monkeypatch.setattr("annotator.teacher.teacher.LOGITS_AT_ONCE", 150)
     for part, other in zip(teacher.label_maps(pixels, 3), whole, strict=True):
         torch.testing.assert_close(part, other)
 
@@ -168,7 +168,7 @@ def test_weights_that_cannot_be_downloaded_are_one_clear_error(monkeypatch: pyte
     def offline(*_: object, **__: object) -> Tensor:
         raise ConnectionError("no route to host\nlong traceback")
 
-    monkeypatch.setattr("annotator.timm_models.timm.create_model", offline)
+    monkeypatch.setattr("annotator.teacher.build.timm.create_model", offline)
     with pytest.raises(TeacherError, match=r"could not be downloaded \(no route to host\); check the network, or pass"):
         build_timm("resnet18.a1_in1k", {}, None, None)
 

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotator.topk import fits_float16, keep_top_k
+from annotator.teacher.topk import fits_float16, keep_top_k
 
 
 @settings(max_examples=50, deadline=None)

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 from annotator.settings import TeacherSettings
-from annotator.teacher import Teacher
+from annotator.teacher.teacher import Teacher
 from pipelines.digits.pools import CLASS_NAMES
 from pipelines.digits.shards import write_shards
 from store.shards import index_shard

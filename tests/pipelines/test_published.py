@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from annotator.settings import TeacherSettings
-from annotator.teacher import Teacher
+from annotator.teacher.teacher import Teacher
 from pipelines.annotate import main
 from pipelines.digits import teacher as digits
 from pipelines.digits.pools import CLASS_NAMES

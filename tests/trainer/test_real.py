@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from annotator.settings import TeacherSettings
-from annotator.teacher import Teacher
+from annotator.teacher.teacher import Teacher
 from benchmarks.bench_targets import ask_teacher, compare, draw_crops
 from store.reader import LabelStore
 from tests.annotator.teachers import run_annotator

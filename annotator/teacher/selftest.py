@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from annotator.classifier import TimmClassifier, unsupported
-from annotator.teacher import Teacher
+from annotator.teacher.classifier import TimmClassifier, unsupported
+from annotator.teacher.teacher import Teacher
 from store.errors import TeacherError
 from store.text import first_line
 
