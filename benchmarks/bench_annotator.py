@@ -33,8 +33,7 @@ from annotator.teacher.topk import keep_top_k
 from benchmarks.copies import copy_shards
 from benchmarks.tables import median, ratios, table
 from benchmarks.turns import take_turns
-from pipelines.options import shards_option
-from pipelines.teacher_options import teacher_options
+from pipelines.options import shards_option, teacher_options
 from store.command import Command
 from store.images import decode_image
 from store.patterns import expand_shards
@@ -206,7 +205,7 @@ def main(
         torch.set_num_threads(threads)
     shards = expand_shards(patterns)
     # Workers load this file as well; that what it imports has been loaded before spares each run the time.
-    set_forkserver_preload(["annotator.run.annotate", "pipelines.teacher_options"])
+    set_forkserver_preload(["annotator.run.annotate", "pipelines.options"])
     forkserver.ensure_running()
     scratch.mkdir()
     try:

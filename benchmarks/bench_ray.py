@@ -16,8 +16,7 @@ from annotator.run.ray_cluster import annotate_on_ray
 from annotator.settings import ClusterSettings, Job, RunSettings, TeacherSettings
 from benchmarks.copies import copy_shards
 from benchmarks.tables import ratios, table
-from pipelines.options import shards_option
-from pipelines.teacher_options import teacher_options
+from pipelines.options import shards_option, teacher_options
 from store.command import Command
 from store.patterns import expand_shards
 

@@ -20,8 +20,7 @@ from torch import Tensor
 
 from annotator.settings import TeacherSettings
 from annotator.teacher.teacher import Teacher
-from pipelines.options import shards_option
-from pipelines.teacher_options import teacher_options
+from pipelines.options import shards_option, teacher_options
 from store.command import Command
 from store.patterns import expand_shards
 from store.reader import LabelStore
