@@ -102,7 +102,7 @@ def annotate_scenes(out: Path) -> None:
 def annotate_digits(shards: list[Path], labels: Path) -> None:
     """Annotate shards of scenes with the demo's teacher."""
     from annotator.settings import Job, RunSettings
-    from pipelines.annotate_shards import annotate_shards
+    from pipelines.annotate.run import annotate_shards
     from pipelines.digits.pools import CLASS_NAMES
 
     settings = RunSettings(batch_size=64)

@@ -34,7 +34,7 @@ def pack_command(folder: Path, out: Path, prefix: str, shard_size: int, seed: in
     their names, which are written to classes.txt beside the shards. Images are shuffled, copied byte for byte and not
     decoded: `run` leaves those out that cannot be, and names them.
     """
-    from pipelines.pack_shards import scan_folder, write_shards  # webdataset imports slowly
+    from pipelines.annotate.pack import scan_folder, write_shards
 
     found = scan_folder(folder)
     out.mkdir(parents=True, exist_ok=True)

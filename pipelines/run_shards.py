@@ -9,7 +9,7 @@ from pathlib import Path
 
 from annotator.report import Summary
 from pipelines.agreement import doubt_numbering
-from pipelines.shard_progress import ShardProgress, Wording
+from pipelines.annotate.progress import ShardProgress, Wording
 from store.errors import FailedShardsError
 from store.shards import shard_name
 from store.text import counted, printable

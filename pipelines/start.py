@@ -5,7 +5,7 @@ from store.start import start
 
 def annotate() -> None:
     """`relabel-annotate`."""
-    start("pipelines.annotate")
+    start("pipelines.annotate.__main__")
 
 
 def train() -> None:

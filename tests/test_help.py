@@ -9,7 +9,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from pipelines import annotate, demo, train
+from pipelines import demo, train
+from pipelines.annotate import __main__ as annotate
 from pipelines.reproduce.__main__ import main as reproduce
 from store import cli
 

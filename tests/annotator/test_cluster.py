@@ -33,7 +33,7 @@ pytest.importorskip("ray")
 from ray.cluster_utils import Cluster
 
 from annotator.run.ray_cluster import Actor, annotate_on_ray
-from pipelines.annotate import main
+from pipelines.annotate.__main__ import main
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ray leaves sockets and processes to the collector
 ROOT = Path(__file__).parents[2]

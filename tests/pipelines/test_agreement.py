@@ -6,8 +6,8 @@ import pytest
 
 from annotator.report import Summary
 from pipelines.agreement import doubt_numbering
+from pipelines.annotate.progress import ANNOTATE
 from pipelines.run_shards import run_shards
-from pipelines.shard_progress import ANNOTATE
 from store.labels import GroupLabels
 from store.writer import open_root, write_group
 from tests.build import PROVENANCE, TAR, make_labels, make_schema, quarantine

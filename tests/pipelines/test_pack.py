@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from pipelines.annotate import main
+from pipelines.annotate.__main__ import main
 from store.shards import index_shard
 from tests.build import make_jpeg
 

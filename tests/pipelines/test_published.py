@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from annotator.settings import TeacherSettings
 from annotator.teacher.teacher import Teacher
-from pipelines.annotate import main
+from pipelines.annotate.__main__ import main
 from pipelines.digits import teacher as digits
 from pipelines.digits.pools import CLASS_NAMES
 from pipelines.digits.shards import write_shards

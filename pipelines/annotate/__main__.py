@@ -7,12 +7,12 @@ import click
 
 from annotator.run.ranks import find_rank
 from annotator.settings import ClusterSettings, Job, RunSettings, TeacherSettings
-from pipelines.annotate_shards import annotate_on_cluster, annotate_shards, watch_shards
+from pipelines.annotate.published import export_command, import_command
+from pipelines.annotate.run import annotate_on_cluster, annotate_shards, watch_shards
+from pipelines.annotate.status import status_command
 from pipelines.options import class_names_option, read_class_names, sources_option, teacher_options
 from pipelines.pack import pack_command
-from pipelines.published import export_command, import_command
 from pipelines.share import own_share
-from pipelines.status import status_command
 from store.command import CONTEXT, Commands, examples, refuse_nan
 from store.patterns import expand_sources
 

@@ -11,8 +11,8 @@ import click
 from annotator.report import Summary
 from annotator.run.watch import Watch, annotate_forever
 from annotator.settings import ClusterSettings, Job
+from pipelines.annotate.progress import ANNOTATE, ShardProgress
 from pipelines.run_shards import run_shards
-from pipelines.shard_progress import ANNOTATE, ShardProgress
 from store.errors import TooManyBadImagesError
 from store.patterns import find_sources
 from store.remote import Shard

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from pipelines.annotate.progress import IMPORT
 from pipelines.options import (
     class_names_option,
     parse_channels,
@@ -17,7 +18,6 @@ from pipelines.options import (
 )
 from pipelines.published_progress import ExportProgress, print_exported
 from pipelines.run_shards import run_shards
-from pipelines.shard_progress import IMPORT
 from store.command import examples
 from store.errors import LabelMapError
 from store.patterns import expand_shards
