@@ -71,6 +71,6 @@ def annotate(material: Material) -> None:
         SettingsError: it failed; why, the annotator has said.
     """
     command = fill("run $SHARDS $LABELS $TEACHER", material.options())
-    line = [sys.executable, "-m", "pipelines.annotate.__main__", *words(command, material.variables)]
+    line = [sys.executable, "-m", "pipelines.annotate", *words(command, material.variables)]
     if status := subprocess.run(line, cwd=ROOT, env=environment()).returncode:
         raise SettingsError(f"the material could not be annotated: exit status {status}")

@@ -1,20 +1,22 @@
 """The command `relabel-annotate`: image shards and a teacher in, a label store out."""
 
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from annotator.run.ranks import find_rank
 from annotator.settings import ClusterSettings, Job, RunSettings, TeacherSettings
+from pipelines.annotate.pack import pack_command
 from pipelines.annotate.published import export_command, import_command
 from pipelines.annotate.run import annotate_on_cluster, annotate_shards, watch_shards
 from pipelines.annotate.status import status_command
 from pipelines.options import class_names_option, read_class_names, sources_option, teacher_options
-from pipelines.pack import pack_command
-from pipelines.share import own_share
 from store.command import CONTEXT, Commands, examples, refuse_nan
 from store.patterns import expand_sources
+from store.remote import Shard
 
 
 @click.group(cls=Commands, context_settings=CONTEXT)
@@ -132,6 +134,24 @@ def run(
 
 for command in (run, pack_command, status_command, import_command, export_command):
     main.add_command(command)
+
+
+# One process's share of a run that torchrun or SLURM has spread over several.
+
+
+def own_share(shards: Sequence[Shard], job: Job, environment: Mapping[str, str]) -> tuple[Sequence[Shard], Job]:
+    """The shards and the job of this process: all of them where it runs alone.
+
+    Raises:
+        SettingsError: the environment's ranks do not fit together.
+    """
+    rank = find_rank(environment)
+    if rank is None:
+        return shards, job
+    share = rank.share(shards)
+    click.echo(f"{rank.by}: rank {rank.rank} of {rank.world} takes {len(share):,} of {len(shards):,} shards", err=True)
+    return share, replace(job, teacher=replace(job.teacher, local_rank=rank.local))
+
 
 if __name__ == "__main__":
     main()

@@ -1,15 +1,31 @@
 """How a run over shards looks, annotating or importing: a bar on a terminal, plain lines elsewhere."""
 
+import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from annotator.report import Reporter
 from store.remote import Shard
 from store.text import counted, printable
+
+if TYPE_CHECKING:
+    from annotator.published.exporting import ExportSummary
+
 
 PLAIN_INTERVAL = 30.0  # seconds between plain lines
 
@@ -124,3 +140,45 @@ class _Speed(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         return Text(self.progress.describe())
+
+
+# How an export looks: a progress bar on a terminal, its failures, a summary at the end.
+
+
+class ExportProgress:
+    """A reporter for `annotator.published.exporting`, to be used as a context."""
+
+    def __init__(self, rows: int) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        columns = (
+            TextColumn("export"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("ETA"),
+            TimeRemainingColumn(),
+        )  # fmt: skip
+        self.bar = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
+        self.task = self.bar.add_task("", total=rows)
+
+    def __enter__(self) -> "ExportProgress":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def exported(self, rows: int) -> None:
+        """Move on."""
+        self.bar.update(self.task, advance=rows)
+
+    def failed(self, reason: str) -> None:
+        """Tell of what is left out."""
+        self.console.print(Text(printable(f"error: {reason}")), soft_wrap=True)
+
+
+def print_exported(summary: "ExportSummary", folder: Path, seconds: float) -> None:
+    """The end of an export, on standard output."""
+    out = sys.stdout.write
+    out(
+        f"{printable(str(folder))}: {summary.written:,} maps written, {summary.size / max(summary.written, 1):,.0f} "
+        f"bytes each, {summary.quarantined:,} quarantined images have none; {seconds:.1f} s\n"
+    )
+    for reason in summary.failures:
+        out(f"  not exported: {printable(reason)}\n")

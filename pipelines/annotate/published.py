@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from pipelines.annotate.progress import IMPORT
+from pipelines.annotate.progress import IMPORT, ExportProgress, print_exported
+from pipelines.annotate.run import run_shards
 from pipelines.options import (
     class_names_option,
     parse_channels,
@@ -16,8 +17,6 @@ from pipelines.options import (
     shards_option,
     teacher_arg_option,
 )
-from pipelines.published_progress import ExportProgress, print_exported
-from pipelines.run_shards import run_shards
 from store.command import examples
 from store.errors import LabelMapError
 from store.patterns import expand_shards

@@ -1,6 +1,10 @@
 """Annotating from the teacher's settings to the last summary: once through given shards, or for ever."""
 
-from collections.abc import Sequence
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,12 +15,14 @@ import click
 from annotator.report import Summary
 from annotator.run.watch import Watch, annotate_forever
 from annotator.settings import ClusterSettings, Job
-from pipelines.annotate.progress import ANNOTATE, ShardProgress
-from pipelines.run_shards import run_shards
-from store.errors import TooManyBadImagesError
+from pipelines.annotate.progress import ANNOTATE, ShardProgress, Wording
+from store.errors import FailedShardsError, RelabelError, TooManyBadImagesError
 from store.patterns import find_sources
+from store.reader import LabelStore
 from store.remote import Shard
-from store.text import printable
+from store.shards import shard_name
+from store.text import counted, printable
+from store.whole_image import labels_lead
 
 if TYPE_CHECKING:
     from annotator.run.annotate import ReadyTeacher
@@ -116,3 +122,106 @@ def load_teacher(job: Job) -> "ReadyTeacher":
         err=True,
     )
     return ready
+
+
+# A run over shards from its first line to its summary, however it ends.
+
+
+SHOWN_BAD_IMAGES = 20
+
+
+def run_shards(
+    work: Callable[[Summary, ShardProgress], None], shards: int | None, labels: Path | str, wording: Wording
+) -> None:
+    """Do the work with progress on the terminal, then print what became of the shards.
+
+    Args:
+        work: what to do; it tells the summary what it has done.
+        shards: how many there are; None for a service, which a SIGTERM ends as it should.
+        labels: the store, for messages.
+        wording: what is done.
+
+    Raises:
+        FailedShardsError: some were left out, each named before.
+    """
+    start = time.monotonic()
+    with ShardProgress(shards, wording) as progress, _ended_by_sigterm():
+        summary = Summary(progress)
+        try:
+            work(summary, progress)
+        except (KeyboardInterrupt, SystemExit):
+            if shards is not None:
+                done = summary.committed_shards + summary.skipped_shards
+                kept = f"finished shards are in {printable(str(labels))}" if done else "no shard was finished"
+                if sys.stderr is not None:
+                    sys.stderr.write(f"interrupted; {kept}, run again to go on\n")
+                raise
+    _print_summary(summary, labels, wording, time.monotonic() - start)
+    if summary.failures:
+        of = "" if shards is None else f" of {shards:,}"
+        raise FailedShardsError(f"{len(summary.failures)}{of} shards failed; mend them and run again")
+
+
+class Terminated(SystemExit):
+    """By a signal, and not by somebody's call of `sys.exit`."""
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """A SIGTERM ends the run as Ctrl-C does: what is being committed is finished. A second one ends it at once."""
+
+    def end(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise Terminated(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _print_summary(summary: Summary, labels: Path | str, wording: Wording, seconds: float) -> None:
+    """The end of a run, on standard output."""
+    out = sys.stdout.write
+    out(
+        f"{printable(str(labels))}: {counted(summary.committed_shards, 'shard')} {wording.done}, "
+        f"{summary.skipped_shards:,} were there already, {len(summary.failures):,} failed; "
+        f"{summary.images:,} {wording.unit} in {seconds:.1f} s\n"
+    )
+    if summary.computing.seconds:
+        out(f"  {summary.computing.seconds:.1f} s in the teacher, {summary.waiting.seconds:.1f} s waiting for data\n")
+    for reason in summary.failures.values():
+        out(f"  failed: {printable(reason)}\n")
+    for shard, key, reason in summary.bad_images[:SHOWN_BAD_IMAGES]:
+        out(f"  quarantined: {printable(f'{shard.name}: {key}: {reason}')}\n")
+    if len(summary.bad_images) > SHOWN_BAD_IMAGES:
+        out(f"  and {len(summary.bad_images) - SHOWN_BAD_IMAGES:,} more quarantined images\n")
+    if summary.last_committed and (doubt := doubt_numbering(labels, shard_name(summary.last_committed))):
+        out(f"  {doubt}\n")
+
+
+# A sign that a teacher numbers its classes otherwise than the shards do: nothing else fails when it does.
+
+
+ROWS = 256  # that are looked at
+ENOUGH = 20  # labels; of fewer it may be chance
+FEW = 0.5  # share of the labels; even of an unsure teacher most lead in some cell
+
+
+def doubt_numbering(labels: Path | str, name: str) -> str | None:
+    """A line if few of a group's original labels lead in any cell of their map, or it cannot be read; else None."""
+    try:
+        group = LabelStore.open(labels).group(name)
+        stop = min(len(group), ROWS)
+        labelled = group.usable(stop=stop) & (group.targets[:stop] >= 0)
+        lead = int((labels_lead(group.read(stop=stop, tail=False), group.targets[:stop]) & labelled).sum())
+    except RelabelError as error:  # the labels are written; the run must not end as one that failed
+        return f"what was written cannot be looked at: {printable(str(error))}"
+    count = int(labelled.sum())
+    if count < ENOUGH or lead >= FEW * count:
+        return None
+    return (
+        f"only {lead:,} of {count:,} labels of {printable(name)} lead in any cell of their map; "
+        "does the teacher number its classes as the shards do?"
+    )

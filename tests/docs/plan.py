@@ -15,7 +15,7 @@ from tests.docs.rules import NOT_RUN, SUBSTITUTIONS, NotRun
 # Commands that load torch take seconds: the quick test only parses them.
 HEAVY = re.compile(r"relabel-(annotate|train)\b|^torchrun|^make|-m (benchmarks|pipelines|tests)\.(?!docs)")
 OURS = {
-    "relabel-annotate": "pipelines.annotate.__main__",
+    "relabel-annotate": "pipelines.annotate",
     "relabel-train": "pipelines.train",
     "relabel-store": "store.cli",
 }

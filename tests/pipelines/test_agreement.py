@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 
 from annotator.report import Summary
-from pipelines.agreement import doubt_numbering
 from pipelines.annotate.progress import ANNOTATE
-from pipelines.run_shards import run_shards
+from pipelines.annotate.run import doubt_numbering, run_shards
 from store.labels import GroupLabels
 from store.writer import open_root, write_group
 from tests.build import PROVENANCE, TAR, make_labels, make_schema, quarantine

@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from annotator.report import Summary
 from pipelines.annotate.__main__ import main
 from pipelines.annotate.progress import ANNOTATE, IMPORT, Wording
-from pipelines.run_shards import run_shards
+from pipelines.annotate.run import run_shards
 from store.cli import main as store_main
 from store.errors import FailedShardsError
 from store.reader import LabelStore
@@ -234,7 +234,7 @@ def test_keys_never_steer_the_terminal(tmp_path: Path, labels: Path, weights: Pa
 
 
 def test_whole_process_exits_with_1_and_no_traceback(tmp_path: Path, labels: Path, weights: Path) -> None:
-    command = [sys.executable, "-m", "pipelines.annotate.__main__", *arguments(labels, weights, tmp_path / "none.tar")]
+    command = [sys.executable, "-m", "pipelines.annotate", *arguments(labels, weights, tmp_path / "none.tar")]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert result.stderr.startswith("error: 1 of 1 shards are missing")
@@ -244,7 +244,7 @@ def test_whole_process_exits_with_1_and_no_traceback(tmp_path: Path, labels: Pat
 @pytest.mark.slow
 def test_killed_decoding_worker_is_one_line(tmp_path: Path, labels: Path, weights: Path) -> None:
     shard = write_tar(tmp_path / "a.tar", make_members(3000))
-    command = [sys.executable, "-m", "pipelines.annotate.__main__", *arguments(labels, weights, shard)]
+    command = [sys.executable, "-m", "pipelines.annotate", *arguments(labels, weights, shard)]
     command[command.index("--workers") + 1] = "1"
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     worker = ""

@@ -55,7 +55,7 @@ def test_whole_path_survives_being_killed(folder: Path) -> None:
     labels, out, names = folder / "labels.zarr", folder / "run", folder / "names.txt"
     names.write_text("\n".join(CLASS_NAMES))
     annotate = (
-        "pipelines.annotate.__main__", "run", "--shards", folder / "digits-train-{0000..0003}.tar", "--labels", labels,
+        "pipelines.annotate", "run", "--shards", folder / "digits-train-{0000..0003}.tar", "--labels", labels,
         "--teacher", TEACHER_NAME, "--teacher-arg", "output_stride=8", "--checkpoint", TEACHER_WEIGHTS,
         "--num-classes", 10, "--input-size", 120, "--mean", 0.5, "--std", 0.5, "--class-names", names,
         "--batch-size", 2, "--workers", 1,

@@ -172,9 +172,7 @@ def test_torchrun_shares_the_shards_out(tmp_path: Path) -> None:
     for i in range(3):
         write_tar(tmp_path / f"a-{i}.tar", make_members(3, first=3 * i))
     torchrun = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python", sys.executable)
-    process = start(
-        labels, tmp_path / "a-*.tar", *resnet(tmp_path), python=(*torchrun, "-m", "pipelines.annotate.__main__")
-    )
+    process = start(labels, tmp_path / "a-*.tar", *resnet(tmp_path), python=(*torchrun, "-m", "pipelines.annotate"))
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 0, stderr
     assert "RANK: rank 0 of 2 takes 2 of 3 shards" in stderr
@@ -210,7 +208,7 @@ def test_two_annotators_that_meet_on_a_shard_both_finish(tmp_path: Path) -> None
 def test_ways_of_running_that_exclude_each_other_are_usage_errors(
     tmp_path: Path, more: list[str], environment: dict[str, str], message: str
 ) -> None:
-    command = [sys.executable, "-m", "pipelines.annotate.__main__", "run", "--shards", str(tmp_path / "*.tar"),
+    command = [sys.executable, "-m", "pipelines.annotate", "run", "--shards", str(tmp_path / "*.tar"),
                "--labels", "l.zarr", "--teacher", "x", *more]  # fmt: skip
     result = subprocess.run(
         command, capture_output=True, text=True, cwd=ROOT, env=os.environ | environment, check=False
