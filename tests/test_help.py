@@ -9,8 +9,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from pipelines import demo, train
+from pipelines import train
 from pipelines.annotate import __main__ as annotate
+from pipelines.demo import __main__ as demo
 from pipelines.reproduce.__main__ import main as reproduce
 from store import cli
 

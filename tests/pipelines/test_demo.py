@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from pipelines.demo import main
-from pipelines.demo_result import command
+from pipelines.demo.__main__ import main
+from pipelines.demo.result import command
 
 
 @pytest.mark.parametrize(

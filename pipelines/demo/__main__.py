@@ -71,7 +71,7 @@ def run(out: Path) -> None:
     for target in ARMS:
         click.echo(f"\n{ARMS[target]}:", err=True)
         train_student(out, target)
-    from pipelines.demo_result import show_result
+    from pipelines.demo.result import show_result
 
     show_result(out)
 
