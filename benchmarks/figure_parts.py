@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from annotator.teacher.teacher import Teacher
-from pipelines.demo.__main__ import SEED, demo_teacher
+from pipelines.demo.stages import SEED, demo_teacher
 from pipelines.digits.pools import load_pool
 from pipelines.digits.scenes import Scene, draw_scene
 from pipelines.digits.shards import JPEG_QUALITY

@@ -4,21 +4,12 @@
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from pipelines.recipes import RECIPES
+from pipelines.demo.stages import ARMS, annotate_scenes, make_shards, train_student
 from store.command import CONTEXT, Commands, examples
-from store.text import printable
 
-if TYPE_CHECKING:
-    from annotator.settings import TeacherSettings
-
-TRAIN_SCENES, TRAIN_SHARDS = 4000, 4
-VAL_SCENES, VAL_SHARDS = 1000, 1
-SEED = 0
-ARMS = {"original": "original labels", "relabel": "ReLabel"}
 OUT = click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -74,76 +65,6 @@ def run(out: Path) -> None:
     from pipelines.demo.result import show_result
 
     show_result(out)
-
-
-def make_shards(out: Path) -> tuple[list[Path], list[Path]]:
-    """The training and validation shards below `out`, written where they are missing."""
-    from pipelines.digits.shards import write_shards
-    from trainer.files import make_folder
-
-    folder = out / "shards"
-    is_new = not folder.exists()
-    make_folder(folder)
-    if is_new:
-        shown = printable(str(folder))
-        click.echo(f"drawing {TRAIN_SCENES} digit scenes to train on, {VAL_SCENES} to validate: {shown}", err=True)
-    return (
-        write_shards(folder, "train", TRAIN_SCENES, TRAIN_SHARDS, SEED),
-        write_shards(folder, "val", VAL_SCENES, VAL_SHARDS, SEED),
-    )
-
-
-def annotate_scenes(out: Path) -> None:
-    """Label maps of the training shards in `out/labels.zarr`; finished shards are skipped."""
-    training, _ = make_shards(out)
-    annotate_digits(training, out / "labels.zarr")
-
-
-def annotate_digits(shards: list[Path], labels: Path) -> None:
-    """Annotate shards of scenes with the demo's teacher."""
-    from annotator.settings import Job, RunSettings
-    from pipelines.annotate.run import annotate_shards
-    from pipelines.digits.pools import CLASS_NAMES
-
-    settings = RunSettings(batch_size=64)
-    annotate_shards(shards, Job(labels=labels, teacher=demo_teacher(), settings=settings, class_names=CLASS_NAMES))
-
-
-def demo_teacher(device: str = "auto") -> "TeacherSettings":
-    """The shipped teacher of digits, and how its images are prepared."""
-    from annotator.settings import TeacherSettings
-    from pipelines.digits import teacher as digits
-    from pipelines.digits.pools import CLASS_NAMES
-
-    return TeacherSettings(
-        name=digits.TEACHER_NAME,
-        args=dict(digits.TEACHER_ARGS),
-        checkpoint=digits.TEACHER_WEIGHTS,
-        num_classes=len(CLASS_NAMES),
-        input_size=(digits.INPUT_SIZE, digits.INPUT_SIZE),
-        mean=digits.MEAN,
-        std=digits.STD,
-        device=device,
-    )
-
-
-def train_student(out: Path, target: str) -> None:
-    """Train the recipe `demo` with one kind of target in `out/<target>`."""
-    from pipelines.digits.student import train_to_end
-    from pipelines.train_progress import TrainProgress
-    from trainer.overrides import with_overrides
-
-    training, val = make_shards(out)
-    settings = with_overrides(RECIPES["demo"](), [f"target={target}"])
-    with TrainProgress() as progress:
-        train_to_end(
-            settings,
-            shards=training,
-            labels=out / "labels.zarr",
-            val_shards=val,
-            out=out / target,
-            reporter=progress,
-        )
 
 
 if __name__ == "__main__":

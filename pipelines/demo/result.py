@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.demo.__main__ import ARMS, make_shards
+from pipelines.demo.stages import ARMS, make_shards
 from pipelines.digits.truth import read_truth
 from store.images import decode_image
 from store.pooling import Box

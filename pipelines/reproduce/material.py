@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.demo.__main__ import annotate_digits, make_shards
+from pipelines.demo.stages import annotate_digits, make_shards
 from pipelines.digits.shards import write_shards
 from pipelines.digits.truth import SceneTruth, read_truth
 from store.errors import RunFolderError

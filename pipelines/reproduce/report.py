@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.demo.__main__ import TRAIN_SCENES
+from pipelines.demo.stages import TRAIN_SCENES
 from pipelines.machine import describe_machine
 from pipelines.recipes import demo
 from pipelines.reproduce.arms import ARMS, ORIGINAL, Arm

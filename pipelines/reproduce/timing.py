@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from pipelines.demo.__main__ import annotate_digits
+from pipelines.demo.stages import annotate_digits
 from pipelines.digits.student import one_thread, train_to_end
 from pipelines.machine import describe_machine
 from pipelines.reproduce.arms import Arm

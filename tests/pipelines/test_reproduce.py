@@ -11,7 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-import pipelines.demo
+import pipelines.demo.stages
 import pipelines.reproduce.arms
 from pipelines.digits.pools import load_pool
 from pipelines.digits.scenes import draw_scene
@@ -110,7 +110,7 @@ def test_test_scenes_are_others_than_any_that_choices_were_made_by(
         material.make_material(tmp_path)
     ((split, seed),) = drawn
     assert split == "val"
-    assert seed != pipelines.demo.SEED
+    assert seed != pipelines.demo.stages.SEED
 
 
 def test_the_last_epochs_student_is_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,8 +214,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few scenes, three arms, one round."""
     for module in (pipelines.reproduce.arms, report, plot):
         monkeypatch.setattr(module, "ARMS", (ORIGINAL, RELABEL, DISTILLED))
-    monkeypatch.setattr(pipelines.demo, "TRAIN_SCENES", 96)
-    monkeypatch.setattr(pipelines.demo, "VAL_SCENES", 8)
+    monkeypatch.setattr(pipelines.demo.stages, "TRAIN_SCENES", 96)
+    monkeypatch.setattr(pipelines.demo.stages, "VAL_SCENES", 8)
     monkeypatch.setattr(material, "TEST_SCENES", 60)
     monkeypatch.setattr(timing, "ROUNDS", 1)
     monkeypatch.setattr(timing, "REPORTED_STEPS", 1)
