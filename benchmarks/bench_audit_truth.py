@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.tables import table
-from pipelines.digits.truth import Box, SceneTruth, read_truth
+from pipelines.digits.shards import Box, SceneTruth, read_truth
 from store.audit.maps import PRESENT_AREA, PRESENT_PROBABILITY
 from store.command import Command
 from store.reader import LabelStore

@@ -17,7 +17,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.digits.truth import Box, SceneTruth, read_truth
+from pipelines.digits.shards import Box, SceneTruth, read_truth
 from store.command import Command
 from store.reader import LabelStore
 from store.view.target import KINDS, crop_target

@@ -24,7 +24,7 @@ from benchmarks.figure_parts import (
     stored_image,
     tidy,
 )
-from pipelines.digits.truth import Box
+from pipelines.digits.shards import Box
 from store.pooling import axis_weights
 
 if TYPE_CHECKING:

@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 
 from annotator.teacher.teacher import Teacher
 from pipelines.demo.stages import SEED, demo_teacher
-from pipelines.digits.pools import load_pool
-from pipelines.digits.scenes import Scene, draw_scene
-from pipelines.digits.shards import JPEG_QUALITY
-from pipelines.digits.truth import Box
+from pipelines.digits.scenes import Scene, draw_scene, load_pool
+from pipelines.digits.shards import JPEG_QUALITY, Box
 from store.images import decode_image
 from store.pooling import Fill, cell_confidence, pool_map, softmax
 from store.view.render import OTHER, PALETTE

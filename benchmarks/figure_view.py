@@ -27,7 +27,7 @@ from benchmarks.figure_parts import (
     scene,
 )  # fmt: skip
 from pipelines.digits.scenes import SCENE_SIZE
-from pipelines.digits.truth import Box, SceneTruth
+from pipelines.digits.shards import Box, SceneTruth
 from trainer.crops import resize_and_centre
 
 if TYPE_CHECKING:

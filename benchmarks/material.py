@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.command_lines import ROOT, environment, fill, words
 from pipelines.digits import teacher as digits
-from pipelines.digits.pools import CLASS_NAMES
+from pipelines.digits.scenes import CLASS_NAMES
 from pipelines.digits.shards import write_shards
 from store.errors import SettingsError
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.demo.stages import ARMS, make_shards
-from pipelines.digits.truth import read_truth
+from pipelines.digits.shards import read_truth
 from store.images import decode_image
 from store.pooling import Box
 from store.reader import LabelStore

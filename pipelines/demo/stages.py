@@ -45,7 +45,7 @@ def annotate_digits(shards: list[Path], labels: Path) -> None:
     """Annotate shards of scenes with the demo's teacher."""
     from annotator.settings import Job, RunSettings
     from pipelines.annotate.run import annotate_shards
-    from pipelines.digits.pools import CLASS_NAMES
+    from pipelines.digits.scenes import CLASS_NAMES
 
     settings = RunSettings(batch_size=64)
     annotate_shards(shards, Job(labels=labels, teacher=demo_teacher(), settings=settings, class_names=CLASS_NAMES))
@@ -55,7 +55,7 @@ def demo_teacher(device: str = "auto") -> "TeacherSettings":
     """The shipped teacher of digits, and how its images are prepared."""
     from annotator.settings import TeacherSettings
     from pipelines.digits import teacher as digits
-    from pipelines.digits.pools import CLASS_NAMES
+    from pipelines.digits.scenes import CLASS_NAMES
 
     return TeacherSettings(
         name=digits.TEACHER_NAME,

@@ -3,15 +3,203 @@
 Shapes: S is the side of a scene, 120 pixels.
 """
 
+import math
 from dataclasses import dataclass
+from functools import cache
 from itertools import count
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from sklearn.datasets import load_digits
 
-from pipelines.digits.backgrounds import add_noise, paint_background
-from pipelines.digits.pools import POOL_NAMES, DigitPool
+# Cluttered backgrounds: gradients, rectangles and strokes, with nothing that reads as a digit, and noise.
+#
+# Shapes: S is the side of the image. Images here are float32 (S, S, 3) in 0..255, masks bool (S, S).
+
+
+Canvas = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+
+def paint_background(rng: np.random.Generator, size: int) -> Canvas:
+    """Paint one background, still without noise.
+
+    Args:
+        rng: Where every choice comes from.
+        size: Side of the image in pixels.
+
+    Returns:
+        (size, size, 3) float32, 0 to 255.
+    """
+    image = _gradient(rng, size)
+    for _ in range(rng.integers(0, 4)):
+        _blend(image, _rectangle(rng, size), rng)
+    for _ in range(rng.integers(0, 3)):
+        _blend(image, _long_stroke(rng, size), rng)
+    for _ in range(rng.integers(4, 13)):
+        fragment = _arc if rng.random() < 0.5 else _dash
+        _blend(image, fragment(rng, size), rng)
+    return image
+
+
+def add_noise(rng: np.random.Generator, image: Canvas) -> Canvas:
+    """Add noise of one random strength to every pixel.
+
+    Args:
+        rng: Where every choice comes from.
+        image: (S, S, 3) float32, 0 to 255, the finished scene: noise on everything, or flatness would
+            betray what was painted last.
+
+    Returns:
+        (S, S, 3) float32, 0 to 255.
+    """
+    strength = rng.uniform(2, 12)
+    return np.clip(image + strength * rng.standard_normal(image.shape, dtype=np.float32), 0, 255)
+
+
+def _gradient(rng: np.random.Generator, size: int) -> Canvas:
+    """Blend linearly, in a random direction, between two colours at most 60 levels apart."""
+    start = rng.uniform(0, 255, 3).astype(np.float32)
+    end = np.clip(start + rng.uniform(-60, 60, 3).astype(np.float32), 0, 255)
+    angle = rng.uniform(0, 2 * math.pi)
+    y, x = _grid(size)
+    along = (math.cos(angle) * x + math.sin(angle) * y) / size
+    share = (along - along.min()) / np.ptp(along)
+    image: Canvas = start + share[..., None] * (end - start)
+    return image
+
+
+def _blend(image: Canvas, mask: Mask, rng: np.random.Generator) -> None:
+    """Lay a half-transparent random colour over the masked pixels, in place."""
+    colour = rng.uniform(0, 255, 3).astype(np.float32)
+    opacity = np.float32(rng.uniform(0.2, 0.6))
+    image[mask] += opacity * (colour - image[mask])
+
+
+def _rectangle(rng: np.random.Generator, size: int) -> Mask:
+    """A filled, upright rectangle, which may be cut off by the border."""
+    height, width = rng.integers(size // 8, size // 2, 2)
+    top, left = rng.integers(-10, size - 10, 2)
+    mask = np.zeros((size, size), dtype=np.bool_)
+    mask[max(top, 0) : top + height, max(left, 0) : left + width] = True
+    return mask
+
+
+def _long_stroke(rng: np.random.Generator, size: int) -> Mask:
+    """A line from border to border: one that ended inside the image would read as a one."""
+    angle = rng.uniform(0, math.pi)
+    through_y, through_x = rng.uniform(0.1 * size, 0.9 * size, 2).tolist()
+    y, x = _grid(size)
+    distance = math.sin(angle) * (x - through_x) - math.cos(angle) * (y - through_y)
+    mask: Mask = np.abs(distance) < rng.uniform(0.6, 2.0)
+    return mask
+
+
+def _dash(rng: np.random.Generator, size: int) -> Mask:
+    """A straight fragment of a stroke, at most half as long as the smallest digit."""
+    angle, half_length = rng.uniform(0, math.pi), rng.uniform(2, 7)
+    centre_y, centre_x = rng.uniform(0, size, 2).tolist()
+    y, x = _grid(size)
+    along = math.cos(angle) * (x - centre_x) + math.sin(angle) * (y - centre_y)
+    across = math.sin(angle) * (x - centre_x) - math.cos(angle) * (y - centre_y)
+    mask: Mask = (np.abs(along) < half_length) & (np.abs(across) < rng.uniform(0.8, 3.0))
+    return mask
+
+
+def _arc(rng: np.random.Generator, size: int) -> Mask:
+    """A bent fragment of a stroke: at most a third of a circle, so that it never reads as a zero."""
+    radius, towards = rng.uniform(4, 14), rng.uniform(0, 2 * math.pi)
+    centre_y, centre_x = rng.uniform(0, size, 2).tolist()
+    y, x = _grid(size)
+    down, right = y - centre_y, x - centre_x
+    distance = np.sqrt(down * down + right * right)
+    along = math.sin(towards) * down + math.cos(towards) * right
+    near_circle: Mask = np.abs(distance - radius) < rng.uniform(0.8, 2.5)
+    towards_middle: Mask = along > math.cos(rng.uniform(0.4, 1.0)) * distance
+    return near_circle & towards_middle
+
+
+def _grid(size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The pixels' y as (S, 1) and x as (1, S), float32, to be broadcast against each other."""
+    line = np.arange(size, dtype=np.float32)
+    return line[:, None], line[None, :]
+
+
+# Three disjoint pools of real handwritten digits: for the teacher, the student and the evaluation.
+
+
+PoolName = Literal["teacher", "train", "val"]
+POOL_NAMES: tuple[PoolName, ...] = get_args(PoolName)
+CLASS_NAMES = tuple(str(digit) for digit in range(10))
+# Of every class's digits: the first 40 % go to the teacher, the next 40 % to train, the rest to val.
+CUTS = (0.4, 0.8)
+SPLIT_SEED = 20210119
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class DigitPool:
+    """The digits one purpose may use.
+
+    Attributes:
+        name: What the digits are for.
+        glyphs: (N, 8, 8) uint8, ink from 0 to 16, read-only.
+        labels: (N,) int64, the digit each glyph shows, read-only.
+        sources: (N,) int64, each glyph's row in scikit-learn's data set, ascending, read-only.
+    """
+
+    name: PoolName
+    glyphs: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    sources: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Number of digits in the pool."""
+        return len(self.labels)
+
+
+@cache
+def load_pool(name: PoolName) -> DigitPool:
+    """Load one pool; the same digits in every process and on every machine.
+
+    Args:
+        name: "teacher", "train" or "val".
+
+    Returns:
+        The pool; its arrays are shared between callers and therefore read-only.
+
+    Raises:
+        ValueError: If there is no such pool.
+    """
+    if name not in POOL_NAMES:
+        raise ValueError(f"digit pool {name!r}: expected one of {', '.join(POOL_NAMES)}")
+    glyphs, labels = _load_glyphs()
+    sources = _split_rows(labels)[POOL_NAMES.index(name)]
+    arrays = (glyphs[sources], labels[sources], sources)
+    for array in arrays:
+        array.setflags(write=False)
+    return DigitPool(name=name, glyphs=arrays[0], labels=arrays[1], sources=arrays[2])
+
+
+@cache
+def _load_glyphs() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Read scikit-learn's digits: (1797, 8, 8) uint8 and (1797,) int64."""
+    images, labels = load_digits(return_X_y=True)
+    return images.reshape(-1, 8, 8).astype(np.uint8), labels.astype(np.int64)
+
+
+def _split_rows(labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Cut the shuffled rows of every class at `CUTS`, so that each pool has the classes' own proportions."""
+    rng = np.random.default_rng(SPLIT_SEED)
+    parts: list[list[NDArray[np.int64]]] = [[] for _ in POOL_NAMES]
+    for digit in range(len(CLASS_NAMES)):
+        rows = rng.permutation(np.flatnonzero(labels == digit))
+        cuts = [round(cut * len(rows)) for cut in CUTS]
+        for part, chunk in zip(parts, np.split(rows, cuts), strict=True):
+            part.append(chunk)
+    return [np.sort(np.concatenate(part)) for part in parts]
+
 
 SCENE_SIZE = 120
 DIGITS_MAX = 4

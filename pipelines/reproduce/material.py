@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.demo.stages import annotate_digits, make_shards
-from pipelines.digits.shards import write_shards
-from pipelines.digits.truth import SceneTruth, read_truth
+from pipelines.digits.shards import SceneTruth, read_truth, write_shards
 from store.errors import RunFolderError
 
 TEST_SCENES, TEST_SEED = 2000, 1  # drawn of the digits kept for validation, which neither teacher nor student saw

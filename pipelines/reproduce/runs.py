@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipelines.digits.pools import CLASS_NAMES
+from pipelines.digits.scenes import CLASS_NAMES
+from pipelines.digits.shards import SceneTruth
 from pipelines.digits.student import one_thread, train_to_end
-from pipelines.digits.truth import SceneTruth
 from pipelines.reproduce.arms import Arm
 from pipelines.reproduce.distil import distilled_targets
 from pipelines.reproduce.material import Material

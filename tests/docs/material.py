@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from annotator.settings import TeacherSettings
 from annotator.teacher.teacher import Teacher
-from pipelines.digits.pools import CLASS_NAMES
+from pipelines.digits.scenes import CLASS_NAMES
 from pipelines.digits.shards import write_shards
 from store.shards import index_shard
 from tests.annotator.published import label_shard, pt_bytes, write_map

@@ -10,12 +10,18 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipelines.digits import shards
-from pipelines.digits.measure import box_accuracy, image_accuracy, label_maps
-from pipelines.digits.pools import POOL_NAMES, PoolName, load_pool
-from pipelines.digits.scenes import DIGIT_SIZES, SCENE_SIZE, Scene, draw_scene
-from pipelines.digits.shards import write_shards
-from pipelines.digits.teacher import INPUT_SIZE, TEACHER_WEIGHTS, load_teacher, normalise, stack_images
-from pipelines.digits.truth import SceneTruth
+from pipelines.digits.scenes import DIGIT_SIZES, POOL_NAMES, SCENE_SIZE, PoolName, Scene, draw_scene, load_pool
+from pipelines.digits.shards import SceneTruth, write_shards
+from pipelines.digits.teacher import (
+    INPUT_SIZE,
+    TEACHER_WEIGHTS,
+    box_accuracy,
+    image_accuracy,
+    label_maps,
+    load_teacher,
+    normalise,
+    stack_images,
+)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.digits.pools import CLASS_NAMES
+from pipelines.digits.scenes import CLASS_NAMES
 from pipelines.digits.shards import write_shards
 from pipelines.digits.teacher import TEACHER_NAME, TEACHER_WEIGHTS
 from store.reader import LabelStore

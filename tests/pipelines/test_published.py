@@ -13,7 +13,7 @@ from annotator.settings import TeacherSettings
 from annotator.teacher.teacher import Teacher
 from pipelines.annotate.__main__ import main
 from pipelines.digits import teacher as digits
-from pipelines.digits.pools import CLASS_NAMES
+from pipelines.digits.scenes import CLASS_NAMES
 from pipelines.digits.shards import write_shards
 from store.reader import LabelStore
 from tests.annotator.published import make_tensor, pt_bytes, write_map

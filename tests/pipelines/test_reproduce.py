@@ -13,10 +13,9 @@ from click.testing import CliRunner
 
 import pipelines.demo.stages
 import pipelines.reproduce.arms
-from pipelines.digits.pools import load_pool
-from pipelines.digits.scenes import draw_scene
+from pipelines.digits.scenes import draw_scene, load_pool
+from pipelines.digits.shards import SceneTruth
 from pipelines.digits.teacher import load_teacher, normalise, stack_images
-from pipelines.digits.truth import SceneTruth
 from pipelines.machine import describe_machine
 from pipelines.recipes import demo
 from pipelines.reproduce import material, plot, report, runs, students, timing
