@@ -46,11 +46,9 @@ def main(out: Path, reports: Path, seeds: int) -> None:
     Exit status: 0 all is done; 1 something failed, each thing named; 2 wrong usage.
     """
     from pipelines.reproduce.arms import ARMS
-    from pipelines.reproduce.material import make_material
-    from pipelines.reproduce.plot import draw_ablation
-    from pipelines.reproduce.report import write_report
-    from pipelines.reproduce.significance import compare
-    from pipelines.reproduce.students import prepare, run_all
+    from pipelines.reproduce.report import draw_ablation, write_report
+    from pipelines.reproduce.statistics import compare
+    from pipelines.reproduce.students import make_material, prepare, run_all
     from pipelines.reproduce.timing import time_epochs
     from trainer.files import make_folder
     from trainer.runfolder import locked_folder

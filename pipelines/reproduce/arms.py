@@ -6,8 +6,14 @@ of the ablation; `real` is the same student by the labels of ReaL, where the top
 
 from dataclasses import dataclass, replace
 
+import torch
+from torch import Tensor
+
+from pipelines.digits.teacher import load_teacher, normalise
 from pipelines.recipes import demo
+from trainer.batch import Batch
 from trainer.kinds import TargetKind
+from trainer.own_targets import OwnTargets
 from trainer.settings import TrainSettings
 
 
@@ -55,3 +61,20 @@ ARMS = (
     Arm(name="relabel-cutmix", title="relabel + CutMix", cutmix_prob=1.0, published=80.2),
     DISTILLED,
 )
+
+
+# Plain knowledge distillation: the teacher sees every crop of every epoch, where ReLabel looks its map up.
+#
+# Shapes: B batch, C classes, S side of a crop.
+
+
+def distilled_targets() -> OwnTargets:
+    """The softmax of the demo's teacher's logits for each crop, without a temperature."""
+    teacher = load_teacher().to(memory_format=torch.channels_last)
+
+    @torch.no_grad()  # inference mode would make targets that the loss cannot keep
+    def make(batch: Batch) -> Tensor:
+        logits_BC: Tensor = teacher(normalise(batch.images))
+        return logits_BC.softmax(1)
+
+    return OwnTargets(name="the demo's teacher on every crop", make=make)

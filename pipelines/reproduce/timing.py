@@ -15,8 +15,7 @@ from pipelines.demo.stages import annotate_digits
 from pipelines.digits.student import one_thread, train_to_end
 from pipelines.machine import describe_machine
 from pipelines.reproduce.arms import Arm
-from pipelines.reproduce.material import Material
-from pipelines.reproduce.runs import own_targets
+from pipelines.reproduce.students import Material, own_targets
 from store.errors import RunFolderError
 from trainer.files import read_whole, write_atomically
 from trainer.overrides import settings_to_json

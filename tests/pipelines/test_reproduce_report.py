@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.reproduce import significance
+from pipelines.reproduce import statistics as significance
 from pipelines.reproduce.arms import ARMS, DISTILLED, ORIGINAL, RELABEL, Arm
-from pipelines.reproduce.metrics import Scores, calibration_error, measure
-from pipelines.reproduce.plot import draw_ablation
-from pipelines.reproduce.report import verdict, write_report
-from pipelines.reproduce.runs import Result
-from pipelines.reproduce.significance import Comparison, compare, errors_needed, holm, standard_error
+from pipelines.reproduce.report import draw_ablation, verdict, write_report
+from pipelines.reproduce.statistics import Comparison, compare, errors_needed, holm, standard_error
+from pipelines.reproduce.students import Result, Scores, calibration_error, measure
 from pipelines.reproduce.timing import ANNOTATION, Times
 
 GLOBAL, CUTMIX, SINGLE = (

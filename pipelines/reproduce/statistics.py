@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 
 from pipelines.reproduce.arms import Arm
-from pipelines.reproduce.runs import Result
+from pipelines.reproduce.students import Result
 
 LEVEL = 0.05
 ROUNDING = 1e-9  # of shares of some thousand scenes
