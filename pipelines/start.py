@@ -10,4 +10,4 @@ def annotate() -> None:
 
 def train() -> None:
     """`relabel-train`."""
-    start("pipelines.train")
+    start("pipelines.train.__main__")

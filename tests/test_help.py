@@ -9,10 +9,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from pipelines import train
 from pipelines.annotate import __main__ as annotate
 from pipelines.demo import __main__ as demo
 from pipelines.reproduce.__main__ import main as reproduce
+from pipelines.train import __main__ as train
 from store import cli
 
 PROGRAMS: dict[str, click.Command] = {

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipelines.recipes import RECIPES
+from pipelines.train.recipes import RECIPES
 from store.text import printable
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def demo_teacher(device: str = "auto") -> "TeacherSettings":
 def train_student(out: Path, target: str) -> None:
     """Train the recipe `demo` with one kind of target in `out/<target>`."""
     from pipelines.digits.student import train_to_end
-    from pipelines.train_progress import TrainProgress
+    from pipelines.train.progress import TrainProgress
     from trainer.overrides import with_overrides
 
     training, val = make_shards(out)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pipelines.digits.teacher import load_teacher, normalise
-from pipelines.recipes import demo
+from pipelines.train.recipes import demo
 from trainer.batch import Batch
 from trainer.kinds import TargetKind
 from trainer.own_targets import OwnTargets

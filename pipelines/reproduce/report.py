@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from pipelines.demo.stages import TRAIN_SCENES
 from pipelines.machine import describe_machine
-from pipelines.recipes import demo
 from pipelines.reproduce.arms import ARMS, ORIGINAL, Arm
 from pipelines.reproduce.statistics import LEVEL, Comparison, errors_needed, standard_error
 from pipelines.reproduce.students import BINS, TEST_SCENES, Result
 from pipelines.reproduce.timing import ANNOTATION, Times
+from pipelines.train.recipes import demo
 from trainer.files import write_atomically
 
 if TYPE_CHECKING:

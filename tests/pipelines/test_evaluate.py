@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 
-from pipelines.train import main
+from pipelines.train.__main__ import main
 from tests.trainer.builders import NUM_CLASSES, png, small_settings, write_shard, write_tar
 from trainer.checkpoint import load_checkpoint, save_checkpoint
 from trainer.device import resolve_device
@@ -264,7 +264,7 @@ def test_every_option_has_help() -> None:
 def test_torchrun_counts_what_one_process_counts_and_prints_once(folder: Path) -> None:
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
-        *("-m", "pipelines.train", "evaluate", "--json", "--workers", "0", "--batch-size", "4"),
+        *("-m", "pipelines.train.__main__", "evaluate", "--json", "--workers", "0", "--batch-size", "4"),
         *("--checkpoint", str(folder / "best.pt"), "--val", str(folder / "val.tar")),
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}

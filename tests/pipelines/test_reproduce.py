@@ -17,7 +17,6 @@ from pipelines.digits.scenes import draw_scene, load_pool
 from pipelines.digits.shards import SceneTruth
 from pipelines.digits.teacher import load_teacher, normalise, stack_images
 from pipelines.machine import describe_machine
-from pipelines.recipes import demo
 from pipelines.reproduce import report, students, timing
 from pipelines.reproduce import report as plot
 from pipelines.reproduce import students as material
@@ -25,6 +24,7 @@ from pipelines.reproduce import students as runs
 from pipelines.reproduce.__main__ import main
 from pipelines.reproduce.arms import ARMS, DISTILLED, ORIGINAL, RELABEL, Arm, distilled_targets
 from pipelines.reproduce.timing import ANNOTATION
+from pipelines.train.recipes import demo
 from store.errors import RunFolderError, TrainingError
 from trainer.batch import blank_batch
 from trainer.overrides import settings_to_json

@@ -6,8 +6,8 @@ import pytest
 from click.testing import CliRunner, Result
 from torch import Tensor
 
-from pipelines.recipes import RECIPES
-from pipelines.train import main
+from pipelines.train.__main__ import main
+from pipelines.train.recipes import RECIPES
 from tests.trainer.builders import Dataset, make_dataset
 from trainer.batch import Batch
 from trainer.settings import TrainSettings

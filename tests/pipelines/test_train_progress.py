@@ -3,7 +3,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from pipelines.train_progress import TrainProgress
+from pipelines.train.progress import TrainProgress
 from trainer.evaluate import Accuracy
 from trainer.report import EpochReport, StepReport
 
@@ -30,7 +30,7 @@ def test_a_terminal_gets_a_bar_and_the_epochs_lines(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "pipelines.train_progress.Console",
+        "pipelines.train.progress.Console",
         lambda **options: Console(file=sys.stderr, force_terminal=True, width=100, **{**options, "stderr": False}),
     )
     with TrainProgress() as progress:

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
-from pipelines.train import main
+from pipelines.train.__main__ import main
 from store.errors import RunFolderError
 from tests.trainer.builders import small_settings
 from trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.recipes import RECIPES
+from pipelines.train.recipes import RECIPES
 from store.errors import SettingsError
 from tests.trainer.builders import small_settings
 from trainer.named import named_settings

@@ -108,8 +108,8 @@ def evaluate(
         raise click.UsageError("--model-arg and --num-classes are for a network that --model names")
     # Imported here: torch takes seconds, and help should not.
     from pipelines.candidate import Named
-    from pipelines.evaluate_checkpoint import EvaluateJob, evaluate_checkpoint
     from pipelines.evaluate_result import class_table, summary, to_json
+    from pipelines.train.evaluate import EvaluateJob, evaluate_checkpoint
 
     found = evaluate_checkpoint(
         EvaluateJob(

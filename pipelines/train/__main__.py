@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from pipelines.evaluate import evaluate
-from pipelines.export import export
-from pipelines.recipes import RECIPES
+from pipelines.train.evaluate_command import evaluate
+from pipelines.train.export import export
+from pipelines.train.recipes import RECIPES
 from store.command import CONTEXT, Commands, examples
 from store.errors import PeerError
 from store.patterns import expand_shards, expand_sources
@@ -90,7 +90,7 @@ def run(
     --resume continues a run however it ended.
     """
     # Imported here: torch takes seconds, and help should not.
-    from pipelines.train_progress import TrainProgress
+    from pipelines.train.progress import TrainProgress
     from trainer.loop import train
     from trainer.overrides import with_overrides
 
