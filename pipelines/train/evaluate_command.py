@@ -107,9 +107,7 @@ def evaluate(
     if model is None and (model_args or num_classes):
         raise click.UsageError("--model-arg and --num-classes are for a network that --model names")
     # Imported here: torch takes seconds, and help should not.
-    from pipelines.candidate import Named
-    from pipelines.evaluate_result import class_table, summary, to_json
-    from pipelines.train.evaluate import EvaluateJob, evaluate_checkpoint
+    from pipelines.train.evaluate import EvaluateJob, Named, class_table, evaluate_checkpoint, summary, to_json
 
     found = evaluate_checkpoint(
         EvaluateJob(

@@ -37,7 +37,7 @@ def export(checkpoint: Path, out: Path, weights: Literal["model", "ema"] | None)
     The file is safetensors, which others read too. Its metadata names the architecture and how images are prepared.
     """
     # Imported here: torch takes seconds, and help should not.
-    from pipelines.candidate import WEIGHTS
+    from pipelines.train.evaluate import WEIGHTS
     from trainer.export import export_student
 
     student = export_student(checkpoint, out, weights)

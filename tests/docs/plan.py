@@ -16,7 +16,7 @@ from tests.docs.rules import NOT_RUN, SUBSTITUTIONS, NotRun
 HEAVY = re.compile(r"relabel-(annotate|train)\b|^torchrun|^make|-m (benchmarks|pipelines|tests)\.(?!docs)")
 OURS = {
     "relabel-annotate": "pipelines.annotate",
-    "relabel-train": "pipelines.train.__main__",
+    "relabel-train": "pipelines.train",
     "relabel-store": "store.cli",
 }
 

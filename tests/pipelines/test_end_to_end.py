@@ -74,7 +74,7 @@ def test_whole_path_survives_being_killed(folder: Path) -> None:
     assert "leads in cells of class" in finish("store.cli", "show", labels, "train-000200").stdout
 
     train = (
-        "pipelines.train.__main__", "run", "--recipe", "demo", "--shards", folder / "digits-train-*.tar", "--labels", labels,
+        "pipelines.train", "run", "--recipe", "demo", "--shards", folder / "digits-train-*.tar", "--labels", labels,
         "--val", folder / "digits-val-*.tar", "--out", out, "--set", "epochs=8", "--set", "warmup_epochs=0",
         "--set", "workers=1",
     )  # fmt: skip

@@ -90,7 +90,7 @@ def test_the_moving_average_is_what_is_evaluated(folder: Path, monkeypatch: pyte
     checkpoint = load_checkpoint(folder / "best.pt")
     zeros = {name: torch.zeros_like(tensor) for name, tensor in checkpoint.model.items()}
     zeros["fc.bias"][2] = 1
-    monkeypatch.setattr("pipelines.candidate.load_checkpoint", lambda _: replace(checkpoint, ema=zeros))
+    monkeypatch.setattr("pipelines.train.evaluate.load_checkpoint", lambda _: replace(checkpoint, ema=zeros))
     found = counted(invoke(folder, "best.pt", "--json"))
     assert found["weights"] == "moving average after 3 epochs"
     assert [row["top1_hits"] for row in found["classes"]] == [0, 0, 5, 0, 0]
@@ -264,7 +264,7 @@ def test_every_option_has_help() -> None:
 def test_torchrun_counts_what_one_process_counts_and_prints_once(folder: Path) -> None:
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
-        *("-m", "pipelines.train.__main__", "evaluate", "--json", "--workers", "0", "--batch-size", "4"),
+        *("-m", "pipelines.train", "evaluate", "--json", "--workers", "0", "--batch-size", "4"),
         *("--checkpoint", str(folder / "best.pt"), "--val", str(folder / "val.tar")),
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}

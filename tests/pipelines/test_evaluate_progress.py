@@ -3,7 +3,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from pipelines.evaluate_progress import EvaluateProgress
+from pipelines.train.progress import EvaluateProgress
 
 
 def test_without_a_terminal_every_tenth_is_a_plain_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -18,7 +18,7 @@ def test_without_a_terminal_every_tenth_is_a_plain_line(capsys: pytest.CaptureFi
 
 def test_a_terminal_gets_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "pipelines.evaluate_progress.Console",
+        "pipelines.train.progress.Console",
         lambda **options: Console(file=sys.stderr, force_terminal=True, width=100, **{**options, "stderr": False}),
     )
     with EvaluateProgress() as progress:
