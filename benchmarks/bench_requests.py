@@ -22,8 +22,8 @@ from benchmarks.scale_data import PROVENANCE, Plan, draw_groups, read_maps
 from benchmarks.scale_epoch import CountingReader, Rank, open_groups, read_table
 from store.command import Command
 from store.errors import LabelNotFoundError
+from store.maintenance import verify_group
 from store.reader import LabelStore
-from store.verify import verify_group
 from store.writer import open_root, write_group
 from trainer.order import MAX_STREAMS
 from trainer.samples import CACHED_ROWS_PER_STREAM

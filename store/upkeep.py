@@ -11,11 +11,11 @@ import click
 from store.command import examples, refuse_nan
 from store.errors import VerificationError
 from store.garbage import clean, find_leftovers
+from store.maintenance import Fault, lost_groups, missing_shards, verify_group, verify_shard
 from store.merge import merge
 from store.patterns import expand_shards
 from store.reader import LabelStore
 from store.text import first_few, printable
-from store.verify import Fault, lost_groups, missing_shards, verify_group, verify_shard
 from store.view.progress import track
 
 

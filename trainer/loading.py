@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from torch.utils.data import DataLoader, Dataset
 
-from store import workers as processes
+from store import processes
 from store.errors import RelabelError, TrainingError
 
 T = TypeVar("T")

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from annotator.input.plan import RowRef
-from store import workers as processes
+from store import processes
 from store.errors import ImageError, WorkerError
 from store.images import decode_image
 from store.schema import View

@@ -17,7 +17,7 @@ from store.audit.page import audit_page, read_pictures, refuse_without_extra
 from store.audit.render import render_audit
 from store.command import examples, refuse_nan
 from store.errors import DamagedStoreError, StoreReadError
-from store.output import check_outputs, written_aside
+from store.files import check_outputs, written_aside
 from store.pooling import Fill
 from store.reader import LabelStore
 from store.view.commands import OUTPUT

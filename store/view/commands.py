@@ -10,7 +10,7 @@ import click
 from rich.console import RenderableType
 
 from store.command import examples
-from store.output import check_outputs
+from store.files import check_outputs
 from store.pooling import Box
 from store.reader import LabelStore
 from store.view.describe import Description, describe_group, describe_store, list_groups, refuse_damage

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from rich.console import Console, RenderableType
 
 from store.errors import ImageError
+from store.files import written_aside
 from store.group import LabelGroup, LabelRow
 from store.images import decode_image
-from store.output import written_aside
 from store.pooling import WHOLE_IMAGE, Box
 from store.reader import LabelStore
 from store.schema import StoreSchema

@@ -26,8 +26,8 @@ from store.errors import (
 )
 from store.garbage import clean, find_leftovers
 from store.group import LabelGroup
+from store.maintenance import verify_group
 from store.reader import LabelStore
-from store.verify import verify_group
 from store.writer import open_root, set_aside_other, write_group
 from tests.build import PROVENANCE, TAR, make_labels, make_schema
 from tests.servers import web_server

@@ -10,8 +10,8 @@ import tensorstore
 import xarray
 import zarr
 
+from store.maintenance import verify_group
 from store.reader import LabelStore
-from store.verify import verify_group
 from tests.store.golden import BAD_ROW, FOLDER, PREFIX, ROWS, golden_labels, golden_schema
 
 

@@ -12,10 +12,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from store.errors import GroupExistsError
 from store.garbage import clean, find_leftovers
+from store.maintenance import verify_group
 from store.merge import merge
 from store.opening import open_place
 from store.reader import LabelStore
-from store.verify import verify_group
 from store.writer import open_root, write_group
 from tests.build import PROVENANCE, TAR, make_labels, make_schema
 from tests.store.mortal import Death, mortal
