@@ -29,12 +29,11 @@ from benchmarks.memory import peak_mib
 from benchmarks.tables import ratios, table
 from benchmarks.turns import milliseconds, time_turns
 from store.command import Command
-from store.labels import GroupLabels
 from store.layout import array_specs, encode_array
 from store.reader import LabelStore
 from store.schema import StoreSchema, TeacherIdentity, View
 from store.shards import image_digest, index_shard
-from store.writer import open_root
+from store.writer import GroupLabels, open_root
 
 ROWS = 1_251  # of ImageNet's 1,281,167 images in 1,024 shards
 AUDIT = """

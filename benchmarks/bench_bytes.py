@@ -17,10 +17,10 @@ from benchmarks.bench_store import ROWS
 from benchmarks.scale_data import Plan, draw_groups, read_maps
 from benchmarks.tables import ratios, table
 from store.command import Command
-from store.labels import GroupLabels
 from store.layout import array_specs, encode_array
 from store.reader import LabelStore
 from store.schema import StoreSchema
+from store.writer import GroupLabels
 
 MAPS = ("classes", "scores")
 PT_FILES = 32  # of each group: they are all of almost the same size

@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 from benchmarks.tables import ratios, table
 from benchmarks.turns import take_turns
 from store.command import Command
-from store.labels import GroupLabels
 from store.layout import CHUNK_ROWS
 from store.reader import LabelStore
 from store.schema import TarIdentity
-from store.writer import open_root, write_group
+from store.writer import GroupLabels, open_root, write_group
 from trainer.join import JoinedShard
 from trainer.rows import TableRow, make_table, read_group_rows
 from trainer.samples import CACHED_ROWS_PER_STREAM, ChunkId, SampleReader

@@ -23,11 +23,10 @@ from benchmarks.tables import ratios, table
 from benchmarks.turns import time_turns
 from store.command import Command
 from store.group import LabelRows
-from store.labels import GroupLabels
 from store.layout import array_specs, encode_array
 from store.reader import LabelStore
 from store.schema import StoreSchema
-from store.writer import open_root, write_group
+from store.writer import GroupLabels, open_root, write_group
 
 ROWS = 1_251  # of ImageNet's 1,281,167 images in 1,024 shards
 KEYS_FILE = "keys/c/0"

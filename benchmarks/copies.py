@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from store.labels import GroupLabels
 from store.place import Place
 from store.reader import LabelStore
 from store.schema import CommitRecord, ObjectRecord, StoreSchema, TarIdentity
 from store.shards import shard_name
-from store.writer import open_root, publish, write_group
+from store.writer import GroupLabels, open_root, publish, write_group
 
 TAR = TarIdentity(size=1 << 40, mtime_ns=0, sha256="0" * 64)  # of groups whose image shard is not there
 

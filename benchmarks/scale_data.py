@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 
 from store.errors import SettingsError
 from store.group import LabelRows
-from store.labels import GroupLabels
 from store.layout import CHUNK_ROWS
 from store.reader import LabelStore
 from store.schema import StoreSchema, TarIdentity
 from store.view.progress import track
-from store.writer import open_root, write_group
+from store.writer import GroupLabels, open_root, write_group
 
 T = TypeVar("T", bound=np.generic)
 LOOKUPS = 1000

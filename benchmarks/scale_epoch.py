@@ -26,7 +26,7 @@ from benchmarks.scale_store import expect, progress
 from benchmarks.stages import Figures, Stage, in_process, measured, private_mib, processes
 from store.group import LabelRows
 from store.layout import BIG_ARRAYS, CHUNK_ROWS
-from store.memory import keep_freed_memory
+from store.processes import keep_freed_memory
 from store.reader import LabelStore
 from store.view.progress import track
 from trainer.join import JoinedShard, join_shards

@@ -10,8 +10,7 @@ from typing import IO, Any
 
 import click
 
-from store.errors import RelabelError
-from store.extras import not_installed
+from store.errors import RelabelError, not_installed
 from store.text import printable
 
 EXTRAS = {  # which extra brings a module, where it is not one of the larger ones

@@ -8,20 +8,122 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 from zarr.core.sync import sync
 
-from store.errors import DamagedStoreError, LabelNotFoundError, StoreReadError
+from store.errors import DamagedStoreError, LabelNotFoundError, RelabelError, StoreReadError
 from store.invariants import check_maps
 from store.keys import find_key
 from store.layout import BIG_ARRAYS, array_specs
-from store.objects import GroupObjects
 from store.place import Place
 from store.schema import GROUP_FILE, CommitRecord, StoreSchema
 from store.text import first_line
+
+# The objects of one label group, compared with its commit record whenever they are read.
+
+
+class GroupObjects:
+    """What lies below a group, by the paths in its commit record."""
+
+    def __init__(self, place: Place, name: str, commit: CommitRecord, identity: object) -> None:
+        self.place, self.name, self.commit, self.identity = place, name, commit, identity
+
+    def __str__(self) -> str:
+        return self.place.at(self.name)
+
+    def object_path(self, path: str) -> str:
+        """An object's path in the place, from its path in the commit record."""
+        return "/".join(part for part in (self.name, self.commit.prefix, path) if part)
+
+    def read_object(self, path: str) -> bytes:
+        """A whole object, compared with the commit record.
+
+        Raises:
+            DamagedStoreError: it is missing or has other bytes.
+            StoreReadError: the disk or network failed.
+        """
+        record = self.commit.objects.get(path)
+        if record is None:
+            raise DamagedStoreError(f"{self}: the commit record knows no {path!r}")
+        self.check_size(path)
+        try:
+            data = self.place.read(self.object_path(path))
+        except MemoryError as error:
+            raise StoreReadError(f"{self.place.at(self.object_path(path))}: needs more memory than there is") from error
+        except OSError as error:
+            raise self.unread(path, error) from error
+        self.check_not_replaced()
+        if sha256(data).hexdigest() != record.sha256:
+            raise self.damaged(path, "other bytes than were written")
+        return data
+
+    def check_sizes(self) -> None:
+        """Compare the sizes of the big arrays' objects with the commit record.
+
+        Raises:
+            DamagedStoreError: one is missing or has another size.
+        """
+        for path in self.commit.objects:
+            if path.partition("/")[0] in BIG_ARRAYS:
+                self.check_size(path)
+
+    def check_size(self, path: str) -> None:
+        """Compare an object's size with the commit record; raises as `read_object`."""
+        expected = self.commit.objects[path].size
+        try:
+            size = self.place.size(self.object_path(path))
+        except OSError as error:
+            raise self.unread(path, error) from error
+        if size != expected:
+            raise self.damaged(path, f"{size} bytes, written with {expected}")
+
+    def check_array(self, name: str, *, deep: bool) -> None:
+        """Compare one array with the commit record and the format.
+
+        Args:
+            name: of the array.
+            deep: read all of it and compare sha256, instead of looking at sizes.
+
+        Raises:
+            DamagedStoreError: an object is missing or not as it was written.
+        """
+        for path in self.objects_of(name):
+            self.read_object(path) if deep else self.check_size(path)
+
+    def objects_of(self, name: str) -> list[str]:
+        """Paths of an array's objects in the commit record."""
+        paths = [path for path in self.commit.objects if path.startswith(name + "/")]
+        if f"{name}/{GROUP_FILE}" not in paths or len(paths) < 2:
+            raise DamagedStoreError(f"{self}: the commit record knows no array {name!r}, or not all of it")
+        return paths
+
+    def check_not_replaced(self) -> None:
+        """After bytes were read: they are of the group whose commit record this is."""
+        try:
+            same = self.place.identity(self.name) == self.identity
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise StoreReadError(f"{self}: was replaced while it was open; open the store again")
+
+    def damaged(self, path: str, problem: str) -> DamagedStoreError:
+        """The error for an object, or a whole array, that is not as it was written."""
+        return DamagedStoreError(
+            f"{self.place.at(self.object_path(path))}: damaged ({problem}); "
+            "annotate its shard again (--overwrite with only this shard)"
+        )
+
+    def unread(self, path: str, error: OSError) -> DamagedStoreError | OSError:
+        """What it means that an object could not be read."""
+        if isinstance(error, RelabelError):
+            return error
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            return self.damaged(path, "missing")
+        return StoreReadError(f"{self.place.at(self.object_path(path))}: cannot be read: {error.strerror or error}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

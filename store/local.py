@@ -18,8 +18,8 @@ from typing import Any, Literal
 import zarr
 from zarr.storage import LocalStore
 
-from store.disk import lock_state, locked, remove_if_empty, size_and_age, sync_folder, write_synced
 from store.errors import DamagedStoreError, GroupExistsError, StoreWriteError
+from store.files import lock_state, locked, remove_if_empty, size_and_age, sync_folder, write_synced
 from store.parse import parse_attributes
 from store.place import A, B, Leftover
 from store.schema import COMMIT_ATTRIBUTE, GROUP_FILE, GROUP_NAME, is_group_name

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from store.errors import StoreReadError
-from store.extras import not_installed
+from store.errors import StoreReadError, not_installed
 from store.local import LocalPlace
 from store.place import Place
 

@@ -5,9 +5,11 @@ stops a run may signal every process of it. Neither the server nor what is forke
 finishes what it is doing, and needs them for it.
 """
 
+import ctypes
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +18,6 @@ from functools import partial
 from multiprocessing import connection, forkserver, resource_tracker, set_forkserver_preload
 from multiprocessing.util import Finalize
 from typing import Any
-
-from store.memory import keep_freed_memory
 
 STOPPING = {signal.SIGINT, signal.SIGTERM}
 GRACE = 1.0  # seconds in which a process may finish its item once nobody wants it any more
@@ -81,3 +81,22 @@ def _end_with(wanted: connection.Connection) -> None:
     if wanted in connection.wait([wanted, main.sentinel]):  # which nobody reads: all of the processes see it
         time.sleep(GRACE)
     os._exit(0)
+
+
+# Memory that a network or a decoder frees is kept for the next batch.
+
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+NEVER = -1  # read as the largest size there is
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what this process frees, instead of giving it back to the system at once.
+
+    A forward pass on a CPU allocates each large activation anew, and the system has to clear every page of it: that
+    took half to three quarters of the time of a MobileNetV2 at 480 pixels. Decoding photographs one after the other
+    takes a quarter less with it. Does nothing with another C library.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, NEVER)

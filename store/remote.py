@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from store.errors import ShardError
-from store.extras import not_installed
+from store.errors import ShardError, not_installed
 
 EXAMPLE = "s3://bucket/train-0000.tar"
 

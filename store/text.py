@@ -1,5 +1,7 @@
 """Keys, names and messages made fit to print: they come out of hostile files and of other libraries."""
 
+import reprlib
+
 
 def printable(text: str) -> str:
     r"""Replace every character that could steer a terminal or break a line by its escape.
@@ -46,3 +48,31 @@ def typed_line(error: BaseException) -> str:
     "KeyError: 'a'"
     """
     return f"{type(error).__name__}: {first_line(error)}"
+
+
+# What error messages quote: values and other libraries' errors, as one short line whatever they hold.
+
+
+MAX_REASON = 200  # characters
+
+_quote = reprlib.Repr()
+_quote.maxstring = _quote.maxother = 100
+
+
+def brief(value: object) -> str:
+    """The value as Python writes it, cut short where it is long or nested deeply.
+
+    >>> brief({"a": [1.5, "b"]}), brief([[[[[[[[]]]]]]]])
+    ("{'a': [1.5, 'b']}", '[[[[[[[...]]]]]]]')
+    """
+    return _quote.repr(value)
+
+
+def reason(error: BaseException) -> str:
+    r"""What an error says, or its type's name where it says nothing.
+
+    >>> reason(ValueError("two\nlines")), reason(AssertionError())
+    ('two lines', 'AssertionError')
+    """
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= MAX_REASON else text[:MAX_REASON] + "..."

@@ -10,9 +10,16 @@ import click
 
 from store.command import examples, refuse_nan
 from store.errors import VerificationError
-from store.garbage import clean, find_leftovers
-from store.maintenance import Fault, lost_groups, missing_shards, verify_group, verify_shard
-from store.merge import merge
+from store.maintenance import (
+    Fault,
+    clean,
+    find_leftovers,
+    lost_groups,
+    merge,
+    missing_shards,
+    verify_group,
+    verify_shard,
+)
 from store.patterns import expand_shards
 from store.reader import LabelStore
 from store.text import first_few, printable

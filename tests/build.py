@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from store.labels import GroupLabels
 from store.schema import Quarantined, StoreSchema, TarIdentity, TeacherIdentity, View
+from store.writer import GroupLabels
 
 Members = Sequence[tuple[str, bytes]]
 TAR = TarIdentity(size=1 << 41, mtime_ns=2, sha256="00")

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from store.errors import RunFolderError
+from store.files import aside, write_atomically
 from store.schema import MAX_CLASSES
-from trainer.files import aside, write_atomically
 
 BEST = "best.pt"
 STEP = re.compile(r"step-(\d{8,12})\.pt")

@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 
 from store.errors import SettingsError, TrainingError
+from store.text import reason
 from trainer.settings import TrainSettings
-from trainer.wording import reason
 
 
 def resolve_device(settings: TrainSettings) -> TrainSettings:

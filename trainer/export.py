@@ -9,7 +9,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from store.errors import RunFolderError
-from trainer.files import write_atomically
+from store.files import write_atomically
 from trainer.trained import Trained, Weights, load_trained
 
 SUFFIX = ".safetensors"  # timm and others tell the format by it

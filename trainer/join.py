@@ -19,13 +19,12 @@ from store.group import LabelGroup
 from store.reader import LabelStore
 from store.remote import RemoteShard, Shard
 from store.shards import NO_LABEL, ShardIndex, index_shard, shard_name
-from store.text import first_few
+from store.text import brief, first_few
 from trainer.loading import load_items
 from trainer.members import read_images
 from trainer.ranges import REQUESTS
 from trainer.rows import GroupRows, RowTable, make_table, read_group_rows
 from trainer.settings import TrainSettings
-from trainer.wording import brief
 
 SHOWN_ROWS = 3  # of those in which a shard and its labels differ
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from store.errors import RunFolderError
-from trainer.files import read_whole, write_atomically
+from store.files import read_whole, write_atomically
 
 METRICS = "metrics.jsonl"
 

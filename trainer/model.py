@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from store.errors import SettingsError
+from store.text import brief, reason
 from trainer.settings import TrainSettings
-from trainer.wording import brief, reason
 
 # The trainer sets these, or they would read weights or leave no classifier.
 RESERVED_ARGS = frozenset({

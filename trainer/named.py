@@ -6,8 +6,8 @@ from typing import Any
 import timm
 
 from store.errors import SettingsError
+from store.text import reason
 from trainer.settings import TrainSettings
-from trainer.wording import reason
 
 CLASSES = 1000  # where timm knows none
 

@@ -12,8 +12,8 @@ from torch.nn import Parameter
 from torch.optim import SGD, Optimizer
 
 from store.errors import SettingsError
+from store.text import brief, reason
 from trainer.settings import TrainSettings
-from trainer.wording import brief, reason
 
 RATES = 1000  # updates of a run whose rates are looked at before it begins
 

@@ -7,8 +7,8 @@ from difflib import get_close_matches
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from store.errors import SettingsError
+from store.text import brief
 from trainer.settings import TrainSettings
-from trainer.wording import brief
 
 # The result does not hang on these.
 MAY_DIFFER = frozenset({"workers", "device", "log_interval", "checkpoint_interval", "keep_checkpoints"})

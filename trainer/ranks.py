@@ -15,8 +15,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from store.errors import PeerError, RelabelError, SettingsError, TrainingError
+from store.text import reason
 from trainer.meeting import meeting_place
-from trainer.wording import reason
 
 T = TypeVar("T")
 PATIENCE = timedelta(hours=1)  # for a rank that saves a checkpoint or waits for its disk

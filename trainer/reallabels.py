@@ -10,7 +10,7 @@ from pathlib import Path
 
 from store.errors import SettingsError, ShardError
 from store.shards import ShardIndex
-from trainer.wording import brief
+from store.text import brief
 
 RealLabels = tuple[frozenset[int], ...]
 """The classes of each image, in the order of their numbers; empty where the annotators agreed on none."""

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from store.errors import RelabelError, RunFolderError
+from store.files import aside, make_folder, read_whole, write_atomically
 from store.schema import StoreSchema
 from store.shards import ShardIndex
+from store.text import brief
 from trainer.checkpoint import BEST, was_saving
-from trainer.files import aside, make_folder, read_whole, write_atomically
 from trainer.join import JoinedShard
 from trainer.metrics import finished_epochs
 from trainer.overrides import settings_differences, settings_to_json
 from trainer.own_targets import OwnTargets
 from trainer.settings import TrainSettings
-from trainer.wording import brief
 
 SETTINGS = "settings.json"
 LOCK = ".lock"

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from store.errors import SettingsError
+from store.text import brief
 from trainer.kinds import Device, Fill, Interpolation, Precision, Schedule, TargetKind
-from trainer.wording import brief
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

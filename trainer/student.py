@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from store.errors import RunFolderError, SettingsError
+from store.text import brief, reason
 from trainer.augment import Augment
 from trainer.batch import Batch, blank_batch
 from trainer.checkpoint import Checkpoint, load_checkpoint
@@ -29,7 +30,6 @@ from trainer.position import Position
 from trainer.ranks import Ranks
 from trainer.settings import TrainSettings
 from trainer.targets import soft_cross_entropy
-from trainer.wording import brief, reason
 
 STEP_STREAM = 3  # tells this use of the seed from the others
 

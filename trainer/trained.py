@@ -9,12 +9,12 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from store.errors import RunFolderError
+from store.text import reason
 from trainer.checkpoint import Checkpoint, load_checkpoint
 from trainer.device import resolve_device
 from trainer.model import build_student
 from trainer.overrides import settings_from_json
 from trainer.settings import TrainSettings
-from trainer.wording import reason
 
 Weights = Literal["model", "ema"]
 """The weights that were trained, or their moving average."""

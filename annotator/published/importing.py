@@ -23,13 +23,12 @@ from store.errors import (
 )
 from store.group import LabelGroup
 from store.images import decode_image
-from store.labels import GroupLabels
 from store.layout import NO_CLASS
 from store.reader import LabelStore
 from store.schema import Quarantined, StoreSchema, TarIdentity
 from store.shards import Sample, ShardIndex, check_unchanged, image_digest, index_shard, shard_name
 from store.text import first_few
-from store.writer import open_root, set_aside_other, write_group
+from store.writer import GroupLabels, open_root, set_aside_other, write_group
 
 AXES = "axes"  # provenance: the order in which the imported files had their cells
 

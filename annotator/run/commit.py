@@ -11,11 +11,10 @@ from annotator.input.plan import Plan, Spool
 from annotator.report import Reporter
 from annotator.teacher.teacher import Maps
 from store.errors import GroupExistsError, ShardError
-from store.labels import GroupLabels
 from store.layout import NO_CLASS
 from store.schema import Quarantined, StoreSchema, TarIdentity
 from store.shards import ShardIndex, check_unchanged
-from store.writer import write_group
+from store.writer import GroupLabels, write_group
 
 # Putting annotated rows into their groups; a group is finished when its last row has come.
 #

@@ -21,7 +21,7 @@ ARMS = {"original": "original labels", "relabel": "ReLabel"}
 def make_shards(out: Path) -> tuple[list[Path], list[Path]]:
     """The training and validation shards below `out`, written where they are missing."""
     from pipelines.digits.shards import write_shards
-    from trainer.files import make_folder
+    from store.files import make_folder
 
     folder = out / "shards"
     is_new = not folder.exists()

@@ -50,7 +50,7 @@ def main(out: Path, reports: Path, seeds: int) -> None:
     from pipelines.reproduce.statistics import compare
     from pipelines.reproduce.students import make_material, prepare, run_all
     from pipelines.reproduce.timing import time_epochs
-    from trainer.files import make_folder
+    from store.files import make_folder
     from trainer.runfolder import locked_folder
 
     make_folder(reports)  # before most of an hour is spent

@@ -14,7 +14,7 @@ from pipelines.reproduce.statistics import LEVEL, Comparison, errors_needed, sta
 from pipelines.reproduce.students import BINS, TEST_SCENES, Result
 from pipelines.reproduce.timing import ANNOTATION, Times
 from pipelines.train.recipes import demo
-from trainer.files import write_atomically
+from store.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -23,10 +23,10 @@ from pipelines.digits.student import one_thread, train_to_end
 from pipelines.machine import cores
 from pipelines.reproduce.arms import Arm, distilled_targets
 from store.errors import RunFolderError, TrainingError
+from store.files import read_whole, write_atomically
 from store.processes import ending_workers, start_server
 from trainer.checkpoint import step_checkpoints
 from trainer.evaluate import load_student, open_val, predict
-from trainer.files import read_whole, write_atomically
 from trainer.loading import worker_deaths
 from trainer.overrides import settings_differences, settings_to_json
 from trainer.own_targets import OwnTargets

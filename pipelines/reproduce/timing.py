@@ -17,7 +17,7 @@ from pipelines.machine import describe_machine
 from pipelines.reproduce.arms import Arm
 from pipelines.reproduce.students import Material, own_targets
 from store.errors import RunFolderError
-from trainer.files import read_whole, write_atomically
+from store.files import read_whole, write_atomically
 from trainer.overrides import settings_to_json
 from trainer.report import EpochReport, StepReport
 from trainer.settings import TrainSettings

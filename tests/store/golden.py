@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from store.cloud import PLAIN_GROUP
-from store.labels import GroupLabels
 from store.reader import LabelStore
 from store.schema import Quarantined, StoreSchema, TarIdentity, TeacherIdentity, View
-from store.writer import open_root, write_group
+from store.writer import GroupLabels, open_root, write_group
 
 FOLDER = Path(__file__).parent / "golden_v1"
 ROWS = {"train-0000": 65, "train-0001": 3, "train-0002": 2}  # more and fewer than one chunk, and under a prefix

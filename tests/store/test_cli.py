@@ -9,9 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from store.cli import main
-from store.labels import GroupLabels
 from store.pooling import pool_map, softmax
-from store.writer import open_root, write_group
+from store.writer import GroupLabels, open_root, write_group
 from tests.build import PROVENANCE, TAR, make_labels, make_schema, quarantine
 
 EVIL = "evil\x1b[31m\x07[bold]\u202e<script>"

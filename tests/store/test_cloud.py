@@ -24,9 +24,8 @@ from store.errors import (
     StoreReadError,
     StoreWriteError,
 )
-from store.garbage import clean, find_leftovers
 from store.group import LabelGroup
-from store.maintenance import verify_group
+from store.maintenance import clean, find_leftovers, verify_group
 from store.reader import LabelStore
 from store.writer import open_root, set_aside_other, write_group
 from tests.build import PROVENANCE, TAR, make_labels, make_schema

@@ -31,11 +31,10 @@ from store.errors import (
     StoreNotFoundError,
     StoreWriteError,
 )
-from store.labels import GroupLabels
 from store.layout import array_specs, encode_array
 from store.reader import LabelStore
 from store.schema import canonical, seal
-from store.writer import open_root, set_aside_other, write_group
+from store.writer import GroupLabels, open_root, set_aside_other, write_group
 from tests.build import PROVENANCE, TAR, make_labels, make_schema
 
 ROWS = 70

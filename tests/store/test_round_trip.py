@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from store.errors import LabelMapError, LabelNotFoundError
-from store.labels import GroupLabels
 from store.reader import LabelStore
 from store.schema import StoreSchema
-from store.writer import open_root, write_group
+from store.writer import GroupLabels, open_root, write_group
 from tests.build import PROVENANCE, TAR, make_labels, make_schema, quarantine
 
 KEYS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)

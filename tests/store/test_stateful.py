@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from store.errors import GroupExistsError
-from store.garbage import clean, find_leftovers
-from store.maintenance import verify_group
-from store.merge import merge
+from store.maintenance import clean, find_leftovers, merge, verify_group
 from store.opening import open_place
 from store.reader import LabelStore
 from store.writer import open_root, write_group

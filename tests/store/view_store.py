@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from store.labels import GroupLabels
 from store.schema import StoreSchema
 from store.shards import index_shard
-from store.writer import open_root, write_group
+from store.writer import GroupLabels, open_root, write_group
 from tests.build import PROVENANCE, TAR, make_jpeg, make_labels, make_schema, quarantine, write_tar
 
 EVIL_KEY = "k<script>alert(1)</script>'\"&\x1b[31m\u202e"

@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from store.labels import GroupLabels
 from store.schema import Quarantined, StoreSchema, TarIdentity, TeacherIdentity, View
 from store.shards import hash_file, image_digest, index_shard
-from store.writer import open_root, write_group
+from store.writer import GroupLabels, open_root, write_group
 from trainer.report import EpochReport, StepReport
 from trainer.settings import TrainSettings
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from store.errors import RunFolderError
+from store.files import write_atomically
 from tests.trainer.builders import small_settings
 from trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_step, step_checkpoints
-from trainer.files import write_atomically
 from trainer.metrics import append_metrics, finished_epochs, trim_metrics
 from trainer.overrides import settings_to_json
 
