@@ -5,7 +5,7 @@ import io
 import math
 from typing import BinaryIO
 
-from store.audit.group import GroupAudit
+from store.audit.figures import GroupAudit
 from store.schema import StoreSchema
 from store.text import printable
 

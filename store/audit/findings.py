@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store.audit.group import AuditSettings, GroupAudit
+from store.audit.figures import AuditSettings, GroupAudit
 from store.audit.lists import TopImages
 from store.audit.maps import is_class, present_cells
 from store.group import LabelGroup

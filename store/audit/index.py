@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from store.audit.group import GroupAudit
+from store.audit.figures import GroupAudit
 from store.errors import AuditIndexError, DamagedStoreError, StoreReadError
 from store.reader import LabelStore
 from store.schema import CommitRecord, listed, seal

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store.audit.group import GroupAudit
+from store.audit.figures import GroupAudit
 from store.schema import StoreSchema
 
 Entry = dict[str, Any]
