@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from benchmarks.tables import table
 from pipelines.digits.shards import Box, SceneTruth, read_truth
-from store.audit.maps import PRESENT_AREA, PRESENT_PROBABILITY
+from store.audit.figures import PRESENT_AREA, PRESENT_PROBABILITY
 from store.command import Command
 from store.reader import LabelStore
 from store.view.target import crop_target

@@ -8,13 +8,10 @@ from typing import Any, BinaryIO, get_args
 
 import click
 
-from store.audit.figures import AuditSettings, audit_group
-from store.audit.files import CsvAudit
+from store.audit.figures import PRESENT_PROBABILITY, AuditSettings, audit_group
 from store.audit.findings import Audit
-from store.audit.index import IndexParts, store_digest
-from store.audit.maps import PRESENT_PROBABILITY
-from store.audit.page import audit_page, read_pictures, refuse_without_extra
-from store.audit.report import render_audit
+from store.audit.index import CsvAudit, IndexParts, store_digest
+from store.audit.report import audit_page, read_pictures, refuse_without_extra, render_audit
 from store.command import examples, refuse_nan
 from store.errors import DamagedStoreError, StoreReadError
 from store.files import check_outputs, written_aside

@@ -3,17 +3,106 @@
 Letters: N usable rows.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from store.audit.maps import PRESENT_PROBABILITY, ImageFigures, image_figures
 from store.errors import LabelMapError
 from store.group import LabelGroup, LabelRows
 from store.layout import CHUNK_ROWS
-from store.pooling import Fill
+from store.pooling import Fill, fill_logits
+from store.whole_image import pool_whole, present_classes, softmax_entropy
+
+# What the label maps of some images say of their original labels, for many images at once.
+#
+# Letters: N rows, K ranks, C classes, H W cells (y, x), P pairs of an image and a class that is present in it.
+
+
+Floats = NDArray[np.float32]
+# Of an image's area, and the probability in each of these cells. A single cell is sure of something that is not there
+# far more often: docs/audit.md has the figures.
+PRESENT_AREA, PRESENT_PROBABILITY = 0.02, 0.9
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ImageFigures:
+    """Figures of N images; the probabilities of an original label are NaN where there is none."""
+
+    label_whole: Floats  # (N,) of the original label, pooled over the whole image
+    label_best: Floats  # (N,) of the original label in the cell where it is highest
+    top: NDArray[np.int32]  # (N,) the class that is highest when pooled over the whole image
+    top_probability: Floats  # (N,)
+    entropy: Floats  # (N,) bits, of the pooled target
+    present_rows: NDArray[np.int64]  # (P,) rising
+    present: NDArray[np.int32]  # (P,) classes, rising within a row
+
+    @property
+    def classes(self) -> NDArray[np.int16]:
+        """(N,) how many classes are present."""
+        return np.bincount(self.present_rows, minlength=len(self.top)).astype(np.int16)
+
+
+def image_figures(
+    maps: LabelRows, targets: NDArray[np.int32], *, num_classes: int, fill: Fill, threshold: float
+) -> ImageFigures:
+    """The figures of label maps, none of them quarantined.
+
+    Args:
+        maps: of N images.
+        targets: (N,) the original labels; what is not one of the C classes is no label.
+        num_classes: C.
+        fill: the logit of classes outside a cell's top K, as `store.pooling` takes it.
+        threshold: a class is present if it leads with this probability in `present_cells` cells.
+
+    Raises:
+        LabelMapError: a fill that needs a tail where there is none.
+    """
+    probabilities, entropy = softmax_entropy(pool_whole(maps, num_classes=num_classes, fill=fill))
+    rows = np.flatnonzero(is_class(targets, num_classes))
+    label_whole, label_best = np.full((2, len(targets)), np.nan, np.float32)
+    label_whole[rows] = probabilities[rows, targets[rows]]
+    label_best[rows] = _best_cell(maps, targets, num_classes, fill)[rows]
+    top = probabilities.argmax(axis=1)
+    cells = present_cells(maps.scores.shape[2:])
+    present_rows, present = present_classes(maps, threshold=threshold, cells=cells)
+    return ImageFigures(
+        label_whole=label_whole,
+        label_best=label_best,
+        top=top.astype(np.int32),
+        top_probability=np.take_along_axis(probabilities, top[:, None], axis=1)[:, 0],
+        entropy=entropy,
+        present_rows=present_rows,
+        present=present,
+    )
+
+
+def is_class(targets: NDArray[np.int32], num_classes: int) -> NDArray[np.bool_]:
+    """(N,) whether an original label is one of the teacher's classes."""
+    return (targets >= 0) & (targets < num_classes)
+
+
+def present_cells(map_size: tuple[int, ...]) -> int:
+    """In how many cells of a map a class must lead to be present in the image."""
+    return max(math.ceil(PRESENT_AREA * math.prod(map_size)), 1)
+
+
+def _best_cell(maps: LabelRows, targets: NDArray[np.int32], num_classes: int, fill: Fill) -> Floats:
+    """(N,) the highest probability that any cell gives to the original label."""
+    scores = maps.scores.astype(np.float32)
+    fill_NHW = fill_logits(scores, num_classes, fill, maps.tail)
+    others_count = num_classes - scores.shape[1]
+    # Relative to each cell's largest logit, which the fill of a class that is not kept may be.
+    largest = np.maximum(scores[:, 0], fill_NHW) if others_count else scores[:, 0]
+    others = np.exp(fill_NHW - largest) if others_count else np.zeros_like(largest)
+    total = np.exp(scores - largest[:, None]).sum(axis=1) + others_count * others
+    label = others
+    rows, ranks, ys, xs = np.nonzero(maps.classes == targets[:, None, None, None])
+    label[rows, ys, xs] = np.exp(scores[rows, ranks, ys, xs] - largest[rows, ys, xs])
+    return np.asarray((label / total).max(axis=(1, 2)), np.float32)
+
 
 READ_ROWS = 4 * CHUNK_ROWS
 BLOCK_ROWS = CHUNK_ROWS  # whose arrays stay in the processor's cache: several times faster than 256

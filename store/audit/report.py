@@ -1,14 +1,19 @@
 """An audit's tables on a terminal, with rich. All text is made printable first, and never read as markup."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from store.audit.summary import summary, worst_classes
+from store.errors import RelabelError
+from store.images import decode_image
+from store.reader import LabelStore
 from store.text import printable
+from store.view.html import environment, render
+from store.view.page import jpeg_url
+from store.view.photos import Photos
 from store.view.render import PALETTE
 from store.view.tables import class_text, fact_table, plain
 
@@ -94,3 +99,112 @@ def _class(class_id: int, name: str, style: str = "") -> Text:
     """A class, cut where its name is a list of synonyms."""
     text = printable(class_text(class_id, name))
     return Text(text if len(text) <= MAX_CLASS else text[: MAX_CLASS - 3] + "...", style=style)
+
+
+# What an audit found, in words and numbers for terminal and page; nothing here is escaped yet.
+
+
+def summary(audit: dict[str, Any]) -> list[tuple[str, str]]:
+    """Name and value of each line at the head of an audit."""
+    present, none = audit["present"], audit["images_with_classes"][0]
+    one, two, more = audit["images_with_classes"][1:]
+    lines = [
+        ("store", audit["store"]),
+        ("images", f"{audit['images']:,}, {len(audit['quarantined']):,} more are quarantined"),
+        ("original labels", _labels(audit)),
+    ]
+    if audit["with_label"]:
+        lines += [
+            ("label on top", _share(audit, "label_on_top") + " have it as the class of highest probability"),
+            ("label elsewhere", _share(audit, "label_present") + " have it in some part of the image only"),
+            ("contradicted", _share(audit, "label_contradicted") + " show it nowhere"),
+        ]
+    return [
+        *lines,
+        ("present is", f"what leads with a probability of {present['probability']:g} or more in at least "
+         f"{present['cells']:,} of an image's cells"),
+        ("images with", f"no class: {none:,}; one: {one:,}; two: {two:,}; three or more: {more:,}"),
+        ("fill", audit["fill"]),
+    ]  # fmt: skip
+
+
+def worst_classes(audit: dict[str, Any], top: int) -> list[dict[str, Any]]:
+    """The classes with the most labelled images whose top class is another."""
+    wrong = [entry for entry in audit["classes"] if entry["labelled"] > entry["agree"]]
+    return sorted(wrong, key=lambda entry: entry["agree"] - entry["labelled"])[:top]
+
+
+def _labels(audit: dict[str, Any]) -> str:
+    """Whether there is anything to compare the maps with."""
+    unknown = audit["unknown_label"]
+    strange = f"; {unknown:,} have a number that is none of the teacher's classes" if unknown else ""
+    if not audit["with_label"]:
+        return f"none, so nothing to compare the maps with: audited for their classes only{strange}"
+    if not audit["without_label"]:
+        return f"{audit['with_label']:,} images have one{strange}"
+    return (f"{audit['with_label']:,} images have one, {audit['without_label']:,} have none and are audited for "
+            f"their classes only{strange}")  # fmt: skip
+
+
+def _share(audit: dict[str, Any], name: str) -> str:
+    return f"{audit[name]:,} ({audit[name] / audit['with_label']:.1%})"
+
+
+# An audit as one page without scripts that asks for nothing: needs the extra `web`, and `view` for pictures.
+
+
+PICTURE_SIDE = 160  # pixels
+SHOWN_PROBLEMS = 3
+
+Pictures = dict[tuple[str, int], str]  # `data:` URLs by group and row
+
+
+def refuse_without_extra() -> None:
+    """Find out before the work begins: ModuleNotFoundError where Jinja2 is not installed."""
+    environment()
+
+
+def read_pictures(store: LabelStore, photos: Photos, audit: Mapping[str, Any]) -> tuple[Pictures, list[str]]:
+    """The images that an audit lists, small, and what was wrong with those that are left out."""
+    pictures: Pictures = {}
+    problems: list[str] = []
+    for entry in (*audit["suspicious"], *audit["several_classes"]):
+        group, row = entry["group"], entry["row"]
+        if (group, row) in pictures:
+            continue
+        try:
+            pictures[group, row] = jpeg_url(decode_image(photos.read(store.group(group), row)), PICTURE_SIDE)
+        except RelabelError as error:
+            problems.append(str(error))
+    more = len(problems) - SHOWN_PROBLEMS
+    return pictures, [*problems[:SHOWN_PROBLEMS], *([f"and {more} more"] if more > 0 else [])]
+
+
+def audit_page(audit: dict[str, Any], top: int, pictures: Pictures, problems: list[str]) -> str:
+    """The page's HTML.
+
+    Args:
+        audit: of `Audit.to_json`, with the name of its `store`.
+        top: rows shown of the longer tables.
+        pictures: of images it lists; of those that lack one nothing is shown.
+        problems: why some lack one.
+    """
+    return render(
+        "audit.html",
+        images="data:",
+        scripts=(),
+        audit=audit,
+        facts=summary(audit),
+        worst=worst_classes(audit, top),
+        top=top,
+        pictures=pictures,
+        problems=problems,
+        shown=printable,
+        class_text=_class_text,
+    )
+
+
+def _class_text(entry: dict[str, Any], kind: str = "") -> str:
+    """Number and name of an entry's class; `kind` is label or top where it has both."""
+    number, name = (kind, f"{kind}_name") if kind else ("class", "name")
+    return printable(class_text(entry[number], entry[name]))

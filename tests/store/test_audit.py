@@ -16,8 +16,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from store.audit.files import safe_cell
-from store.audit.index import read_index
+from store.audit.index import read_index, safe_cell
 from store.cli import main
 from store.pooling import Fill, pool_map, softmax
 from store.reader import LabelStore

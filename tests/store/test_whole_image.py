@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from store.audit.maps import image_figures
+from store.audit.figures import image_figures
 from store.group import LabelRows
 from store.pooling import Fill, pool_map
 from store.whole_image import pool_whole
