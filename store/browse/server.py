@@ -13,9 +13,9 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 
 from store.browse.groups import Groups
-from store.browse.listing import Listing, list_address
+from store.browse.pages import Listing, list_address
+from store.browse.rows import Walk
 from store.browse.sorting import Sorting
-from store.browse.walks import Walk
 from store.errors import LabelNotFoundError, RelabelError
 from store.images import decode_image
 from store.text import printable

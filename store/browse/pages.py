@@ -6,9 +6,9 @@ from urllib.parse import urlencode
 
 from store.browse.cards import make_card
 from store.browse.groups import Groups, Spot
+from store.browse.rows import SortedWalk, StoreWalk, Walk
 from store.browse.search import Query, parse_classes, search
 from store.browse.sorting import SORTS, Sorting
-from store.browse.walks import SortedWalk, StoreWalk, Walk
 from store.errors import RelabelError
 from store.text import first_few, printable
 from store.view.html import render
