@@ -39,6 +39,6 @@ def browse(labels: str, patterns: tuple[str, ...], index: Path | None, port: int
     LABELS is the label store: a path, or a URL such as s3://bucket/labels.zarr. The address is printed; Ctrl-C ends the
     server.
     """
-    from store.browse.serve import serve  # the base installation has no server
+    from store.browse.server import serve
 
     serve(labels, patterns, index, port)

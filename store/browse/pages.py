@@ -1,19 +1,22 @@
 """Pages of thumbnails: in the order of the store, sorted by its audit, or what a search finds."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from store.browse.cards import make_card
-from store.browse.groups import Groups, Spot
-from store.browse.rows import SortedWalk, StoreWalk, Walk
+import numpy as np
+
+from store.browse.rows import SORTS, Groups, SortedWalk, Sorting, Spot, StoreWalk, Walk
 from store.browse.search import Query, parse_classes, search
-from store.browse.sorting import SORTS, Sorting
 from store.errors import RelabelError
+from store.schema import StoreSchema
 from store.text import first_few, printable
 from store.view.html import render
 from store.view.page import Links
 from store.view.photos import Photos
+from store.view.tables import class_text
+from store.view.target import crop_target, has_label
 
 CARDS = 24  # of a page
 SHOWN_PROBLEMS = 5
@@ -135,3 +138,52 @@ class Listing:
 def list_address(parameters: Mapping[str, str]) -> str:
     """The address of a page of thumbnails."""
     return "/?" + urlencode(parameters) if parameters else "/"
+
+
+# The thumbnails of a page of a store: what is said below each.
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Card:
+    """One image of a page."""
+
+    href: str  # of its page
+    thumb: str | None  # of its image; None where it has none
+    key: str
+    lines: tuple[str, ...]
+
+
+def make_card(groups: Groups, photos: Photos, place: Spot, href: str, figure: str = "") -> Card:
+    """What a place shows; a group that cannot be read says so instead.
+
+    Args:
+        groups: of the store.
+        photos: their shards.
+        place: the row.
+        href: where a click leads.
+        figure: what it was sorted by.
+    """
+    name = groups.names[place.group]
+    try:
+        row = groups.open(place.group).row(place.row)
+    except RelabelError as error:
+        groups.forget(place.group)
+        return Card(href=href, thumb=None, key=f"{name}, row {place.row}", lines=(printable(str(error)),))
+    thumb = "/thumb?" + urlencode({"group": name, "row": place.row}) if name in photos else None
+    if row.quarantined is not None:
+        return Card(
+            href=href, thumb=None, key=printable(row.key), lines=(f"quarantined: {printable(row.quarantined)}",)
+        )
+    schema = groups.store.schema
+    target = crop_target(schema, row)
+    best = int(np.argmax(target))
+    lines = [f"label {_name(schema, row.target)} {target[row.target]:.2g}" if has_label(schema, row) else "no label"]
+    if best != row.target:
+        lines.append(f"map {_name(schema, best)} {target[best]:.2g}")
+    if thumb is None:
+        lines.append(f"no image: --shards lacks {name}.tar")
+    return Card(href=href, thumb=thumb, key=printable(row.key), lines=(*lines, *([figure] if figure else [])))
+
+
+def _name(schema: StoreSchema, class_id: int) -> str:
+    return printable(class_text(class_id, schema.class_name(class_id)))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from store.browse.groups import Groups, Spot
+from store.browse.rows import Groups, Spot
 from store.errors import RelabelError
 from store.group import LabelGroup
 from store.keys import key_texts

@@ -3,8 +3,16 @@
 Whatever a page on the web makes a browser ask of it under another name (DNS rebinding) is refused by its Host header.
 """
 
+import contextlib
+import logging
+import os
+import socket
 import threading
+from collections.abc import Sequence
+from pathlib import Path
 
+import click
+import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -12,12 +20,13 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from store.browse.groups import Groups
+from store.audit.index import read_index
 from store.browse.pages import Listing, list_address
-from store.browse.rows import Walk
-from store.browse.sorting import Sorting
+from store.browse.rows import Groups, Sorting, Walk
+from store.command import OneLineError
 from store.errors import LabelNotFoundError, RelabelError
 from store.images import decode_image
+from store.reader import LabelStore
 from store.text import printable
 from store.view.page import Link, Links, sample_page, small_jpeg
 from store.view.photos import Photos
@@ -108,3 +117,58 @@ class Browser:
 def _failed(_: Request, error: Exception) -> Response:
     status = 404 if isinstance(error, LabelNotFoundError) else 500
     return PlainTextResponse(printable(str(error)), status_code=status, headers=HEADERS)
+
+
+# Runs the server of `browse` until Ctrl-C. Needs the extra `web`.
+
+
+ADDRESS = "127.0.0.1"  # never another: images and labels are nobody else's
+CONNECTIONS = 32  # more are refused: a browser opens six
+
+
+class _Server(uvicorn.Server):
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Requests that are given up now are no errors."""
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        await super().shutdown(sockets)
+
+
+def serve(labels: str, patterns: Sequence[str], index: Path | None, port: int) -> None:
+    """Serve a store's pages.
+
+    Args:
+        labels: the store.
+        patterns: of its image shards.
+        index: the file that `relabel-store audit --index` wrote.
+        port: to listen on; 0 for any free one.
+
+    Raises:
+        RelabelError: the store, a shard or the index cannot be read.
+        OneLineError: the port is taken.
+    """
+    store = LabelStore.open(labels)
+    photos = Photos(patterns)
+    groups = Groups(store)
+    sorting = None if index is None else Sorting(read_index(index, store), groups)
+    app = Browser(groups, photos, sorting).app()
+    with _listen(port) as listener:
+        click.echo(f"http://{ADDRESS}:{listener.getsockname()[1]}/ (Ctrl-C ends it)")
+        config = uvicorn.Config(
+            app,
+            lifespan="off",
+            ws="none",
+            log_level="warning",
+            server_header=False,
+            limit_concurrency=CONNECTIONS,
+            timeout_graceful_shutdown=1,
+        )
+        with contextlib.suppress(KeyboardInterrupt):
+            _Server(config).run(sockets=[listener])
+
+
+def _listen(port: int) -> socket.socket:
+    try:
+        return socket.create_server((ADDRESS, port))
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)  # Python's own text repeats the address
+        raise OneLineError(f"port {port}: {reason}; choose another with --port, 0 for any free one") from error

@@ -15,9 +15,8 @@ import pytest
 from click.testing import CliRunner
 
 from store.audit.index import read_index
-from store.browse.groups import OPEN_GROUPS, Groups, Spot
+from store.browse.rows import OPEN_GROUPS, Groups, Sorting, Spot
 from store.browse.search import Query, search
-from store.browse.sorting import Sorting
 from store.cli import main
 from store.errors import AuditIndexError
 from store.reader import LabelStore
@@ -222,7 +221,7 @@ def test_audit_that_became_stale_is_refused_while_serving(
     store = LabelStore.open(labels)
     groups = Groups(store)
     sorting = Sorting(read_index(write_index(tmp_path / "i.npz", labels), store), groups)
-    monkeypatch.setattr("store.browse.sorting.FRESH", 0.0)
+    monkeypatch.setattr("store.browse.rows.FRESH", 0.0)
     sorting.refuse_stale()
     write_group(labels, "train-9", make_labels(store.schema, 2), schema=store.schema, tar=TAR, provenance=PROVENANCE)
     with pytest.raises(AuditIndexError, match="has changed since its audit; audit it again"):
