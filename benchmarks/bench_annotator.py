@@ -34,7 +34,7 @@ from benchmarks.copies import copy_shards
 from benchmarks.tables import median, ratios, table
 from benchmarks.turns import take_turns
 from pipelines.options import shards_option, teacher_options
-from store.command import Command
+from store.cli.base import Command
 from store.images import decode_image
 from store.patterns import expand_shards
 from store.remote import Shard

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from benchmarks.tables import table
 from pipelines.digits.shards import Box, SceneTruth, read_truth
 from store.audit.figures import PRESENT_AREA, PRESENT_PROBABILITY
-from store.command import Command
+from store.cli.base import Command
 from store.reader import LabelStore
 from store.view.target import crop_target
 from store.whole_image import present_classes

@@ -28,7 +28,7 @@ from benchmarks.copies import publish_objects
 from benchmarks.memory import peak_mib
 from benchmarks.tables import ratios, table
 from benchmarks.turns import milliseconds, time_turns
-from store.command import Command
+from store.cli.base import Command
 from store.layout import array_specs, encode_array
 from store.reader import LabelStore
 from store.schema import StoreSchema, TeacherIdentity, View
@@ -151,7 +151,7 @@ def page_and_thumbs(url: str, path: str) -> list[bytes]:
 
 def start_browse(scratch: Path, *options: str) -> tuple[subprocess.Popen[str], str]:
     """The process, which has answered its first page, and its address."""
-    command = [sys.executable, "-m", "store.cli", "browse", str(scratch / "labels.zarr"), "--port", "0"]
+    command = [sys.executable, "-m", "store.cli.main", "browse", str(scratch / "labels.zarr"), "--port", "0"]
     process = subprocess.Popen([*command, "--shards", str(scratch / "train-*.tar"), *options], stdout=subprocess.PIPE,
                                text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})  # fmt: skip
     assert process.stdout is not None

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from benchmarks.bench_store import ROWS
 from benchmarks.scale_data import Plan, draw_groups, read_maps
 from benchmarks.tables import ratios, table
-from store.command import Command
+from store.cli.base import Command
 from store.layout import array_specs, encode_array
 from store.reader import LabelStore
 from store.schema import StoreSchema

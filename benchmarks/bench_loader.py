@@ -24,7 +24,7 @@ import trainer.source
 from benchmarks.copies import copy_labels, copy_shards
 from benchmarks.tables import ratios, table
 from pipelines.options import shards_option
-from store.command import Command
+from store.cli.base import Command
 from store.group import LabelRows
 from store.layout import CHUNK_ROWS
 from store.patterns import expand_shards

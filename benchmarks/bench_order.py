@@ -11,7 +11,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from store.command import Command
+from store.cli.base import Command
 from trainer.order import BLOCK_ROWS, SampleOrder
 
 IMAGENET_ROWS, IMAGENET_SHARDS = 1_281_167, 1_024

@@ -27,7 +27,7 @@ from torchvision.ops import roi_align
 
 from benchmarks.tables import median, ratios, table
 from benchmarks.turns import milliseconds, take_turns
-from store.command import Command
+from store.cli.base import Command
 from trainer.kinds import Fill
 from trainer.pooling import pool_logits
 from trainer.targets import LabelBatch, TargetMaker, soft_cross_entropy

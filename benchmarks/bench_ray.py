@@ -17,7 +17,7 @@ from annotator.settings import ClusterSettings, Job, RunSettings, TeacherSetting
 from benchmarks.copies import copy_shards
 from benchmarks.tables import ratios, table
 from pipelines.options import shards_option, teacher_options
-from store.command import Command
+from store.cli.base import Command
 from store.patterns import expand_shards
 
 

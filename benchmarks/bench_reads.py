@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from benchmarks.tables import ratios, table
 from benchmarks.turns import take_turns
-from store.command import Command
+from store.cli.base import Command
 from store.layout import CHUNK_ROWS
 from store.reader import LabelStore
 from store.schema import TarIdentity

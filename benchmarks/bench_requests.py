@@ -20,7 +20,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from benchmarks.scale_data import PROVENANCE, Plan, draw_groups, read_maps
 from benchmarks.scale_epoch import CountingReader, Rank, open_groups, read_table
-from store.command import Command
+from store.cli.base import Command
 from store.errors import LabelNotFoundError
 from store.maintenance import verify_group
 from store.reader import LabelStore

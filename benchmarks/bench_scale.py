@@ -18,7 +18,7 @@ from benchmarks.scale_paper import CLASSES, IMAGENET_21K, mean_name, open_named,
 from benchmarks.scale_store import bench_store
 from benchmarks.stages import Figures, end_processes, in_process, signals_ignored, stop_on_sigterm
 from pipelines.machine import describe_machine
-from store.command import Command, OneLineError
+from store.cli.base import Command, OneLineError
 from store.reader import LabelStore
 
 PARTS = 64  # of a batch: 8 ranks x 8 workers

@@ -12,7 +12,7 @@ import click
 
 from benchmarks.tables import ratios, table
 from benchmarks.turns import time_turns
-from store.command import Command
+from store.cli.base import Command
 
 PYTHON, ZARR = "python -c pass", "python -c 'import zarr'"
 HELP, SHOW = "`relabel-store --help`", "`relabel-store show STORE`"

@@ -29,7 +29,7 @@ from benchmarks.copies import copy_labels, copy_shards
 from benchmarks.tables import ratios, table
 from benchmarks.turns import take_turns
 from pipelines.options import shards_option
-from store.command import Command
+from store.cli.base import Command
 from store.patterns import expand_shards
 from store.reader import LabelStore
 from trainer.device import autocast, resolve_device

@@ -21,7 +21,7 @@ from benchmarks.memory import peak_mib
 from benchmarks.scale_data import Plan, draw_groups, read_maps
 from benchmarks.tables import ratios, table
 from benchmarks.turns import time_turns
-from store.command import Command
+from store.cli.base import Command
 from store.group import LabelRows
 from store.layout import array_specs, encode_array
 from store.reader import LabelStore
@@ -123,7 +123,7 @@ def bench_big_store(path: Path, groups: int, runs: int) -> None:
         },
         runs,
     )
-    show = [sys.executable, "-m", "store.cli", "show", str(path), key]
+    show = [sys.executable, "-m", "store.cli.main", "show", str(path), key]
     imports = [sys.executable, "-c", "import zarr, rich.table, click"]
     against_floor(
         title,

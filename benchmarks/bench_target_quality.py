@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.digits.shards import Box, SceneTruth, read_truth
-from store.command import Command
+from store.cli.base import Command
 from store.reader import LabelStore
 from store.view.target import KINDS, crop_target
 from trainer.crops import draw_crop

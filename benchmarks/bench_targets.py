@@ -21,7 +21,7 @@ from torch import Tensor
 from annotator.settings import TeacherSettings
 from annotator.teacher.teacher import Teacher
 from pipelines.options import shards_option, teacher_options
-from store.command import Command
+from store.cli.base import Command
 from store.patterns import expand_shards
 from store.reader import LabelStore
 from trainer.crops import crop_and_resize, draw_crop

@@ -11,7 +11,7 @@ import click
 
 from benchmarks import figure_crop, figure_fills, figure_view
 from benchmarks.figure_parts import make_teacher
-from store.command import Command
+from store.cli.base import Command
 
 
 @click.command(cls=Command)

@@ -13,12 +13,12 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from store.cli.progress import track
 from store.errors import SettingsError
 from store.group import LabelRows
 from store.layout import CHUNK_ROWS
 from store.reader import LabelStore
 from store.schema import StoreSchema, TarIdentity
-from store.view.progress import track
 from store.writer import GroupLabels, open_root, write_group
 
 T = TypeVar("T", bound=np.generic)

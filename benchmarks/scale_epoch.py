@@ -24,11 +24,11 @@ from benchmarks.bench_reads import MapReader
 from benchmarks.scale_data import Plan, middle_class
 from benchmarks.scale_store import expect, progress
 from benchmarks.stages import Figures, Stage, in_process, measured, private_mib, processes
+from store.cli.progress import track
 from store.group import LabelRows
 from store.layout import BIG_ARRAYS, CHUNK_ROWS
 from store.processes import keep_freed_memory
 from store.reader import LabelStore
-from store.view.progress import track
 from trainer.join import JoinedShard, join_shards
 from trainer.loading import PRELOADED
 from trainer.order import SampleOrder

@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.scale_data import Plan, Wanted, Written, on_disk, write_store
 from benchmarks.stages import Figures, Stage, WrongResultError, in_process
-from store.cli import main as relabel_store
+from store.cli.main import main as relabel_store
 from store.errors import LabelNotFoundError
 from store.reader import LabelStore
 
@@ -109,7 +109,9 @@ def show(path: Path, key: str) -> float:
     times = []
     for _ in range(SHOWN):
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "store.cli", "show", str(path), key], check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, "-m", "store.cli.main", "show", str(path), key], check=True, capture_output=True
+        )
         times.append(1e3 * (time.perf_counter() - start))
     return median(times)
 

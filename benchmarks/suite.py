@@ -27,7 +27,7 @@ from benchmarks.material import Material, annotate, demo_material, real_material
 from benchmarks.report import Outcome, commit, render, slug
 from benchmarks.stages import stop_on_sigterm
 from pipelines import machine
-from store.command import Command, OneLineError
+from store.cli.base import Command, OneLineError
 from store.text import printable
 
 MADE_BY = {

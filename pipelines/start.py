@@ -1,6 +1,6 @@
 """Where the commands of this package begin."""
 
-from store.start import start
+from store.cli.start import start
 
 
 def annotate() -> None:

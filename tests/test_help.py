@@ -13,7 +13,7 @@ from pipelines.annotate import __main__ as annotate
 from pipelines.demo import __main__ as demo
 from pipelines.reproduce.__main__ import main as reproduce
 from pipelines.train import __main__ as train
-from store import cli
+from store.cli import main as cli
 
 PROGRAMS: dict[str, click.Command] = {
     "relabel-annotate": annotate.main,

@@ -14,7 +14,7 @@ from pipelines.annotate.published import export_command, import_command
 from pipelines.annotate.run import annotate_on_cluster, annotate_shards, watch_shards
 from pipelines.annotate.status import status_command
 from pipelines.options import class_names_option, read_class_names, sources_option, teacher_options
-from store.command import CONTEXT, Commands, examples, refuse_nan
+from store.cli.base import CONTEXT, Commands, examples, refuse_nan
 from store.patterns import expand_sources
 from store.remote import Shard
 

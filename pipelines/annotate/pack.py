@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import track
 from webdataset import TarWriter
 
-from store.command import OneLineError, examples
+from store.cli.base import OneLineError, examples
 from store.errors import ShardError
 from store.shards import IMAGE_EXTENSIONS, LABEL_EXTENSION
 from store.text import counted, first_few, printable

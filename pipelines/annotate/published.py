@@ -17,7 +17,7 @@ from pipelines.options import (
     shards_option,
     teacher_arg_option,
 )
-from store.command import examples
+from store.cli.base import examples
 from store.errors import LabelMapError
 from store.patterns import expand_shards
 from store.text import printable

@@ -10,11 +10,11 @@ import click
 from annotator.input.plan import Spool
 from annotator.run.status import ShardStatus, shard_status
 from pipelines.options import sources_option
-from store.command import examples
+from store.cli.base import examples
+from store.cli.progress import track
 from store.patterns import expand_sources
 from store.reader import LabelStore
 from store.text import printable
-from store.view.progress import track
 
 
 @click.command("status", epilog=examples("relabel-annotate status labels.zarr --shards 'train-{0000..1023}.tar'"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from pipelines.demo.stages import ARMS, annotate_scenes, make_shards, train_student
-from store.command import CONTEXT, Commands, examples
+from store.cli.base import CONTEXT, Commands, examples
 
 OUT = click.option(
     "--out",

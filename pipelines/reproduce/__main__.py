@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from store.command import CONTEXT, Command, examples
+from store.cli.base import CONTEXT, Command, examples
 from store.text import printable
 
 

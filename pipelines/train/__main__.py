@@ -9,7 +9,7 @@ import click
 from pipelines.train.evaluate_command import evaluate
 from pipelines.train.export import export
 from pipelines.train.recipes import RECIPES
-from store.command import CONTEXT, Commands, examples
+from store.cli.base import CONTEXT, Commands, examples
 from store.errors import PeerError
 from store.patterns import expand_shards, expand_sources
 from store.text import counted, printable

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import click
 
 from pipelines.options import class_names_option, parse_arguments, parse_channels
-from store.command import examples, refuse_nan
+from store.cli.base import examples, refuse_nan
 from trainer.kinds import Interpolation
 
 

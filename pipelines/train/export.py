@@ -5,7 +5,7 @@ from typing import Literal
 
 import click
 
-from store.command import examples
+from store.cli.base import examples
 from store.text import counted, printable
 
 

@@ -23,7 +23,7 @@ from starlette.routing import Route
 from store.audit.index import read_index
 from store.browse.pages import Listing, list_address
 from store.browse.rows import Groups, Sorting, Walk
-from store.command import OneLineError
+from store.cli.base import OneLineError
 from store.errors import LabelNotFoundError, RelabelError
 from store.images import decode_image
 from store.reader import LabelStore

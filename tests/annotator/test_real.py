@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from annotator.settings import TeacherSettings
 from annotator.teacher.teacher import Teacher
-from store.cli import main
+from store.cli.main import main
 from store.reader import LabelStore
 from tests.annotator.teachers import run_annotator
 from tests.store.view_server import browse

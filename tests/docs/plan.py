@@ -17,7 +17,7 @@ HEAVY = re.compile(r"relabel-(annotate|train)\b|^torchrun|^make|-m (benchmarks|p
 OURS = {
     "relabel-annotate": "pipelines.annotate",
     "relabel-train": "pipelines.train",
-    "relabel-store": "store.cli",
+    "relabel-store": "store.cli.main",
 }
 
 

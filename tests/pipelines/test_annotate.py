@@ -18,7 +18,7 @@ from annotator.report import Summary
 from pipelines.annotate.__main__ import main
 from pipelines.annotate.progress import ANNOTATE, IMPORT, Wording
 from pipelines.annotate.run import run_shards
-from store.cli import main as store_main
+from store.cli.main import main as store_main
 from store.errors import FailedShardsError
 from store.reader import LabelStore
 from tests.annotator.teachers import save_weights

@@ -67,11 +67,11 @@ def test_whole_path_survives_being_killed(folder: Path) -> None:
     resumed = finish(*annotate)
     assert f"{4 - len(done)} shards annotated, {len(done)} were there already, 0 failed" in resumed.stdout
 
-    shown = finish("store.cli", "show", labels, "--json")
+    shown = finish("store.cli.main", "show", labels, "--json")
     assert json.loads(shown.stdout)["rows"] == 256
-    row = json.loads(finish("store.cli", "show", labels, "train-000200", "--json").stdout)
+    row = json.loads(finish("store.cli.main", "show", labels, "train-000200", "--json").stdout)
     assert (row["group"], row["row"]) == ("digits-train-0003", 8)
-    assert "leads in cells of class" in finish("store.cli", "show", labels, "train-000200").stdout
+    assert "leads in cells of class" in finish("store.cli.main", "show", labels, "train-000200").stdout
 
     train = (
         "pipelines.train", "run", "--recipe", "demo", "--shards", folder / "digits-train-*.tar", "--labels", labels,

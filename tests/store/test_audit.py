@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from store.audit.index import read_index, safe_cell
-from store.cli import main
+from store.cli.main import main
 from store.pooling import Fill, pool_map, softmax
 from store.reader import LabelStore
 from store.text import printable

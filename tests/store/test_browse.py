@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from store.audit.index import read_index
 from store.browse.rows import OPEN_GROUPS, Groups, Sorting, Spot
 from store.browse.search import Query, search
-from store.cli import main
+from store.cli.main import main
 from store.errors import AuditIndexError
 from store.reader import LabelStore
 from store.text import printable

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from store.cli import main
+from store.cli.main import main
 from store.pooling import pool_map, softmax
 from store.writer import GroupLabels, open_root, write_group
 from tests.build import PROVENANCE, TAR, make_labels, make_schema, quarantine
@@ -91,7 +91,7 @@ def test_mistakes_are_one_line_and_status_1(path: Path, arguments: list[str], me
 
 
 def test_output_is_plain_where_there_is_no_terminal_and_coloured_where_forced(path: Path) -> None:
-    command = [sys.executable, "-m", "store.cli", "show", str(path), "seed1/row0003"]
+    command = [sys.executable, "-m", "store.cli.main", "show", str(path), "seed1/row0003"]
     plain = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "\x1b" not in plain.stdout
     env = os.environ | {"FORCE_COLOR": "1", "COLORTERM": "truecolor"}

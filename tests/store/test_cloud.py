@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from obstore.store import from_url
 
-from store.cli import main
+from store.cli.main import main
 from store.cloud import CloudPlace
 from store.errors import (
     DamagedStoreError,

@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
-from store.cli import main
+from store.cli.main import main
 from store.errors import (
     DamagedStoreError,
     FormatVersionError,

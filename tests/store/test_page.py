@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 pytest.importorskip("playwright")
 from playwright.sync_api import BrowserContext, Page, expect
 
-from store.cli import main
+from store.cli.main import main
 from store.group import LabelRow
 from store.pooling import Box, Fill, axis_weights
 from store.reader import LabelStore

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from store.cli import main
+from store.cli.main import main
 from store.pooling import Fill, cell_confidence, pool_map, softmax
 from store.reader import LabelStore
 from store.stats import StoreStats

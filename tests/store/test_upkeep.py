@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from store.cli import main
+from store.cli.main import main
 from store.errors import DamagedStoreError, LabelMapError, StoreReadError
 from store.local import LocalPlace
 from store.reader import LabelStore

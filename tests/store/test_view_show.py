@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from store.cli import main
+from store.cli.main import main
 from store.images import decode_image
 from store.pooling import pool_map, softmax
 from store.reader import LabelStore
@@ -82,7 +82,7 @@ def test_names_are_no_mathematics_in_a_picture(made: tuple[Path, str], tmp_path:
 
 def coloured(made: tuple[Path, str], **env: str) -> str:
     """What a terminal of 90 columns gets."""
-    command = [sys.executable, "-m", "store.cli", "show", str(made[0]), EVIL_KEY, "--shards", made[1]]
+    command = [sys.executable, "-m", "store.cli.main", "show", str(made[0]), EVIL_KEY, "--shards", made[1]]
     leader, follower = pty.openpty()
     plain = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
     env = plain | {"COLUMNS": "90", "TERM": "xterm-256color", "COLORTERM": "truecolor"} | env
@@ -185,7 +185,7 @@ def test_hostile_names_never_reach_the_terminal(made: tuple[Path, str]) -> None:
 
 
 def test_image_is_read_at_its_own_offset(made: tuple[Path, str]) -> None:
-    from store.view.show_row import RowView
+    from store.cli.show import RowView
 
     view = RowView.find(LabelStore.open(made[0]), "g1/img004", [made[1]])
     assert view.image is not None

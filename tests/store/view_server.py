@@ -78,7 +78,7 @@ def watched(page: Page, address: str, *, within: str) -> Iterator[list[str]]:
 
 @contextmanager
 def browse(*arguments: object) -> Iterator[Server]:
-    command = [sys.executable, "-m", "store.cli", "browse", *map(str, arguments), "--port", "0"]
+    command = [sys.executable, "-m", "store.cli.main", "browse", *map(str, arguments), "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                env={**os.environ, "PYTHONUNBUFFERED": "1"})  # fmt: skip
     try:

@@ -14,4 +14,4 @@ def start(module: str) -> None:
 
 def main() -> None:
     """`relabel-store`."""
-    start("store.cli")
+    start("store.cli.main")

@@ -12,14 +12,14 @@ from store.audit.figures import PRESENT_PROBABILITY, AuditSettings, audit_group
 from store.audit.findings import Audit
 from store.audit.index import CsvAudit, IndexParts, store_digest
 from store.audit.report import audit_page, read_pictures, refuse_without_extra, render_audit
-from store.command import examples, refuse_nan
+from store.cli.base import examples, refuse_nan
+from store.cli.options import OUTPUT
+from store.cli.progress import track
 from store.errors import DamagedStoreError, StoreReadError
 from store.files import check_outputs, written_aside
 from store.pooling import Fill
 from store.reader import LabelStore
-from store.view.commands import OUTPUT
 from store.view.photos import Photos
-from store.view.progress import track
 from store.view.tables import make_console
 
 

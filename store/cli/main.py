@@ -2,14 +2,15 @@
 
 import click
 
-from store.audit.command import audit
-from store.browse.command import browse
-from store.command import CONTEXT, Commands, examples, refuse_nan
+from store.cli.audit import audit
+from store.cli.base import CONTEXT, Commands, examples, refuse_nan
+from store.cli.browse import browse
+from store.cli.maintain import gc, merge_stores, verify
+from store.cli.options import json_option, labels_argument, print_description
+from store.cli.progress import track
+from store.cli.show import show
 from store.reader import LabelStore
-from store.upkeep import gc, merge_stores, verify
-from store.view.commands import json_option, labels_argument, print_description, show
 from store.view.describe import describe_store, list_groups, refuse_damage
-from store.view.progress import track
 from store.view.render import render_groups, render_stats, render_store
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from store.command import examples, refuse_nan
+from store.cli.base import examples, refuse_nan
+from store.cli.progress import track
 from store.errors import VerificationError
 from store.maintenance import (
     Fault,
@@ -23,7 +24,6 @@ from store.maintenance import (
 from store.patterns import expand_shards
 from store.reader import LabelStore
 from store.text import first_few, printable
-from store.view.progress import track
 
 
 @click.command(epilog=examples("relabel-store verify labels.zarr --deep --shards 'train-{0000..1023}.tar'"))

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from store.command import examples
-from store.view.commands import labels_argument
+from store.cli.base import examples
+from store.cli.options import labels_argument
 
 
 @click.command(epilog=examples("relabel-store browse labels.zarr --shards 'train-{0000..1023}.tar'"))
