@@ -29,9 +29,9 @@ from benchmarks.memory import peak_mib
 from benchmarks.tables import ratios, table
 from benchmarks.turns import milliseconds, time_turns
 from store.cli.base import Command
-from store.layout import array_specs, encode_array
+from store.format.arrays import array_specs, encode_array
+from store.format.schema import StoreSchema, TeacherIdentity, View
 from store.reader import LabelStore
-from store.schema import StoreSchema, TeacherIdentity, View
 from store.shards import image_digest, index_shard
 from store.writer import GroupLabels, open_root
 

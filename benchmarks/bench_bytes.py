@@ -17,9 +17,9 @@ from benchmarks.bench_store import ROWS
 from benchmarks.scale_data import Plan, draw_groups, read_maps
 from benchmarks.tables import ratios, table
 from store.cli.base import Command
-from store.layout import array_specs, encode_array
+from store.format.arrays import array_specs, encode_array
+from store.format.schema import StoreSchema
 from store.reader import LabelStore
-from store.schema import StoreSchema
 from store.writer import GroupLabels
 
 MAPS = ("classes", "scores")

@@ -25,8 +25,8 @@ from benchmarks.copies import copy_labels, copy_shards
 from benchmarks.tables import ratios, table
 from pipelines.options import shards_option
 from store.cli.base import Command
+from store.format.arrays import CHUNK_ROWS
 from store.group import LabelRows
-from store.layout import CHUNK_ROWS
 from store.patterns import expand_shards
 from store.reader import LabelStore
 from trainer.join import check_join, join_shards

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from benchmarks.tables import ratios, table
 from benchmarks.turns import take_turns
 from store.cli.base import Command
-from store.layout import CHUNK_ROWS
+from store.format.arrays import CHUNK_ROWS
+from store.format.schema import TarIdentity
 from store.reader import LabelStore
-from store.schema import TarIdentity
 from store.writer import GroupLabels, open_root, write_group
 from trainer.join import JoinedShard
 from trainer.rows import TableRow, make_table, read_group_rows

@@ -22,10 +22,10 @@ from benchmarks.scale_data import Plan, draw_groups, read_maps
 from benchmarks.tables import ratios, table
 from benchmarks.turns import time_turns
 from store.cli.base import Command
+from store.format.arrays import array_specs, encode_array
+from store.format.schema import StoreSchema
 from store.group import LabelRows
-from store.layout import array_specs, encode_array
 from store.reader import LabelStore
-from store.schema import StoreSchema
 from store.writer import GroupLabels, open_root, write_group
 
 ROWS = 1_251  # of ImageNet's 1,281,167 images in 1,024 shards

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
+from store.format.schema import CommitRecord, ObjectRecord, StoreSchema, TarIdentity
 from store.place import Place
 from store.reader import LabelStore
-from store.schema import CommitRecord, ObjectRecord, StoreSchema, TarIdentity
 from store.shards import shard_name
 from store.writer import GroupLabels, open_root, publish, write_group
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from store.cli.progress import track
 from store.errors import SettingsError
+from store.format.arrays import CHUNK_ROWS
+from store.format.schema import StoreSchema, TarIdentity
 from store.group import LabelRows
-from store.layout import CHUNK_ROWS
 from store.reader import LabelStore
-from store.schema import StoreSchema, TarIdentity
 from store.writer import GroupLabels, open_root, write_group
 
 T = TypeVar("T", bound=np.generic)

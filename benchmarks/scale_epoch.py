@@ -25,8 +25,8 @@ from benchmarks.scale_data import Plan, middle_class
 from benchmarks.scale_store import expect, progress
 from benchmarks.stages import Figures, Stage, in_process, measured, private_mib, processes
 from store.cli.progress import track
+from store.format.arrays import BIG_ARRAYS, CHUNK_ROWS
 from store.group import LabelRows
-from store.layout import BIG_ARRAYS, CHUNK_ROWS
 from store.processes import keep_freed_memory
 from store.reader import LabelStore
 from trainer.join import JoinedShard, join_shards

@@ -20,9 +20,9 @@ from zarr.storage import ObjectStore
 
 from store.bucket import REQUESTS, check_url, one_line_errors, open_bucket, refuse_fork
 from store.errors import DamagedStoreError, GroupExistsError, StoreNotFoundError, StoreReadError, StoreWriteError
-from store.parse import parse_attributes
+from store.format.parse import parse_attributes
+from store.format.schema import COMMIT_ATTRIBUTE, GROUP_FILE, is_group_name
 from store.place import A, B, Leftover
-from store.schema import COMMIT_ATTRIBUTE, GROUP_FILE, is_group_name
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta

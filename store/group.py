@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from zarr.core.sync import sync
 
 from store.errors import DamagedStoreError, LabelNotFoundError, RelabelError, StoreReadError
-from store.invariants import check_maps
-from store.keys import find_key
-from store.layout import BIG_ARRAYS, array_specs
+from store.format.arrays import BIG_ARRAYS, array_specs, find_key
+from store.format.checks import check_maps
+from store.format.schema import GROUP_FILE, CommitRecord, StoreSchema
 from store.place import Place
-from store.schema import GROUP_FILE, CommitRecord, StoreSchema
 from store.text import first_line
 
 # The objects of one label group, compared with its commit record whenever they are read.

@@ -20,9 +20,9 @@ from zarr.storage import LocalStore
 
 from store.errors import DamagedStoreError, GroupExistsError, StoreWriteError
 from store.files import lock_state, locked, remove_if_empty, size_and_age, sync_folder, write_synced
-from store.parse import parse_attributes
+from store.format.parse import parse_attributes
+from store.format.schema import COMMIT_ATTRIBUTE, GROUP_FILE, GROUP_NAME, is_group_name
 from store.place import A, B, Leftover
-from store.schema import COMMIT_ATTRIBUTE, GROUP_FILE, GROUP_NAME, is_group_name
 
 REPLACED = ".replaced"
 ATTEMPT = re.compile(rf"(?!zarr\.json\.){GROUP_NAME.pattern}\.[0-9a-f]{{16}}({re.escape(REPLACED)})?")

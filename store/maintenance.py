@@ -19,12 +19,12 @@ from store.errors import (
     StoreNotFoundError,
     StoreReadError,
 )
+from store.format.arrays import BIG_ARRAYS, array_specs
+from store.format.checks import check_maps, check_ranks, check_samples
+from store.format.schema import GROUP_FILE, StoreSchema
 from store.group import LabelGroup
-from store.invariants import check_maps, check_ranks, check_samples
-from store.layout import BIG_ARRAYS, array_specs
 from store.place import Leftover
 from store.reader import LabelStore, StoreFault
-from store.schema import GROUP_FILE, StoreSchema
 from store.shards import ShardIndex, image_digest, index_shard, shard_name
 from store.text import first_few
 from store.writer import open_root, publish, write_errors

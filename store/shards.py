@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from store.errors import ShardError
+from store.format.schema import GROUP_NAME, is_group_name
 from store.remote import Shard
-from store.schema import GROUP_NAME, is_group_name
 from store.tars import DamagedTarError, Member, TarReader, members
 from store.text import first_few
 

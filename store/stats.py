@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from store.format.arrays import CHUNK_ROWS
+from store.format.schema import StoreSchema
 from store.group import LabelGroup, LabelRows
-from store.layout import CHUNK_ROWS
 from store.pooling import Fill
-from store.schema import StoreSchema
 from store.whole_image import labels_lead, pool_whole, present_classes, softmax_entropy
 
 ROWS_AT_ONCE = 4 * CHUNK_ROWS  # bounds the dense (rows, C) logits

@@ -24,12 +24,9 @@ from store.errors import (
     StoreNotFoundError,
     StoreWriteError,
 )
-from store.invariants import check_maps, check_ranks, check_samples
-from store.layout import array_specs, encode_array
-from store.opening import open_place
-from store.place import Place
-from store.reader import LabelStore
-from store.schema import (
+from store.format.arrays import array_specs, encode_array
+from store.format.checks import check_maps, check_ranks, check_samples
+from store.format.schema import (
     COMMIT_ATTRIBUTE,
     GROUP_FILE,
     GROUP_NAME,
@@ -43,6 +40,9 @@ from store.schema import (
     TarIdentity,
     is_group_name,
 )
+from store.opening import open_place
+from store.place import Place
+from store.reader import LabelStore
 
 # The rows of one label group before they are written.
 #

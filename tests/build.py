@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from store.schema import Quarantined, StoreSchema, TarIdentity, TeacherIdentity, View
+from store.format.schema import Quarantined, StoreSchema, TarIdentity, TeacherIdentity, View
 from store.writer import GroupLabels
 
 Members = Sequence[tuple[str, bytes]]

@@ -14,7 +14,7 @@ import torch
 
 from store.errors import RunFolderError
 from store.files import aside, write_atomically
-from store.schema import MAX_CLASSES
+from store.format.schema import MAX_CLASSES
 
 BEST = "best.pt"
 STEP = re.compile(r"step-(\d{8,12})\.pt")

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from store.errors import RunFolderError
+from store.format.schema import StoreSchema
 from store.reader import LabelStore
 from store.remote import Shard
-from store.schema import StoreSchema
 from store.shards import ShardIndex
 from trainer.checkpoint import step_checkpoints
 from trainer.evaluate import open_val

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.errors import ImageError
+from store.format.arrays import CHUNK_ROWS
 from store.group import LabelGroup, LabelRows
 from store.images import decode_image
-from store.layout import CHUNK_ROWS
 from store.remote import Shard
 from trainer.join import JoinedShard
 from trainer.members import ImageMember, read_images

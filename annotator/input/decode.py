@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from annotator.input.plan import RowRef
 from store import processes
 from store.errors import ImageError, WorkerError
+from store.format.schema import View
 from store.images import decode_image
-from store.schema import View
 from store.shards import image_digest
 
 BATCHES_AHEAD = 2  # per worker

@@ -21,9 +21,9 @@ from annotator.published.files import MAX_IMAGE_BYTES, Axes, Origin, PublishedMa
 from annotator.published.source import MapSource, read_map
 from annotator.teacher.teacher import Teacher
 from store.errors import ImageError, LabelMapError, SettingsError, ShardError, TeacherError
+from store.format.schema import View
 from store.images import decode_image
 from store.pooling import check_box, pool_map, softmax
-from store.schema import View
 from store.shards import index_shard, tar_members
 
 Box = tuple[float, float, float, float]

@@ -14,10 +14,10 @@ from typing import Protocol
 from annotator.published.files import Axes, PublishedMap, dump_map
 from annotator.published.source import SUFFIX, split_key, wnid_of
 from store.errors import DamagedStoreError, LabelMapError, SettingsError, StoreWriteError
+from store.format.arrays import CHUNK_ROWS
+from store.format.schema import GROUP_FILE, StoreSchema
 from store.group import LabelGroup
-from store.layout import CHUNK_ROWS
 from store.reader import LabelStore
-from store.schema import GROUP_FILE, StoreSchema
 
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ,_'()-]{0,99}")
 OFFICIAL_CLASSES = 1000  # written into the official trainer

@@ -21,7 +21,7 @@ from torch.serialization import MAGIC_NUMBER
 
 from annotator.teacher.topk import FLOAT16_MAX
 from store.errors import LabelMapError
-from store.schema import StoreSchema, TeacherIdentity, View
+from store.format.schema import StoreSchema, TeacherIdentity, View
 
 MAX_IMAGE_BYTES = 1 << 30  # a sparse tar may claim any number
 

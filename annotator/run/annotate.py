@@ -18,9 +18,9 @@ from annotator.teacher.build import one_line
 from annotator.teacher.selftest import SelfTest, check_teacher
 from annotator.teacher.teacher import Maps, PendingMaps, Teacher
 from store.errors import TooManyBadImagesError
+from store.format.schema import StoreSchema
 from store.reader import LabelStore
 from store.remote import Shard
-from store.schema import StoreSchema
 from store.shards import shard_name
 from store.writer import open_root, set_aside_other
 

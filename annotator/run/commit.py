@@ -11,8 +11,8 @@ from annotator.input.plan import Plan, Spool
 from annotator.report import Reporter
 from annotator.teacher.teacher import Maps
 from store.errors import GroupExistsError, ShardError
-from store.layout import NO_CLASS
-from store.schema import Quarantined, StoreSchema, TarIdentity
+from store.format.arrays import NO_CLASS
+from store.format.schema import Quarantined, StoreSchema, TarIdentity
 from store.shards import ShardIndex, check_unchanged
 from store.writer import GroupLabels, write_group
 

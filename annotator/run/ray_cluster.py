@@ -24,9 +24,9 @@ from annotator.settings import ClusterSettings, Job
 from annotator.teacher.selftest import SelfTest
 from annotator.teacher.teacher import Teacher
 from store.errors import RelabelError, SettingsError, WorkerError
+from store.format.schema import StoreSchema
 from store.reader import LabelStore
 from store.remote import Shard
-from store.schema import StoreSchema
 from store.shards import shard_name
 
 # A process on a Ray cluster that holds one teacher and annotates the shards it is handed.

@@ -8,7 +8,7 @@ from timm.data import resolve_model_data_config
 from torch import nn
 
 from store.errors import SettingsError, TeacherError
-from store.schema import View
+from store.format.schema import View
 
 OPTIONS = {"input_size": "--input-size", "mean": "--mean", "std": "--std"}
 

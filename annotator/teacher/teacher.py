@@ -21,8 +21,8 @@ from annotator.teacher.preprocessing import make_view, own_config, timm_config
 from annotator.teacher.topk import fits_float16, keep_top_k
 from annotator.teacher.weights import digest_network
 from store.errors import SettingsError, TeacherError
+from store.format.schema import TeacherIdentity
 from store.processes import keep_freed_memory
-from store.schema import TeacherIdentity
 
 # To the device and back without waiting: while it computes one batch, the next one is on its way.
 #

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.errors import LabelMapError
+from store.format.arrays import CHUNK_ROWS
 from store.group import LabelGroup, LabelRows
-from store.layout import CHUNK_ROWS
 from store.pooling import Fill, fill_logits
 from store.whole_image import pool_whole, present_classes, softmax_entropy
 

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.audit.figures import AuditSettings, GroupAudit, is_class, present_cells
+from store.format.schema import StoreSchema
 from store.group import LabelGroup
 from store.reader import StoreFault
-from store.schema import StoreSchema
 from store.stats import SHOWN_COUNTS
 
 # The images that an audit lists: the first of all groups by some order, found group by group in bounded memory.

@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 
 from store.audit.figures import GroupAudit
 from store.errors import AuditIndexError, DamagedStoreError, StoreReadError
+from store.format.schema import CommitRecord, StoreSchema, listed, seal
 from store.reader import LabelStore
-from store.schema import CommitRecord, StoreSchema, listed, seal
 from store.text import first_line, printable
 
 ROOM_GROUP, ROOM_ROW, ROOM_HEADERS = 2048, 16, 1 << 16  # bytes that an index takes at most

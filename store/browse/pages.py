@@ -10,7 +10,7 @@ import numpy as np
 from store.browse.rows import SORTS, Groups, SortedWalk, Sorting, Spot, StoreWalk, Walk
 from store.browse.search import Query, parse_classes, search
 from store.errors import RelabelError
-from store.schema import StoreSchema
+from store.format.schema import StoreSchema
 from store.text import first_few, printable
 from store.view.html import render
 from store.view.page import Links

@@ -8,9 +8,9 @@ import numpy as np
 
 from store.browse.rows import Groups, Spot
 from store.errors import RelabelError
+from store.format.arrays import key_texts
+from store.format.schema import StoreSchema
 from store.group import LabelGroup
-from store.keys import key_texts
-from store.schema import StoreSchema
 
 PATIENCE = 1.5  # seconds of one page
 

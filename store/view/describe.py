@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from store.errors import DamagedStoreError, RelabelError
+from store.format.arrays import ArraySpec, array_specs
 from store.group import LabelGroup
-from store.layout import ArraySpec, array_specs
 from store.reader import LabelStore, StoreFault
 
 Description = dict[str, Any]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from store.format.schema import StoreSchema
 from store.group import LabelRow
 from store.pooling import WHOLE_IMAGE, Box, cell_confidence
-from store.schema import StoreSchema
 from store.text import printable
 from store.view.render import OTHER, PALETTE
 from store.view.render_row import LETTERS, OTHER_LETTER

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from store.format.schema import StoreSchema
 from store.group import LabelRow
 from store.pooling import WHOLE_IMAGE, Box
-from store.schema import StoreSchema
 from store.text import printable
 from store.view.html import render
 from store.view.render import OTHER, PALETTE

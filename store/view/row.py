@@ -6,9 +6,9 @@ Shape letters: K ranks, C classes, H W cells (y, x).
 import numpy as np
 
 from store.errors import LabelMapError
+from store.format.schema import StoreSchema
 from store.group import LabelGroup, LabelRow
 from store.pooling import WHOLE_IMAGE, Box, cell_confidence
-from store.schema import StoreSchema
 from store.view.describe import Description
 from store.view.target import crop_target, fills_of, has_label
 

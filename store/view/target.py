@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.errors import LabelMapError
+from store.format.schema import StoreSchema
 from store.group import LabelRow
 from store.pooling import WHOLE_IMAGE, Box, Fill, pool_map, softmax
-from store.schema import StoreSchema
 
 TargetKind = Literal["relabel", "global", "local-single", "global-single", "original"]
 KINDS: tuple[TargetKind, ...] = get_args(TargetKind)

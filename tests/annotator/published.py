@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from store.schema import StoreSchema, TarIdentity
+from store.format.schema import StoreSchema, TarIdentity
 from store.shards import index_shard
 from store.writer import open_root, write_group
 from tests.build import make_labels

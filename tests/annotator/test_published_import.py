@@ -21,9 +21,9 @@ from annotator.published.importing import first_shape, import_maps
 from annotator.published.source import open_source
 from annotator.report import Summary
 from store.errors import LabelMapError, SettingsError, StoreMismatchError, StoreWriteError
+from store.format.schema import StoreSchema
 from store.pooling import pool_map
 from store.reader import LabelStore
-from store.schema import StoreSchema
 from store.writer import open_root, write_group
 from tests.annotator.published import label_shard, make_tensor, pt_bytes, write_map
 from tests.build import TAR, Members, make_jpeg, make_labels, make_schema, write_tar

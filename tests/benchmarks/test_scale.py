@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from benchmarks.scale_data import Plan, draw_groups, draw_maps, read_maps
 from benchmarks.scale_epoch import check_epoch
 from benchmarks.stages import WrongResultError
-from store.layout import CHUNK_ROWS
+from store.format.arrays import CHUNK_ROWS
 from store.reader import LabelStore
 from store.writer import open_root, write_group
 from tests.build import PROVENANCE, TAR, make_labels, make_schema

@@ -31,9 +31,9 @@ from store.errors import (
     StoreNotFoundError,
     StoreWriteError,
 )
-from store.layout import array_specs, encode_array
+from store.format.arrays import array_specs, encode_array
+from store.format.schema import canonical, seal
 from store.reader import LabelStore
-from store.schema import canonical, seal
 from store.writer import GroupLabels, open_root, set_aside_other, write_group
 from tests.build import PROVENANCE, TAR, make_labels, make_schema
 

@@ -15,10 +15,10 @@ pytest.importorskip("playwright")
 from playwright.sync_api import BrowserContext, Page, expect
 
 from store.cli.main import main
+from store.format.schema import StoreSchema
 from store.group import LabelRow
 from store.pooling import Box, Fill, axis_weights
 from store.reader import LabelStore
-from store.schema import StoreSchema
 from store.text import printable
 from store.view.html import FOLDER
 from store.view.page import map_data

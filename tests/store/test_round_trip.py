@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from store.errors import LabelMapError, LabelNotFoundError
+from store.format.schema import StoreSchema
 from store.reader import LabelStore
-from store.schema import StoreSchema
 from store.writer import GroupLabels, open_root, write_group
 from tests.build import PROVENANCE, TAR, make_labels, make_schema, quarantine
 

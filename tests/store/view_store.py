@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from store.schema import StoreSchema
+from store.format.schema import StoreSchema
 from store.shards import index_shard
 from store.writer import GroupLabels, open_root, write_group
 from tests.build import PROVENANCE, TAR, make_jpeg, make_labels, make_schema, quarantine, write_tar

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store.layout import CHUNK_ROWS
+from store.format.arrays import CHUNK_ROWS
 from trainer.order import BLOCK_ROWS, WINDOW_ROWS, SampleOrder
 
 

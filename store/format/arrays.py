@@ -3,17 +3,20 @@
 Shape letters: N rows, K ranks, H W cells (y, x).
 """
 
+import struct
 from dataclasses import dataclass
 from typing import Any
 
 import zarr
+from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, VLenUTF8Codec, ZstdCodec
 from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
-from store.schema import StoreSchema
+from store.errors import DamagedStoreError
+from store.format.schema import StoreSchema
 
 CHUNK_ROWS = 64  # rows of an inner chunk: what one random read decodes
 NO_CLASS = 65_535
@@ -90,3 +93,56 @@ def encode_array(spec: ArraySpec, values: NDArray[Any]) -> dict[str, bytes]:
     )
     array[...] = values
     return {f"{spec.name}/{path}": data.to_bytes() for path, data in objects.items()}
+
+
+# A key looked up in the bytes of a group's `keys` array: a thousand groups are searched without opening any array.
+#
+# The array is one chunk: text after text, each after its length, compressed and followed by a checksum
+# (docs/format.md).
+
+
+CHECKSUM_BYTES = 4
+LENGTH = struct.Struct("<I")
+
+
+def find_key(chunk: bytes, key: str, *, rows: int, where: str) -> int | None:
+    """The row of a key in a chunk that was compared with its sha256; None if it is not there.
+
+    Raises:
+        DamagedStoreError: not a chunk of that many texts.
+    """
+    texts = key_texts(chunk, where=where)
+    try:
+        wanted = key.encode()
+    except UnicodeEncodeError:
+        return None
+    # Most groups do not hold it: a search through all bytes is far quicker than one through all texts.
+    if LENGTH.pack(len(wanted)) + wanted not in texts:
+        return None
+    try:
+        return _row_of(texts, wanted, rows)
+    except struct.error as error:
+        raise DamagedStoreError(f"{where}: damaged: {error}") from error
+
+
+def key_texts(chunk: bytes, *, where: str) -> bytes:
+    """The bytes of all keys of a chunk, in which a part of one can be looked for.
+
+    Raises:
+        DamagedStoreError: they cannot be unpacked.
+    """
+    try:
+        return bytes(Zstd().decode(chunk[:-CHECKSUM_BYTES]))
+    except (RuntimeError, ValueError, MemoryError) as error:
+        raise DamagedStoreError(f"{where}: damaged: {error}") from error
+
+
+def _row_of(texts: bytes, wanted: bytes, rows: int) -> int | None:
+    at = LENGTH.size  # after the number of texts
+    for row in range(rows):
+        (length,) = LENGTH.unpack_from(texts, at)
+        at += LENGTH.size
+        if length == len(wanted) and texts.startswith(wanted, at):
+            return row
+        at += length
+    return None

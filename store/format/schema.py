@@ -1,6 +1,6 @@
 """What the JSON attributes of a store say, as frozen dataclasses: the root's schema and a group's commit record.
 
-The fields are specified in docs/format.md; `store.parse` reads them out of hostile files.
+The fields are specified in docs/format.md; `store.format.parse` reads them out of hostile files.
 """
 
 import hashlib

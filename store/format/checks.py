@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from store.layout import NO_CLASS
+from store.format.arrays import NO_CLASS
 
 Problem = tuple[str, str]
 T = TypeVar("T", bound=np.generic)

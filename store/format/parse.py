@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
 from store.errors import DamagedStoreError, FormatVersionError, LabelMapError
-from store.schema import (
+from store.format.schema import (
     FORMAT_VERSION,
     SCORE_KIND,
     VIEW_MODE,
