@@ -23,9 +23,9 @@ from benchmarks.tables import table
 from pipelines.digits.shards import Box, SceneTruth, read_truth
 from store.audit.figures import PRESENT_AREA, PRESENT_PROBABILITY
 from store.cli.base import Command
+from store.maps.pooling import crop_target
+from store.maps.statistics import present_classes
 from store.reader import LabelStore
-from store.view.target import crop_target
-from store.whole_image import present_classes
 from trainer.crops import draw_crop
 
 LACKS, HAS = 0.1, 0.5  # of a digit's area

@@ -25,7 +25,7 @@ from benchmarks.figure_parts import (
     tidy,
 )
 from pipelines.digits.shards import Box
-from store.pooling import axis_weights
+from store.maps.pooling import axis_weights
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

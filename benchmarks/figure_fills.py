@@ -15,7 +15,7 @@ from annotator.teacher.teacher import Teacher
 from benchmarks.figure_parts import CLASSES, Floats, LabelMap, label_maps, save, stored_image, tidy
 from pipelines.digits.scenes import SCENE_SIZE
 from pipelines.digits.shards import Box
-from store.pooling import Fill, fill_logits
+from store.maps.pooling import Fill, fill_logits
 from trainer.crops import IMAGENET_CROPS, draw_crop
 
 if TYPE_CHECKING:

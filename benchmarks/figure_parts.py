@@ -18,7 +18,7 @@ from pipelines.demo.stages import SEED, demo_teacher
 from pipelines.digits.scenes import Scene, draw_scene, load_pool
 from pipelines.digits.shards import JPEG_QUALITY, Box
 from store.images import decode_image
-from store.pooling import Fill, cell_confidence, pool_map, softmax
+from store.maps.pooling import Fill, cell_confidence, pool_map, softmax
 from store.view.render import OTHER, PALETTE
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """LabelPooling: a crop's box on a label map to one logit per class, or to a grid of them, without a dense map.
 
 RoIAlign's weights for a box are separable, so pooling is one scatter-add of K*H*W weighted scores per image and bin.
-Source: ReLabel (CVPR 2021), section 3.2. `store.pooling` is this file's numpy twin. Pure tensor code: any device, no
+Source: ReLabel (CVPR 2021), section 3.2. `store.maps.pooling` is this file's numpy twin. Pure tensor code: any device, no
 wait for it.
 
 Shapes: B batch, K ranks, C classes, H W cells (y, x), L cells of a whole map, Y X bins of the grid, G bins in all,

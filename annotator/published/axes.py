@@ -23,7 +23,7 @@ from annotator.teacher.teacher import Teacher
 from store.errors import ImageError, LabelMapError, SettingsError, ShardError, TeacherError
 from store.format.schema import View
 from store.images import decode_image
-from store.pooling import check_box, pool_map, softmax
+from store.maps.pooling import check_box, pool_map, softmax
 from store.shards import index_shard, tar_members
 
 Box = tuple[float, float, float, float]

@@ -17,12 +17,12 @@ from annotator.run.watch import Watch, annotate_forever
 from annotator.settings import ClusterSettings, Job
 from pipelines.annotate.progress import ANNOTATE, ShardProgress, Wording
 from store.errors import FailedShardsError, RelabelError, TooManyBadImagesError
+from store.maps.statistics import labels_lead
 from store.patterns import find_sources
 from store.reader import LabelStore
 from store.remote import Shard
 from store.shards import shard_name
 from store.text import counted, printable
-from store.whole_image import labels_lead
 
 if TYPE_CHECKING:
     from annotator.run.annotate import ReadyTeacher

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from store.errors import LabelMapError
 from store.format.arrays import CHUNK_ROWS
 from store.group import LabelGroup, LabelRows
-from store.pooling import Fill, fill_logits
-from store.whole_image import pool_whole, present_classes, softmax_entropy
+from store.maps.pooling import Fill, fill_logits
+from store.maps.statistics import pool_whole, present_classes, softmax_entropy
 
 # What the label maps of some images say of their original labels, for many images at once.
 #
@@ -54,7 +54,7 @@ def image_figures(
         maps: of N images.
         targets: (N,) the original labels; what is not one of the C classes is no label.
         num_classes: C.
-        fill: the logit of classes outside a cell's top K, as `store.pooling` takes it.
+        fill: the logit of classes outside a cell's top K, as `store.maps.pooling` takes it.
         threshold: a class is present if it leads with this probability in `present_cells` cells.
 
     Raises:

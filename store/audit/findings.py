@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from store.audit.figures import AuditSettings, GroupAudit, is_class, present_cells
 from store.format.schema import StoreSchema
 from store.group import LabelGroup
+from store.maps.statistics import SHOWN_COUNTS
 from store.reader import StoreFault
-from store.stats import SHOWN_COUNTS
 
 # The images that an audit lists: the first of all groups by some order, found group by group in bounded memory.
 

@@ -11,12 +11,12 @@ from store.browse.rows import SORTS, Groups, SortedWalk, Sorting, Spot, StoreWal
 from store.browse.search import Query, parse_classes, search
 from store.errors import RelabelError
 from store.format.schema import StoreSchema
+from store.maps.pooling import crop_target, has_label
 from store.text import first_few, printable
 from store.view.html import render
 from store.view.page import Links
 from store.view.photos import Photos
 from store.view.tables import class_text
-from store.view.target import crop_target, has_label
 
 CARDS = 24  # of a page
 SHOWN_PROBLEMS = 5

@@ -72,7 +72,7 @@ def stats(labels: str, threshold: float, as_json: bool) -> None:
     s3://bucket/labels.zarr. Every label map is read; images that could not be decoded when they were annotated
     (quarantined) are left out.
     """
-    from store.stats import StoreStats
+    from store.maps.statistics import StoreStats
 
     store = LabelStore.open(labels)
     sums = StoreStats(num_classes=store.schema.num_classes, threshold=threshold)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.text import Text
 
-from store.pooling import Box
+from store.maps.pooling import Box
 
 UPPER_HALF = "\u2580"
 

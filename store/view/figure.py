@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 
 from store.format.schema import StoreSchema
 from store.group import LabelRow
-from store.pooling import WHOLE_IMAGE, Box, cell_confidence
+from store.maps.pooling import WHOLE_IMAGE, Box, cell_confidence, crop_target, has_label
 from store.text import printable
 from store.view.render import OTHER, PALETTE
 from store.view.render_row import LETTERS, OTHER_LETTER
 from store.view.row import leading_classes
-from store.view.target import crop_target, has_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

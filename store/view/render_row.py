@@ -10,7 +10,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from store.pooling import Box
+from store.maps.pooling import Box
 from store.text import printable
 from store.view.blocks import half_blocks
 from store.view.describe import Description

@@ -8,9 +8,8 @@ import numpy as np
 from store.errors import LabelMapError
 from store.format.schema import StoreSchema
 from store.group import LabelGroup, LabelRow
-from store.pooling import WHOLE_IMAGE, Box, cell_confidence
+from store.maps.pooling import WHOLE_IMAGE, Box, cell_confidence, crop_target, fills_of, has_label
 from store.view.describe import Description
-from store.view.target import crop_target, fills_of, has_label
 
 SHOWN_CLASSES = 5
 

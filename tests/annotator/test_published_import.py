@@ -22,7 +22,7 @@ from annotator.published.source import open_source
 from annotator.report import Summary
 from store.errors import LabelMapError, SettingsError, StoreMismatchError, StoreWriteError
 from store.format.schema import StoreSchema
-from store.pooling import pool_map
+from store.maps.pooling import pool_map
 from store.reader import LabelStore
 from store.writer import open_root, write_group
 from tests.annotator.published import label_shard, make_tensor, pt_bytes, write_map

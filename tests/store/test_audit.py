@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 
 from store.audit.index import read_index, safe_cell
 from store.cli.main import main
-from store.pooling import Fill, pool_map, softmax
+from store.maps.pooling import Fill, pool_map, softmax
 from store.reader import LabelStore
 from store.text import printable
 from store.writer import open_root, write_group

@@ -19,9 +19,9 @@ from store.browse.rows import OPEN_GROUPS, Groups, Sorting, Spot
 from store.browse.search import Query, search
 from store.cli.main import main
 from store.errors import AuditIndexError
+from store.maps.pooling import crop_target
 from store.reader import LabelStore
 from store.text import printable
-from store.view.target import crop_target
 from store.writer import write_group
 from tests.build import PROVENANCE, TAR, make_jpeg, make_labels, write_tar
 from tests.store.view_server import Server, browse, write_index

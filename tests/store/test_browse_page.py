@@ -8,9 +8,9 @@ import pytest
 pytest.importorskip("playwright")
 from playwright.sync_api import Page, expect
 
+from store.maps.pooling import crop_target
 from store.reader import LabelStore
 from store.text import printable
-from store.view.target import crop_target
 from tests.store.view_server import Server, browse, watched, write_index
 from tests.store.view_store import EVIL_KEY, shard_keys, view_schema, write_view_store
 

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from store.cli.main import main
-from store.pooling import pool_map, softmax
+from store.maps.pooling import pool_map, softmax
 from store.writer import GroupLabels, open_root, write_group
 from tests.build import PROVENANCE, TAR, make_labels, make_schema, quarantine
 

@@ -17,13 +17,12 @@ from playwright.sync_api import BrowserContext, Page, expect
 from store.cli.main import main
 from store.format.schema import StoreSchema
 from store.group import LabelRow
-from store.pooling import Box, Fill, axis_weights
+from store.maps.pooling import FILLS, KINDS, Box, Fill, TargetKind, axis_weights, crop_target
 from store.reader import LabelStore
 from store.text import printable
 from store.view.html import FOLDER
 from store.view.page import map_data
 from store.view.row import describe_cell
-from store.view.target import FILLS, KINDS, TargetKind, crop_target
 from tests.build import make_labels, make_schema
 from tests.store.view_server import watched
 from tests.store.view_store import EVIL_KEY, EVIL_NAME, view_schema, write_view_store

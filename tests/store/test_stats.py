@@ -6,9 +6,9 @@ import pytest
 from click.testing import CliRunner
 
 from store.cli.main import main
-from store.pooling import Fill, cell_confidence, pool_map, softmax
+from store.maps.pooling import Fill, cell_confidence, pool_map, softmax
+from store.maps.statistics import StoreStats
 from store.reader import LabelStore
-from store.stats import StoreStats
 from store.writer import open_root, write_group
 from tests.build import PROVENANCE, TAR, make_labels, make_schema, quarantine
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from store.cli.main import main
 from store.images import decode_image
-from store.pooling import pool_map, softmax
+from store.maps.pooling import pool_map, softmax
 from store.reader import LabelStore
 from store.view.blocks import half_blocks
 from store.view.figure import draw_map

@@ -4,8 +4,7 @@ import torch
 
 from store.errors import LabelMapError
 from store.group import LabelRow
-from store.pooling import Fill
-from store.view.target import FILLS, KINDS, TargetKind, crop_target
+from store.maps.pooling import FILLS, KINDS, Fill, TargetKind, crop_target
 from tests.build import make_labels, make_schema
 from trainer.kinds import TargetKind as TrainerKind
 from trainer.targets import LabelBatch, TargetMaker

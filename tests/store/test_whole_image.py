@@ -3,8 +3,8 @@ import pytest
 
 from store.audit.figures import image_figures
 from store.group import LabelRows
-from store.pooling import Fill, pool_map
-from store.whole_image import pool_whole
+from store.maps.pooling import Fill, pool_map
+from store.maps.statistics import pool_whole
 from tests.build import make_labels, make_schema
 
 SCHEMA = make_schema(map_size=(3, 5))

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 from store.errors import LabelMapError
-from store.pooling import pool_map
+from store.maps.pooling import pool_map
 from trainer.bins import axis_weights
 from trainer.kinds import Fill
 from trainer.pooling import LabelPooling, check_boxes, pool_logits

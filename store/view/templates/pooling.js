@@ -1,4 +1,4 @@
-// LabelPooling for one crop in float32: the twin of store/pooling.py and store/view/target.py, to which a test holds it.
+// LabelPooling for one crop in float32: the twin of store/maps/pooling.py and store/maps/pooling.py, to which a test holds it.
 // A map has height, width, ranks, count (of all classes), ids (rising, every class that can show), index (of every kept
 // class in ids; rank, y, x), scores (rank, y, x), tail (y, x) or null, label (a class id or -1).
 "use strict";
