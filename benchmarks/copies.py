@@ -6,9 +6,9 @@ from hashlib import sha256
 from pathlib import Path
 
 from store.format.schema import CommitRecord, ObjectRecord, StoreSchema, TarIdentity
-from store.place import Place
 from store.reader import LabelStore
 from store.shards import shard_name
+from store.storage.base import Place
 from store.writer import GroupLabels, open_root, publish, write_group
 
 TAR = TarIdentity(size=1 << 40, mtime_ns=0, sha256="0" * 64)  # of groups whose image shard is not there

@@ -19,7 +19,7 @@ from store.errors import DamagedStoreError, LabelNotFoundError, RelabelError, St
 from store.format.arrays import BIG_ARRAYS, array_specs, find_key
 from store.format.checks import check_maps
 from store.format.schema import GROUP_FILE, CommitRecord, StoreSchema
-from store.place import Place
+from store.storage.base import Place
 from store.text import first_line
 
 # The objects of one label group, compared with its commit record whenever they are read.

@@ -23,9 +23,9 @@ from store.format.arrays import BIG_ARRAYS, array_specs
 from store.format.checks import check_maps, check_ranks, check_samples
 from store.format.schema import GROUP_FILE, StoreSchema
 from store.group import LabelGroup
-from store.place import Leftover
 from store.reader import LabelStore, StoreFault
 from store.shards import ShardIndex, image_digest, index_shard, shard_name
+from store.storage.base import Leftover
 from store.text import first_few
 from store.writer import open_root, publish, write_errors
 

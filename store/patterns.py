@@ -128,7 +128,7 @@ def _listed(url: str) -> list[Shard]:
     folder, _, pattern = url.rpartition("/")
     _shard(f"{folder}/any.tar")
     with needing_obstore():
-        from store.transfer import list_names
+        from store.storage.fetch import list_names
     with _shard_errors():
         names = list_names(folder)
     # As in a shell, hidden names are not meant.
@@ -141,7 +141,7 @@ def _missing(shards: Sequence[Shard]) -> set[Shard]:
     missing: set[Shard] = {shard for shard in shards if isinstance(shard, Path) and not shard.is_file()}
     if remote := [shard for shard in shards if isinstance(shard, RemoteShard)]:
         with needing_obstore():
-            from store.transfer import find_absent
+            from store.storage.fetch import find_absent
         with _shard_errors():
             absent = find_absent([shard.url for shard in remote])
         missing.update(shard for shard in remote if shard.url in absent)

@@ -11,8 +11,8 @@ from store.errors import DamagedStoreError, LabelNotFoundError, RelabelError, St
 from store.format.parse import parse_attributes, parse_commit, parse_schema, sealed_root
 from store.format.schema import COMMIT_ATTRIBUTE, GROUP_FILE, ROOT_ATTRIBUTE, Json, StoreSchema, is_group_name
 from store.group import LabelGroup
-from store.opening import open_place
-from store.place import Place
+from store.storage.base import Place
+from store.storage.open import open_place
 
 StoreFault = DamagedStoreError | StoreReadError
 MAX_JSON_BYTES = 1 << 25  # 65,535 class names take a few MB

@@ -34,7 +34,7 @@ class RemoteShard:
 
     def __post_init__(self) -> None:
         with needing_obstore():
-            from store.bucket import check_url
+            from store.storage.bucket import check_url
         check_url(self.url, ShardError, EXAMPLE)
 
     def __str__(self) -> str:
@@ -54,7 +54,7 @@ class RemoteShard:
             OSError: no answer, or a refusal.
         """
         with needing_obstore():
-            from store.transfer import stat
+            from store.storage.fetch import stat
         return stat(self.url)
 
     def download(self, file: Path) -> RemoteStat:
@@ -65,7 +65,7 @@ class RemoteShard:
             OSError: no whole and unchanged body could be had, or the disk refused it; the file is removed.
         """
         with needing_obstore():
-            from store.download import download
+            from store.storage.fetch import download
         return download(self.url, file)
 
     def read_range(self, start: int, count: int) -> bytes:
@@ -76,7 +76,7 @@ class RemoteShard:
             OSError: a refusal, or attempts that all failed.
         """
         with needing_obstore():
-            from store.ranges import read_range
+            from store.storage.fetch import read_range
         return read_range(self.url, start, count)
 
 

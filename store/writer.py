@@ -40,9 +40,9 @@ from store.format.schema import (
     TarIdentity,
     is_group_name,
 )
-from store.opening import open_place
-from store.place import Place
 from store.reader import LabelStore
+from store.storage.base import Place
+from store.storage.open import open_place
 
 # The rows of one label group before they are written.
 #

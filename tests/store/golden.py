@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from store.cloud import PLAIN_GROUP
 from store.format.schema import Quarantined, StoreSchema, TarIdentity, TeacherIdentity, View
 from store.reader import LabelStore
+from store.storage.cloud import PLAIN_GROUP
 from store.writer import GroupLabels, open_root, write_group
 
 FOLDER = Path(__file__).parent / "golden_v1"

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from store import local
-from store.cloud import CloudPlace
+from store.storage import local
+from store.storage.cloud import CloudPlace
 
 WRITES: tuple[tuple[object, str], ...] = (
     (Path, "mkdir"), (Path, "rename"), (os, "link"), (shutil, "rmtree"),

@@ -14,7 +14,6 @@ from click.testing import CliRunner
 from obstore.store import from_url
 
 from store.cli.main import main
-from store.cloud import CloudPlace
 from store.errors import (
     DamagedStoreError,
     GroupExistsError,
@@ -27,6 +26,7 @@ from store.errors import (
 from store.group import LabelGroup
 from store.maintenance import clean, find_leftovers, verify_group
 from store.reader import LabelStore
+from store.storage.cloud import CloudPlace
 from store.writer import open_root, set_aside_other, write_group
 from tests.build import PROVENANCE, TAR, make_labels, make_schema
 from tests.servers import web_server
@@ -267,7 +267,7 @@ def test_web_server_is_read_by_group_and_never_written(tmp_path: Path) -> None:
     ],
 )
 def test_url_that_leads_nowhere_is_one_line(url: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("store.bucket.RETRIES", {"max_retries": 0})
+    monkeypatch.setattr("store.storage.bucket.RETRIES", {"max_retries": 0})
     result = CliRunner().invoke(main, ["show", url])
     assert result.exit_code == 1
     assert message in result.output

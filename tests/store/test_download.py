@@ -15,8 +15,8 @@ import obstore
 import pytest
 from obstore.store import from_url
 
-from store import download
 from store.remote import RemoteShard, RemoteStat
+from store.storage import fetch as download
 from tests.unruly_server import LONG_AGO, PIECE, Unruly, UnrulyServer, unruly_server
 
 SIZE = 300_000

@@ -14,12 +14,12 @@ import obstore
 import pytest
 from obstore.store import from_url
 
-from store import transfer
-from store.bucket import one_line_errors
 from store.errors import ShardError, StoreReadError
 from store.patterns import expand_sources, find_sources
 from store.remote import RemoteShard
 from store.shards import shard_name
+from store.storage import fetch as transfer
+from store.storage.bucket import one_line_errors
 from tests.servers import web_server
 from tests.unruly_server import Unruly, unruly_server
 
@@ -69,7 +69,7 @@ def test_stat_of_what_is_not_there_is_a_file_that_is_not_found(web: str, bucket:
 
 
 def test_stat_without_an_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("store.bucket.RETRIES", {"max_retries": 0})
+    monkeypatch.setattr("store.storage.bucket.RETRIES", {"max_retries": 0})
     with pytest.raises(OSError, match="error sending request") as info:
         RemoteShard("http://127.0.0.1:1/a.tar").stat()
     assert "\n" not in str(info.value)

@@ -12,8 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from store.errors import GroupExistsError
 from store.maintenance import clean, find_leftovers, merge, verify_group
-from store.opening import open_place
 from store.reader import LabelStore
+from store.storage.open import open_place
 from store.writer import open_root, write_group
 from tests.build import PROVENANCE, TAR, make_labels, make_schema
 from tests.store.mortal import Death, mortal

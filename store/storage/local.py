@@ -22,7 +22,7 @@ from store.errors import DamagedStoreError, GroupExistsError, StoreWriteError
 from store.files import lock_state, locked, remove_if_empty, size_and_age, sync_folder, write_synced
 from store.format.parse import parse_attributes
 from store.format.schema import COMMIT_ATTRIBUTE, GROUP_FILE, GROUP_NAME, is_group_name
-from store.place import A, B, Leftover
+from store.storage.base import A, B, Leftover
 
 REPLACED = ".replaced"
 ATTEMPT = re.compile(rf"(?!zarr\.json\.){GROUP_NAME.pattern}\.[0-9a-f]{{16}}({re.escape(REPLACED)})?")
@@ -30,7 +30,7 @@ UNLOCKABLE_AGE = 3600.0  # seconds
 
 
 class LocalPlace:
-    """A folder; see `store.place.Place`."""
+    """A folder; see `store.storage.base.Place`."""
 
     min_age = 0.0  # a running writer holds a lock
 

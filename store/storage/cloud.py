@@ -18,11 +18,11 @@ from obstore.exceptions import AlreadyExistsError
 from obstore.store import HTTPStore
 from zarr.storage import ObjectStore
 
-from store.bucket import REQUESTS, check_url, one_line_errors, open_bucket, refuse_fork
 from store.errors import DamagedStoreError, GroupExistsError, StoreNotFoundError, StoreReadError, StoreWriteError
 from store.format.parse import parse_attributes
 from store.format.schema import COMMIT_ATTRIBUTE, GROUP_FILE, is_group_name
-from store.place import A, B, Leftover
+from store.storage.base import A, B, Leftover
+from store.storage.bucket import REQUESTS, check_url, one_line_errors, open_bucket, refuse_fork
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -33,7 +33,7 @@ PLAIN_GROUP = b'{"zarr_format": 3, "node_type": "group"}'  # so that xarray open
 
 
 class CloudPlace:
-    """A prefix in a bucket; see `store.place.Place`. Credentials come from the environment, as obstore reads them."""
+    """A prefix in a bucket; see `store.storage.base.Place`. Credentials come from the environment, as obstore reads them."""
 
     min_age = 3600.0  # a writer may be at work on any machine
 

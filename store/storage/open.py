@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from store.errors import StoreReadError, not_installed
-from store.local import LocalPlace
-from store.place import Place
+from store.storage.base import Place
+from store.storage.local import LocalPlace
 
 
 def open_place(location: Path | str) -> Place:
@@ -16,7 +16,7 @@ def open_place(location: Path | str) -> Place:
     """
     if isinstance(location, str) and "://" in location:
         try:
-            from store.cloud import CloudPlace  # obstore is an extra
+            from store.storage.cloud import CloudPlace
         except ModuleNotFoundError as error:
             raise StoreReadError(not_installed(error.name, "cloud", use="URLs need it")) from error
         return CloudPlace(location)

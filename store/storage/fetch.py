@@ -8,6 +8,8 @@ import errno
 import os
 import re
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -16,15 +18,17 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import obstore
 from obstore.exceptions import BaseError
+from obstore.store import HTTPStore
 
-from store.bucket import open_bucket, refuse_fork
+from store.errors import ShardError
 from store.remote import RemoteStat
+from store.storage.bucket import REQUESTS, one_line_errors, open_bucket, refuse_fork
 from store.text import first_line
-from store.transfer import differ, stat, stat_of
 
 if TYPE_CHECKING:
-    from obstore import GetOptions, GetResult
+    from obstore import GetOptions, GetResult, ObjectMeta
     from obstore.store import ObjectStore as Bucket
+
 
 ATTEMPTS = 5  # in a row that bring nothing
 PAUSE = 1.0  # seconds after the first of them, then twice as long each time
@@ -162,3 +166,128 @@ def _replaced(url: str) -> OSError:
 @lru_cache(maxsize=256)
 def _opened(folder: str) -> "Bucket":
     return open_bucket(folder, retries={"max_retries": 0}, client={"timeout": WHOLE, "read_timeout": SILENCE})
+
+
+# What is asked of the servers that hold image shards: whether one is there, what it looks like, which there are.
+
+
+def stat(url: str) -> RemoteStat:
+    """What the server says of an object; errors as in `RemoteShard.stat`."""
+    folder, _, name = url.rpartition("/")
+    refuse_fork()
+    with one_line_errors(url):
+        return stat_of(obstore.head(_asking_bucket(folder), name))
+
+
+def find_absent(urls: Sequence[str]) -> set[str]:
+    """The URLs where no object is, many asked for at a time; OSError where one gives no answer."""
+    with ThreadPoolExecutor(REQUESTS, thread_name_prefix="request") as threads:
+        return {url for url, there in zip(urls, threads.map(_is_there, urls), strict=True) if not there}
+
+
+def _is_there(url: str) -> bool:
+    try:
+        stat(url)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def stat_of(info: "ObjectMeta") -> RemoteStat:
+    """The same out of an answer's headers."""
+    # Whole seconds, as every server gives them; obstore has 1970 where there is no Last-Modified.
+    return RemoteStat(info["size"], int(info["last_modified"].timestamp()) * 1_000_000_000, info["e_tag"])
+
+
+def differ(one: RemoteStat, other: RemoteStat) -> bool:
+    """Whether two answers are of different versions of an object, by all that both of them tell."""
+    times, etags = (one.st_mtime_ns, other.st_mtime_ns), (one.etag, other.etag)
+    return (
+        one.st_size != other.st_size
+        or (all(times) and times[0] != times[1])
+        or (None not in etags and etags[0] != etags[1])
+    )
+
+
+def list_names(folder: str) -> list[str]:
+    """Names of the objects directly below a URL, sorted.
+
+    Raises:
+        ShardError: a web server, which cannot list.
+        OSError: no answer, or a refusal.
+    """
+    refuse_fork()
+    bucket = _asking_bucket(folder)
+    if isinstance(bucket, HTTPStore):
+        raise ShardError(f"{folder}: a web server cannot list its shards; name them, such as train-{{0000..0099}}.tar")
+    with one_line_errors(folder):
+        paths = [info["path"] for info in obstore.list_with_delimiter(bucket)["objects"]]
+    return sorted(path.rpartition("/")[2] for path in paths)
+
+
+@lru_cache(maxsize=256)
+def _asking_bucket(folder: str) -> "Bucket":
+    """Shared by the shards of a folder, and with it their connections."""
+    return open_bucket(folder)
+
+
+# A range of bytes of an object behind a URL: all that it holds there, or an error, after a bounded number of attempts.
+#
+# obstore's own retries are off, as in `store.storage.fetch`: a body that it resumes may be of two versions of an object.
+
+
+RANGE_SILENCE = timedelta(seconds=20)  # after which a server that sends nothing is given up
+RANGE_TIMEOUT = timedelta(minutes=5)  # for one range; obstore's own 30 s would cut large ones
+LAST = 1 << 62  # no object is longer
+
+
+class _WrongPartError(Exception):
+    """An answer with other bytes than were asked for, or fewer."""
+
+
+def read_range(url: str, start: int, count: int) -> bytes:
+    """`count` bytes from `start` on; fewer or none where the object does not hold so many there.
+
+    Raises:
+        FileNotFoundError: there is no such object.
+        OSError: a refusal, or attempts that all failed.
+    """
+    if start < 0 or start >= LAST or count < 1:
+        return b""
+    attempt = 1
+    while True:
+        try:
+            return _ask(url, start, min(start + count, LAST))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(errno.ENOENT, "there is no such object", url) from error
+        except (BaseError, _WrongPartError) as error:
+            status = status_of(error)
+            if status == NO_SUCH_RANGE:
+                return b""
+            if (400 <= status < 500 and status not in BUSY) or attempt == ATTEMPTS:
+                tries = f" (attempt {attempt} of {ATTEMPTS})" if attempt > 1 else ""
+                raise OSError(errno.EIO, first_line(error) + tries, url) from error
+        time.sleep(PAUSE * 2 ** (attempt - 1))
+        attempt += 1
+
+
+def _ask(url: str, start: int, stop: int) -> bytes:
+    refuse_fork()
+    folder, _, name = url.rpartition("/")
+    answer = obstore.get(_range_bucket(folder), name, options={"range": (start, stop)})
+    expected = start, min(stop, answer.meta["size"])
+    if answer.range != expected:
+        raise _WrongPartError(
+            f"the server gave bytes {answer.range[0]:,} to {answer.range[1]:,} for {start:,} to {stop:,}"
+        )
+    data = bytes(answer.bytes())
+    if len(data) != expected[1] - start:
+        raise _WrongPartError(f"{len(data):,} of {expected[1] - start:,} bytes came")
+    return data
+
+
+@lru_cache(maxsize=256)
+def _range_bucket(folder: str) -> "Bucket":
+    return open_bucket(
+        folder, retries={"max_retries": 0}, client={"timeout": RANGE_TIMEOUT, "read_timeout": RANGE_SILENCE}
+    )
