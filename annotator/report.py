@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from store.remote import Shard
+from store.shards.remote import Shard
 
 
 class Reporter:

@@ -35,10 +35,10 @@ from benchmarks.tables import median, ratios, table
 from benchmarks.turns import take_turns
 from pipelines.options import shards_option, teacher_options
 from store.cli.base import Command
-from store.images import decode_image
-from store.patterns import expand_shards
-from store.remote import Shard
-from store.shards import index_shard
+from store.shards.images import decode_image
+from store.shards.index import index_shard
+from store.shards.patterns import expand_shards
+from store.shards.remote import Shard
 
 TOP_K = 5
 BARE, OURS, OTHER = "bare teacher on random data", "annotator, end to end", "one `.pt` file for each image"

@@ -32,7 +32,7 @@ from store.cli.base import Command
 from store.format.arrays import array_specs, encode_array
 from store.format.schema import StoreSchema, TeacherIdentity, View
 from store.reader import LabelStore
-from store.shards import image_digest, index_shard
+from store.shards.index import image_digest, index_shard
 from store.writer import GroupLabels, open_root
 
 ROWS = 1_251  # of ImageNet's 1,281,167 images in 1,024 shards

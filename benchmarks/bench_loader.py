@@ -27,8 +27,8 @@ from pipelines.options import shards_option
 from store.cli.base import Command
 from store.format.arrays import CHUNK_ROWS
 from store.group import LabelRows
-from store.patterns import expand_shards
 from store.reader import LabelStore
+from store.shards.patterns import expand_shards
 from trainer.join import check_join, join_shards
 from trainer.rows import TableRow
 from trainer.samples import ChunkId, SampleReader

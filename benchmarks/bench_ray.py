@@ -18,7 +18,7 @@ from benchmarks.copies import copy_shards
 from benchmarks.tables import ratios, table
 from pipelines.options import shards_option, teacher_options
 from store.cli.base import Command
-from store.patterns import expand_shards
+from store.shards.patterns import expand_shards
 
 
 def run_cluster(job: Job, shards: Sequence[Path], address: str, actors: int) -> float:

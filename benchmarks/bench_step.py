@@ -30,8 +30,8 @@ from benchmarks.tables import ratios, table
 from benchmarks.turns import take_turns
 from pipelines.options import shards_option
 from store.cli.base import Command
-from store.patterns import expand_shards
 from store.reader import LabelStore
+from store.shards.patterns import expand_shards
 from trainer.device import autocast, resolve_device
 from trainer.join import check_join, join_shards
 from trainer.kinds import Device

@@ -22,8 +22,8 @@ from annotator.settings import TeacherSettings
 from annotator.teacher.teacher import Teacher
 from pipelines.options import shards_option, teacher_options
 from store.cli.base import Command
-from store.patterns import expand_shards
 from store.reader import LabelStore
+from store.shards.patterns import expand_shards
 from trainer.crops import crop_and_resize, draw_crop
 from trainer.join import check_rows, join_shards
 from trainer.kinds import Fill

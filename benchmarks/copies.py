@@ -7,7 +7,7 @@ from pathlib import Path
 
 from store.format.schema import CommitRecord, ObjectRecord, StoreSchema, TarIdentity
 from store.reader import LabelStore
-from store.shards import shard_name
+from store.shards.index import shard_name
 from store.storage.base import Place
 from store.writer import GroupLabels, open_root, publish, write_group
 

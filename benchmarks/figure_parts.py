@@ -17,8 +17,8 @@ from annotator.teacher.teacher import Teacher
 from pipelines.demo.stages import SEED, demo_teacher
 from pipelines.digits.scenes import Scene, draw_scene, load_pool
 from pipelines.digits.shards import JPEG_QUALITY, Box
-from store.images import decode_image
 from store.maps.pooling import Fill, cell_confidence, pool_map, softmax
+from store.shards.images import decode_image
 from store.view.render import OTHER, PALETTE
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from store.format.checks import check_maps, check_ranks, check_samples
 from store.format.schema import GROUP_FILE, StoreSchema
 from store.group import LabelGroup
 from store.reader import LabelStore, StoreFault
-from store.shards import ShardIndex, image_digest, index_shard, shard_name
+from store.shards.index import ShardIndex, image_digest, index_shard, shard_name
 from store.storage.base import Leftover
 from store.text import first_few
 from store.writer import open_root, publish, write_errors

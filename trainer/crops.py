@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from store.errors import ImageError
-from store.images import MAX_PIXELS
+from store.shards.images import MAX_PIXELS
 from trainer.kinds import Interpolation
 
 CROP_STREAM = 2  # tells this use of the seed from the others

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from store.errors import RelabelError, ShardError, TrainingError
-from store.shards import NO_LABEL, ShardIndex, index_shard
+from store.shards.index import NO_LABEL, ShardIndex, index_shard
 from trainer.crops import normalise
 from trainer.device import autocast, full_memory
 from trainer.loading import load_items, worker_deaths

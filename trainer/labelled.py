@@ -9,8 +9,8 @@ import torch
 import torch.distributed as dist
 from torch.utils.data import IterableDataset, get_worker_info
 
-from store.patterns import expand_sources
 from store.reader import LabelStore
+from store.shards.patterns import expand_sources
 from trainer.join import check_rows, check_tails, join_shards
 from trainer.samples import CACHED_ROWS_PER_STREAM, SampleReader, TrainSample
 from trainer.source import check_topology, order_of

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from store.errors import TrainingError
-from store.remote import Shard
-from store.shards import ShardIndex
+from store.shards.index import ShardIndex
+from store.shards.remote import Shard
 from trainer.batch import Batch
 from trainer.device import resolve_device
 from trainer.evaluate import evaluate

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from store.errors import JoinError, RelabelError
-from store.remote import Shard
-from store.shards import IMAGE_EXTENSIONS, image_digest
-from store.tars import BLOCK
+from store.shards.index import IMAGE_EXTENSIONS, image_digest
+from store.shards.remote import Shard
+from store.shards.tar import BLOCK
 from trainer.ranges import Range, read_ranges
 
 NAME_BYTES = 100  # of a ustar header's name field

@@ -7,8 +7,8 @@ from pathlib import Path
 from store.errors import RunFolderError
 from store.format.schema import StoreSchema
 from store.reader import LabelStore
-from store.remote import Shard
-from store.shards import ShardIndex
+from store.shards.index import ShardIndex
+from store.shards.remote import Shard
 from trainer.checkpoint import step_checkpoints
 from trainer.evaluate import open_val
 from trainer.join import JoinedShard, check_join, join_shards

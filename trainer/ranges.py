@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from store.remote import RemoteShard, Shard
+from store.shards.remote import RemoteShard, Shard
 
 REQUESTS = 16  # to servers at the same time, of each process
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from store.errors import SettingsError, ShardError
-from store.shards import ShardIndex
+from store.shards.index import ShardIndex
 from store.text import brief
 
 RealLabels = tuple[frozenset[int], ...]

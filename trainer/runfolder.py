@@ -13,7 +13,7 @@ from typing import Any
 from store.errors import RelabelError, RunFolderError
 from store.files import aside, make_folder, read_whole, write_atomically
 from store.format.schema import StoreSchema
-from store.shards import ShardIndex
+from store.shards.index import ShardIndex
 from store.text import brief
 from trainer.checkpoint import BEST, was_saving
 from trainer.join import JoinedShard

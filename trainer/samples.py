@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from store.errors import ImageError
 from store.format.arrays import CHUNK_ROWS
 from store.group import LabelGroup, LabelRows
-from store.images import decode_image
-from store.remote import Shard
+from store.shards.images import decode_image
+from store.shards.remote import Shard
 from trainer.join import JoinedShard
 from trainer.members import ImageMember, read_images
 from trainer.order import WINDOW_ROWS

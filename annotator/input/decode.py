@@ -20,8 +20,8 @@ from annotator.input.plan import RowRef
 from store import processes
 from store.errors import ImageError, WorkerError
 from store.format.schema import View
-from store.images import decode_image
-from store.shards import image_digest
+from store.shards.images import decode_image
+from store.shards.index import image_digest
 
 BATCHES_AHEAD = 2  # per worker
 

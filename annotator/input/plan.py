@@ -21,8 +21,8 @@ from store.errors import (
     StoreReadError,
 )
 from store.reader import LabelStore
-from store.remote import RemoteShard, Shard
-from store.shards import ShardIndex, hash_file, index_shard, shard_name
+from store.shards.index import ShardIndex, hash_file, index_shard, shard_name
+from store.shards.remote import RemoteShard, Shard
 
 # Local files of the shards being worked on: a local shard itself, or the copy of one that lies behind a URL.
 #

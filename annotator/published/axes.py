@@ -22,9 +22,9 @@ from annotator.published.source import MapSource, read_map
 from annotator.teacher.teacher import Teacher
 from store.errors import ImageError, LabelMapError, SettingsError, ShardError, TeacherError
 from store.format.schema import View
-from store.images import decode_image
 from store.maps.pooling import check_box, pool_map, softmax
-from store.shards import index_shard, tar_members
+from store.shards.images import decode_image
+from store.shards.index import index_shard, tar_members
 
 Box = tuple[float, float, float, float]
 DECIDED = 1e-3  # largest p at which one order is taken for the right one

@@ -24,9 +24,9 @@ from store.errors import (
 from store.format.arrays import NO_CLASS
 from store.format.schema import Quarantined, StoreSchema, TarIdentity
 from store.group import LabelGroup
-from store.images import decode_image
 from store.reader import LabelStore
-from store.shards import Sample, ShardIndex, check_unchanged, image_digest, index_shard, shard_name
+from store.shards.images import decode_image
+from store.shards.index import Sample, ShardIndex, check_unchanged, image_digest, index_shard, shard_name
 from store.text import first_few
 from store.writer import GroupLabels, open_root, set_aside_other, write_group
 

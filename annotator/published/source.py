@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from annotator.published.files import MAX_FILE_BYTES, PublishedMap, load_map
 from store.errors import LabelMapError, ShardError
-from store.shards import tar_members
+from store.shards.index import tar_members
 
 # Where each of many published maps lies, by hashes of names: about 70 bytes of memory for each of 1.28 million.
 

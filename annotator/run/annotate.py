@@ -20,8 +20,8 @@ from annotator.teacher.teacher import Maps, PendingMaps, Teacher
 from store.errors import TooManyBadImagesError
 from store.format.schema import StoreSchema
 from store.reader import LabelStore
-from store.remote import Shard
-from store.shards import shard_name
+from store.shards.index import shard_name
+from store.shards.remote import Shard
 from store.writer import open_root, set_aside_other
 
 

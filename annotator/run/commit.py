@@ -13,7 +13,7 @@ from annotator.teacher.teacher import Maps
 from store.errors import GroupExistsError, ShardError
 from store.format.arrays import NO_CLASS
 from store.format.schema import Quarantined, StoreSchema, TarIdentity
-from store.shards import ShardIndex, check_unchanged
+from store.shards.index import ShardIndex, check_unchanged
 from store.writer import GroupLabels, write_group
 
 # Putting annotated rows into their groups; a group is finished when its last row has come.

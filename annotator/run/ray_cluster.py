@@ -26,8 +26,8 @@ from annotator.teacher.teacher import Teacher
 from store.errors import RelabelError, SettingsError, WorkerError
 from store.format.schema import StoreSchema
 from store.reader import LabelStore
-from store.remote import Shard
-from store.shards import shard_name
+from store.shards.index import shard_name
+from store.shards.remote import Shard
 
 # A process on a Ray cluster that holds one teacher and annotates the shards it is handed.
 

@@ -6,8 +6,8 @@ from typing import Literal
 from annotator.input.plan import Spool, is_done
 from store.errors import ChangedShardError, DamagedStoreError, ShardError, StoreReadError
 from store.reader import LabelStore
-from store.remote import Shard
-from store.shards import shard_name
+from store.shards.index import shard_name
+from store.shards.remote import Shard
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

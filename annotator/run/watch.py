@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from store.errors import RelabelError, ShardError
-from store.remote import RemoteShard, Shard
-from store.shards import index_shard
+from store.shards.index import index_shard
+from store.shards.remote import RemoteShard, Shard
 
 PAUSE = 5.0  # seconds between two looks
 RETRY = 600.0  # seconds until a shard that failed is tried again

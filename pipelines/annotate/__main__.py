@@ -15,8 +15,8 @@ from pipelines.annotate.run import annotate_on_cluster, annotate_shards, watch_s
 from pipelines.annotate.status import status_command
 from pipelines.options import class_names_option, read_class_names, sources_option, teacher_options
 from store.cli.base import CONTEXT, Commands, examples, refuse_nan
-from store.patterns import expand_sources
-from store.remote import Shard
+from store.shards.patterns import expand_sources
+from store.shards.remote import Shard
 
 
 @click.group(cls=Commands, context_settings=CONTEXT)

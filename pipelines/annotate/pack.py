@@ -14,7 +14,7 @@ from webdataset import TarWriter
 
 from store.cli.base import OneLineError, examples
 from store.errors import ShardError
-from store.shards import IMAGE_EXTENSIONS, LABEL_EXTENSION
+from store.shards.index import IMAGE_EXTENSIONS, LABEL_EXTENSION
 from store.text import counted, first_few, printable
 
 

@@ -20,7 +20,7 @@ from rich.progress import (
 from rich.text import Text
 
 from annotator.report import Reporter
-from store.remote import Shard
+from store.shards.remote import Shard
 from store.text import counted, printable
 
 if TYPE_CHECKING:

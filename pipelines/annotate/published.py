@@ -19,7 +19,7 @@ from pipelines.options import (
 )
 from store.cli.base import examples
 from store.errors import LabelMapError
-from store.patterns import expand_shards
+from store.shards.patterns import expand_shards
 from store.text import printable
 
 if TYPE_CHECKING:

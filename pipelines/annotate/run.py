@@ -18,10 +18,10 @@ from annotator.settings import ClusterSettings, Job
 from pipelines.annotate.progress import ANNOTATE, ShardProgress, Wording
 from store.errors import FailedShardsError, RelabelError, TooManyBadImagesError
 from store.maps.statistics import labels_lead
-from store.patterns import find_sources
 from store.reader import LabelStore
-from store.remote import Shard
-from store.shards import shard_name
+from store.shards.index import shard_name
+from store.shards.patterns import find_sources
+from store.shards.remote import Shard
 from store.text import counted, printable
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from annotator.run.status import ShardStatus, shard_status
 from pipelines.options import sources_option
 from store.cli.base import examples
 from store.cli.progress import track
-from store.patterns import expand_sources
 from store.reader import LabelStore
+from store.shards.patterns import expand_sources
 from store.text import printable
 
 

@@ -10,9 +10,9 @@ from rich.table import Table
 
 from pipelines.demo.stages import ARMS, make_shards
 from pipelines.digits.shards import read_truth
-from store.images import decode_image
 from store.maps.pooling import Box
 from store.reader import LabelStore
+from store.shards.images import decode_image
 from store.text import printable
 from store.view.figure import draw_map
 from store.view.render_row import render_row

@@ -11,7 +11,7 @@ from pipelines.train.export import export
 from pipelines.train.recipes import RECIPES
 from store.cli.base import CONTEXT, Commands, examples
 from store.errors import PeerError
-from store.patterns import expand_shards, expand_sources
+from store.shards.patterns import expand_shards, expand_sources
 from store.text import counted, printable
 
 

@@ -12,8 +12,8 @@ from annotator.teacher.weights import fit_state, load_state
 from pipelines.options import read_class_names
 from pipelines.train.progress import EvaluateProgress
 from store.errors import RunFolderError, SettingsError
-from store.patterns import expand_shards
-from store.shards import ShardIndex
+from store.shards.index import ShardIndex
+from store.shards.patterns import expand_shards
 from store.text import counted, printable
 from trainer.checkpoint import load_checkpoint
 from trainer.device import resolve_device

@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from store.errors import RelabelError
-from store.images import decode_image
 from store.reader import LabelStore
+from store.shards.images import decode_image
 from store.text import printable
 from store.view.html import environment, render
 from store.view.page import jpeg_url

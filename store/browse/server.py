@@ -25,8 +25,8 @@ from store.browse.pages import Listing, list_address
 from store.browse.rows import Groups, Sorting, Walk
 from store.cli.base import OneLineError
 from store.errors import LabelNotFoundError, RelabelError
-from store.images import decode_image
 from store.reader import LabelStore
+from store.shards.images import decode_image
 from store.text import printable
 from store.view.page import Link, Links, sample_page, small_jpeg
 from store.view.photos import Photos

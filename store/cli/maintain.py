@@ -21,8 +21,8 @@ from store.maintenance import (
     verify_group,
     verify_shard,
 )
-from store.patterns import expand_shards
 from store.reader import LabelStore
+from store.shards.patterns import expand_shards
 from store.text import first_few, printable
 
 

@@ -16,9 +16,9 @@ from store.errors import ImageError
 from store.files import check_outputs, written_aside
 from store.format.schema import StoreSchema
 from store.group import LabelGroup, LabelRow
-from store.images import decode_image
 from store.maps.pooling import WHOLE_IMAGE, Box
 from store.reader import LabelStore
+from store.shards.images import decode_image
 from store.view.describe import Description, describe_group, describe_store, list_groups, refuse_damage
 from store.view.photos import Photos
 from store.view.render import render_group, render_groups, render_store

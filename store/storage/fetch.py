@@ -21,7 +21,7 @@ from obstore.exceptions import BaseError
 from obstore.store import HTTPStore
 
 from store.errors import ShardError
-from store.remote import RemoteStat
+from store.shards.remote import RemoteStat
 from store.storage.bucket import REQUESTS, one_line_errors, open_bucket, refuse_fork
 from store.text import first_line
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from store.errors import ChangedShardError, ShardError
 from store.group import LabelGroup
-from store.patterns import expand_shards
-from store.shards import image_digest, shard_name
+from store.shards.index import image_digest, shard_name
+from store.shards.patterns import expand_shards
 from store.text import first_few
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from store.format.schema import StoreSchema, TarIdentity
-from store.shards import index_shard
+from store.shards.index import index_shard
 from store.writer import open_root, write_group
 from tests.build import make_labels
 

@@ -12,7 +12,7 @@ from annotator.report import Summary
 from annotator.run.annotate import annotate, make_ready, open_labels
 from annotator.settings import RunSettings, TeacherSettings
 from annotator.teacher.teacher import Teacher
-from store.remote import Shard
+from store.shards.remote import Shard
 
 
 def save_weights(path: Path, name: str = "test_resnet", *, num_classes: int = 12, seed: int = 0, **args: Any) -> Path:

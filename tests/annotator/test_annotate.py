@@ -22,8 +22,8 @@ from store.errors import (
     TeacherError,
     TooManyBadImagesError,
 )
-from store.images import decode_image
 from store.reader import LabelStore
+from store.shards.images import decode_image
 from store.writer import write_group
 from tests.annotator.teachers import make_teacher, run_annotator, save_weights
 from tests.build import make_members, write_tar

@@ -24,7 +24,7 @@ from store.errors import (
     WorkerError,
 )
 from store.reader import LabelStore
-from store.remote import Shard
+from store.shards.remote import Shard
 from tests.annotator.teachers import run_annotator, save_weights
 from tests.build import make_members, write_tar
 

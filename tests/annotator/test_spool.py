@@ -12,9 +12,9 @@ from annotator.input.plan import Spool
 from annotator.run.status import shard_status
 from annotator.teacher.teacher import Teacher
 from store.errors import SettingsError
-from store.patterns import expand_sources
 from store.reader import LabelStore
-from store.remote import RemoteShard
+from store.shards.patterns import expand_sources
+from store.shards.remote import RemoteShard
 from store.storage import fetch as download
 from tests.annotator.teachers import make_teacher, run_annotator
 from tests.build import make_members, write_tar

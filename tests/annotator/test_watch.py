@@ -8,8 +8,8 @@ import pytest
 
 from annotator.run.watch import RETRY, Watch, annotate_forever
 from store.errors import ShardError
-from store.patterns import find_sources
-from store.remote import RemoteShard, Shard
+from store.shards.patterns import find_sources
+from store.shards.remote import RemoteShard, Shard
 from tests.build import make_members, write_tar
 
 

@@ -20,7 +20,7 @@ from annotator.settings import TeacherSettings
 from annotator.teacher.teacher import Teacher
 from pipelines.digits.scenes import CLASS_NAMES
 from pipelines.digits.shards import write_shards
-from store.shards import index_shard
+from store.shards.index import index_shard
 from tests.annotator.published import label_shard, pt_bytes, write_map
 from tests.annotator.teachers import run_annotator, save_weights
 from tests.build import make_jpeg, make_schema, write_tar

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pipelines.annotate.__main__ import main
-from store.shards import index_shard
+from store.shards.index import index_shard
 from tests.build import make_jpeg
 
 

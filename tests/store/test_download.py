@@ -15,7 +15,7 @@ import obstore
 import pytest
 from obstore.store import from_url
 
-from store.remote import RemoteShard, RemoteStat
+from store.shards.remote import RemoteShard, RemoteStat
 from store.storage import fetch as download
 from tests.unruly_server import LONG_AGO, PIECE, Unruly, UnrulyServer, unruly_server
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from store.errors import ImageError
-from store.images import decode_image
+from store.shards.images import decode_image
 from tests.build import make_jpeg
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)

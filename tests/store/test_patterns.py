@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from store.errors import ShardError
-from store.patterns import expand_shards
+from store.shards.patterns import expand_shards
 
 
 def test_patterns_expand_in_the_order_given(tmp_path: Path) -> None:

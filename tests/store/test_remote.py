@@ -15,9 +15,9 @@ import pytest
 from obstore.store import from_url
 
 from store.errors import ShardError, StoreReadError
-from store.patterns import expand_sources, find_sources
-from store.remote import RemoteShard
-from store.shards import shard_name
+from store.shards.index import shard_name
+from store.shards.patterns import expand_sources, find_sources
+from store.shards.remote import RemoteShard
 from store.storage import fetch as transfer
 from store.storage.bucket import one_line_errors
 from tests.servers import web_server

@@ -20,7 +20,7 @@ from store.cli.main import main
 from store.errors import DamagedStoreError, LabelMapError, StoreReadError
 from store.format.schema import TarIdentity
 from store.reader import LabelStore
-from store.shards import image_digest, index_shard
+from store.shards.index import image_digest, index_shard
 from store.storage.local import LocalPlace
 from store.writer import GroupLabels, open_root, write_group
 from tests.build import PROVENANCE, TAR, make_labels, make_members, make_schema, write_tar

@@ -15,9 +15,9 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from store.cli.main import main
-from store.images import decode_image
 from store.maps.pooling import pool_map, softmax
 from store.reader import LabelStore
+from store.shards.images import decode_image
 from store.view.blocks import half_blocks
 from store.view.figure import draw_map
 from tests.build import make_jpeg, write_tar

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from store.format.schema import StoreSchema
-from store.shards import index_shard
+from store.shards.index import index_shard
 from store.writer import GroupLabels, open_root, write_group
 from tests.build import PROVENANCE, TAR, make_jpeg, make_labels, make_schema, quarantine, write_tar
 
@@ -42,7 +42,7 @@ def write_shard(folder: Path, seed: int) -> Path:
 
 def view_labels(seed: int, shard: Path, *, tail: bool = True) -> GroupLabels:
     """Labels whose offsets, lengths and digests are the shard's."""
-    from store.shards import image_digest
+    from store.shards.index import image_digest
 
     samples = index_shard(shard).samples
     data = shard.read_bytes()

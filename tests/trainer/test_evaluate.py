@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from store.errors import ImageError, RunFolderError, ShardError, TrainingError
-from store.shards import index_shard
+from store.shards.index import index_shard
 from tests.trainer.builders import Dataset, png, small_settings, write_shard, write_tar
 from trainer.checkpoint import save_checkpoint
 from trainer.device import resolve_device

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import start_processes
 
 from store.errors import ImageError, PeerError, RelabelError
-from store.shards import ShardIndex
+from store.shards.index import ShardIndex
 from tests.trainer.builders import NUM_CLASSES, png, small_settings, write_shard, write_tar
 from trainer.device import resolve_device
 from trainer.evaluate import Accuracy, evaluate, open_val, score

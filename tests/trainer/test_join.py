@@ -7,7 +7,7 @@ import pytest
 
 from store.errors import JoinError, ShardError
 from store.reader import LabelStore
-from store.shards import index_shard
+from store.shards.index import index_shard
 from tests.trainer.builders import (
     Dataset,
     label_shard,

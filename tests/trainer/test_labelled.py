@@ -10,9 +10,9 @@ import webdataset as wds
 from torch.utils.data import DataLoader
 
 from store.errors import JoinError, SettingsError, StoreReadError
-from store.images import decode_image
 from store.reader import LabelStore
-from store.shards import index_shard
+from store.shards.images import decode_image
+from store.shards.index import index_shard
 from tests.servers import web_server
 from tests.trainer.builders import Dataset, make_dataset
 from trainer.labelled import LabelledSamples

@@ -13,7 +13,7 @@ from obstore.store import from_url
 
 from store.errors import JoinError, RelabelError, StoreReadError
 from store.reader import LabelStore
-from store.remote import RemoteShard
+from store.shards.remote import RemoteShard
 from tests.servers import web_server
 from tests.trainer.builders import Dataset, make_dataset, small_settings, write_shard
 from tests.trainer.test_source import assert_same

@@ -9,9 +9,9 @@ import torch
 
 from store.errors import DamagedStoreError, ImageError, JoinError, SettingsError
 from store.group import LabelGroup
-from store.images import decode_image
 from store.reader import LabelStore
-from store.shards import index_shard
+from store.shards.images import decode_image
+from store.shards.index import index_shard
 from tests.trainer.builders import Dataset, label_shard, make_dataset, small_settings, write_shard
 from trainer.batch import Batch, join_parts
 from trainer.crops import crop_and_resize, draw_crop, sample_rng

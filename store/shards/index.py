@@ -14,8 +14,8 @@ from pathlib import Path
 
 from store.errors import ShardError
 from store.format.schema import GROUP_NAME, is_group_name
-from store.remote import Shard
-from store.tars import DamagedTarError, Member, TarReader, members
+from store.shards.remote import Shard
+from store.shards.tar import DamagedTarError, Member, TarReader, members
 from store.text import first_few
 
 IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp"})

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from store.braces import expand_braces, shown
 from store.errors import RelabelError, ShardError
-from store.remote import RemoteShard, Shard, needing_obstore
-from store.shards import shard_name
+from store.shards.index import shard_name
+from store.shards.remote import RemoteShard, Shard, needing_obstore
 from store.text import first_few
 
 TWINS = "shard names must be unique, they name the label groups"
