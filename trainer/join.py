@@ -17,12 +17,11 @@ from torch.utils.data import Dataset
 from store.errors import JoinError, RelabelError
 from store.group import LabelGroup
 from store.reader import LabelStore
+from store.shards.images import REQUESTS, read_images
 from store.shards.index import NO_LABEL, ShardIndex, index_shard, shard_name
 from store.shards.remote import RemoteShard, Shard
 from store.text import brief, first_few
 from trainer.loading import load_items
-from trainer.members import read_images
-from trainer.ranges import REQUESTS
 from trainer.rows import GroupRows, RowTable, make_table, read_group_rows
 from trainer.settings import TrainSettings
 

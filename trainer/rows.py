@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from store.group import LabelGroup
-from trainer.members import ImageMember
+from store.shards.images import ImageMember
 
 COLUMNS = ("keys", "offsets", "digests", "targets")
 

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from store.errors import ImageError
 from store.format.arrays import CHUNK_ROWS
 from store.group import LabelGroup, LabelRows
-from store.shards.images import decode_image
+from store.shards.images import ImageMember, decode_image, read_images
 from store.shards.remote import Shard
 from trainer.join import JoinedShard
-from trainer.members import ImageMember, read_images
 from trainer.order import WINDOW_ROWS
 from trainer.rows import RowTable, TableRow
 

@@ -12,7 +12,7 @@ from pipelines.demo.stages import ARMS, make_shards
 from pipelines.digits.shards import read_truth
 from store.maps.pooling import Box
 from store.reader import LabelStore
-from store.shards.images import decode_image
+from store.shards.images import decode_image, read_range
 from store.text import printable
 from store.view.figure import draw_map
 from store.view.render_row import render_row
@@ -21,7 +21,6 @@ from store.view.tables import make_console
 from trainer.checkpoint import step_checkpoints
 from trainer.evaluate import load_student, open_val, predict
 from trainer.loading import worker_deaths
-from trainer.ranges import read_range
 
 CROP_SHARE = 0.6  # of a side: the two crops of the picture, top left and bottom right
 CROPS: tuple[Box, Box] = ((0.0, 0.0, CROP_SHARE, CROP_SHARE), (1 - CROP_SHARE, 1 - CROP_SHARE, 1.0, 1.0))

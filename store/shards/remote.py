@@ -9,17 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from store.errors import ShardError, not_installed
+from store.storage.fetch import RemoteStat
 
 EXAMPLE = "s3://bucket/train-0000.tar"
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteStat:
-    """What a server says of an object, named as in `os.stat_result`."""
-
-    st_size: int  # bytes
-    st_mtime_ns: int  # its Last-Modified, whole seconds; 0 where the server does not say
-    etag: str | None  # as the server writes it, quotes included
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -21,13 +22,21 @@ from obstore.exceptions import BaseError
 from obstore.store import HTTPStore
 
 from store.errors import ShardError
-from store.shards.remote import RemoteStat
 from store.storage.bucket import REQUESTS, one_line_errors, open_bucket, refuse_fork
 from store.text import first_line
 
 if TYPE_CHECKING:
     from obstore import GetOptions, GetResult, ObjectMeta
     from obstore.store import ObjectStore as Bucket
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteStat:
+    """What a server says of an object, named as in `os.stat_result`."""
+
+    st_size: int  # bytes
+    st_mtime_ns: int  # its Last-Modified, whole seconds; 0 where the server does not say
+    etag: str | None  # as the server writes it, quotes included
 
 
 ATTEMPTS = 5  # in a row that bring nothing

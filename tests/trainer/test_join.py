@@ -7,6 +7,7 @@ import pytest
 
 from store.errors import JoinError, ShardError
 from store.reader import LabelStore
+from store.shards.images import ImageMember, read_images
 from store.shards.index import index_shard
 from tests.trainer.builders import (
     Dataset,
@@ -18,7 +19,6 @@ from tests.trainer.builders import (
     write_tar,
 )
 from trainer.join import check_join, join_shards, quarantined_rows
-from trainer.members import ImageMember, read_images
 from trainer.rows import read_group_rows
 from trainer.settings import TrainSettings
 
