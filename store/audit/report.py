@@ -12,8 +12,8 @@ from store.reader import LabelStore
 from store.shards.images import decode_image
 from store.text import printable
 from store.view.html import environment, render
+from store.view.images import Photos
 from store.view.page import jpeg_url
-from store.view.photos import Photos
 from store.view.render import PALETTE
 from store.view.tables import class_text, fact_table, plain
 

@@ -14,8 +14,8 @@ from store.format.schema import StoreSchema
 from store.maps.pooling import crop_target, has_label
 from store.text import first_few, printable
 from store.view.html import render
+from store.view.images import Photos
 from store.view.page import Links
-from store.view.photos import Photos
 from store.view.tables import class_text
 
 CARDS = 24  # of a page

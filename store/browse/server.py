@@ -28,8 +28,8 @@ from store.errors import LabelNotFoundError, RelabelError
 from store.reader import LabelStore
 from store.shards.images import decode_image
 from store.text import printable
+from store.view.images import Photos
 from store.view.page import Link, Links, sample_page, small_jpeg
-from store.view.photos import Photos
 
 HOSTS = ["127.0.0.1", "localhost"]
 THUMB_SIDE = 192  # pixels

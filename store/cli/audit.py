@@ -19,7 +19,7 @@ from store.errors import DamagedStoreError, StoreReadError
 from store.files import check_outputs, written_aside
 from store.maps.pooling import Fill
 from store.reader import LabelStore
-from store.view.photos import Photos
+from store.view.images import Photos
 from store.view.tables import make_console
 
 

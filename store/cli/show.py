@@ -20,11 +20,11 @@ from store.maps.pooling import WHOLE_IMAGE, Box
 from store.reader import LabelStore
 from store.shards.images import decode_image
 from store.view.describe import Description, describe_group, describe_store, list_groups, refuse_damage
-from store.view.photos import Photos
+from store.view.images import Photos
 from store.view.render import render_group, render_groups, render_store
-from store.view.render_row import render_box, render_cell, render_row
 from store.view.row import describe_box, describe_cell, describe_row, refuse_quarantined
 from store.view.tables import make_console
+from store.view.terminal import render_box, render_cell, render_row
 
 
 @click.command(

@@ -18,9 +18,9 @@ from store.maps.pooling import FILLS, KINDS, WHOLE_IMAGE, Box, fills_of, has_lab
 from store.text import printable
 from store.view.html import render
 from store.view.render import OTHER, PALETTE
-from store.view.render_row import LETTERS, OTHER_LETTER, is_dark
 from store.view.row import leading_classes
 from store.view.tables import class_text
+from store.view.terminal import LETTERS, OTHER_LETTER, is_dark
 
 MAX_SIDE = 1024  # pixels of the image in the page
 JPEG_QUALITY = 85
