@@ -19,7 +19,7 @@ from pipelines.digits.scenes import Scene, draw_scene, load_pool
 from pipelines.digits.shards import JPEG_QUALITY, Box
 from store.maps.pooling import Fill, cell_confidence, pool_map, softmax
 from store.shards.images import decode_image
-from store.view.render import OTHER, PALETTE
+from store.view.terminal import OTHER, PALETTE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,10 +14,9 @@ from store.maps.pooling import Box
 from store.reader import LabelStore
 from store.shards.images import decode_image, read_range
 from store.text import printable
+from store.view.describe import describe_row
 from store.view.figure import draw_map
-from store.view.row import describe_row
-from store.view.tables import make_console
-from store.view.terminal import render_row
+from store.view.terminal import make_console, render_row
 from trainer.checkpoint import step_checkpoints
 from trainer.evaluate import load_student, open_val, predict
 from trainer.loading import worker_deaths

@@ -11,11 +11,9 @@ from store.errors import RelabelError
 from store.reader import LabelStore
 from store.shards.images import decode_image
 from store.text import printable
-from store.view.html import environment, render
 from store.view.images import Photos
-from store.view.page import jpeg_url
-from store.view.render import PALETTE
-from store.view.tables import class_text, fact_table, plain
+from store.view.page import environment, jpeg_url, render
+from store.view.terminal import PALETTE, class_text, fact_table, plain
 
 # Blue and vermilion are told apart with every kind of colour vision; columns say the same without colour.
 TOP_COLOUR, LABEL_COLOUR = (f"rgb({red},{green},{blue})" for red, green, blue in (PALETTE[0], PALETTE[3]))

@@ -13,10 +13,9 @@ from store.errors import RelabelError
 from store.format.schema import StoreSchema
 from store.maps.pooling import crop_target, has_label
 from store.text import first_few, printable
-from store.view.html import render
 from store.view.images import Photos
-from store.view.page import Links
-from store.view.tables import class_text
+from store.view.page import Links, render
+from store.view.terminal import class_text
 
 CARDS = 24  # of a page
 SHOWN_PROBLEMS = 5

@@ -20,7 +20,7 @@ from store.files import check_outputs, written_aside
 from store.maps.pooling import Fill
 from store.reader import LabelStore
 from store.view.images import Photos
-from store.view.tables import make_console
+from store.view.terminal import make_console
 
 
 @click.command(

@@ -11,7 +11,7 @@ from store.cli.progress import track
 from store.cli.show import show
 from store.reader import LabelStore
 from store.view.describe import describe_store, list_groups, refuse_damage
-from store.view.render import render_groups, render_stats, render_store
+from store.view.terminal import render_groups, render_stats, render_store
 
 
 @click.group(cls=Commands, context_settings=CONTEXT)

@@ -10,7 +10,7 @@ import click
 from rich.console import RenderableType
 
 from store.view.describe import Description
-from store.view.tables import make_console
+from store.view.terminal import make_console
 
 labels_argument = click.argument("labels", metavar="LABELS")
 

@@ -19,12 +19,27 @@ from store.group import LabelGroup, LabelRow
 from store.maps.pooling import WHOLE_IMAGE, Box
 from store.reader import LabelStore
 from store.shards.images import decode_image
-from store.view.describe import Description, describe_group, describe_store, list_groups, refuse_damage
+from store.view.describe import (
+    Description,
+    describe_box,
+    describe_cell,
+    describe_group,
+    describe_row,
+    describe_store,
+    list_groups,
+    refuse_damage,
+    refuse_quarantined,
+)
 from store.view.images import Photos
-from store.view.render import render_group, render_groups, render_store
-from store.view.row import describe_box, describe_cell, describe_row, refuse_quarantined
-from store.view.tables import make_console
-from store.view.terminal import render_box, render_cell, render_row
+from store.view.terminal import (
+    make_console,
+    render_box,
+    render_cell,
+    render_group,
+    render_groups,
+    render_row,
+    render_store,
+)
 
 
 @click.command(

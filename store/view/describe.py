@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from store.errors import DamagedStoreError, RelabelError
+from store.errors import DamagedStoreError, LabelMapError, RelabelError
 from store.format.arrays import ArraySpec, array_specs
-from store.group import LabelGroup
+from store.format.schema import StoreSchema
+from store.group import LabelGroup, LabelRow
+from store.maps.pooling import WHOLE_IMAGE, Box, cell_confidence, crop_target, fills_of, has_label
 from store.reader import LabelStore, StoreFault
 
 Description = dict[str, Any]
@@ -84,3 +86,96 @@ def refuse_damage(groups: Sequence[Description]) -> None:
 
 def _bytes(group: LabelGroup) -> int:
     return sum(record.size for record in group.commit.objects.values())
+
+
+# One sample's label map as plain values, ready for JSON or for drawing.
+#
+# Shape letters: K ranks, C classes, H W cells (y, x).
+
+
+SHOWN_CLASSES = 5
+
+
+def describe_row(schema: StoreSchema, group: LabelGroup, index: int) -> Description:
+    """One label map: the pooled target of the whole image, the dominant classes, and the map itself."""
+    row = group.row(index)
+    name = schema.class_name(row.target) if has_label(schema, row) else None
+    description: Description = {
+        "key": row.key,
+        "group": group.name,
+        "row": index,
+        "target": row.target,
+        "target_name": name,
+        "quarantined": row.quarantined,
+    }
+    if row.quarantined is not None:
+        return description
+    return description | {
+        "pooled": _pooled(schema, row)[0],
+        "dominant": [{"class": c, "name": schema.class_name(c), "cells": cells} for c, cells in leading_classes(row)],
+        "classes": row.classes.tolist(),
+        "scores": row.scores.tolist(),
+        "confidence": cell_confidence(row.scores, row.tail).tolist(),
+    }
+
+
+def describe_cell(schema: StoreSchema, row: LabelRow, y: int, x: int) -> Description:
+    """The kept classes of one cell: their scores, and their probabilities, exact where there is a tail.
+
+    Raises:
+        LabelMapError: no such cell, or a quarantined row.
+    """
+    refuse_quarantined(row)
+    _, height, width = row.classes.shape
+    if not (0 <= y < height and 0 <= x < width):
+        raise LabelMapError(
+            f"cell {y},{x}: the map has {height} x {width} cells, so y is 0 to {height - 1} and x 0 to {width - 1}"
+        )
+    scores = row.scores[:, y, x].astype(np.float32)
+    first = cell_confidence(row.scores, row.tail)[y, x]
+    return {
+        "cell": [y, x],
+        "exact": row.tail is not None,
+        "classes": [
+            {"class": c, "name": schema.class_name(c), "score": float(score), "probability": float(probability)}
+            for c, score, probability in zip(
+                row.classes[:, y, x].tolist(), scores, first * np.exp(scores - scores[0]), strict=True
+            )
+        ],
+    }
+
+
+def describe_box(schema: StoreSchema, row: LabelRow, box: Box) -> Description:
+    """The pooled target of a crop, with the original label's share of it.
+
+    Raises:
+        LabelMapError: a box without area or outside the image, or a quarantined row.
+    """
+    refuse_quarantined(row)
+    pooled, label = _pooled(schema, row, box)
+    return {"box": list(box), "pooled": pooled, "label": label}
+
+
+def refuse_quarantined(row: LabelRow) -> None:
+    """Raise LabelMapError where a row has no label map."""
+    if row.quarantined is not None:
+        raise LabelMapError(f"{row.key!r} is quarantined and has no label map: {row.quarantined}")
+
+
+def _pooled(schema: StoreSchema, row: LabelRow, box: Box = WHOLE_IMAGE) -> tuple[list[Description], Description | None]:
+    """The first classes of a crop's target under the default fill, and its original label, each with all fills."""
+    targets = {fill: crop_target(schema, row, box=box, fill=fill) for fill in fills_of(row)}
+
+    def entry(c: int) -> Description:
+        probabilities = {fill: float(target[c]) for fill, target in targets.items()}
+        return {"class": c, "name": schema.class_name(c), "probability": probabilities}
+
+    best = np.argsort(-targets["zero"], kind="stable")[:SHOWN_CLASSES]
+    return [entry(c) for c in best.tolist()], entry(row.target) if has_label(schema, row) else None
+
+
+def leading_classes(row: LabelRow) -> list[tuple[int, int]]:
+    """The classes that lead in some cell and in how many, most first; their colours and letters go by this order."""
+    classes, counts = np.unique(row.classes[0], return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return list(zip(classes[order].tolist(), counts[order].tolist(), strict=True))

@@ -14,9 +14,8 @@ from store.format.schema import StoreSchema
 from store.group import LabelRow
 from store.maps.pooling import WHOLE_IMAGE, Box, cell_confidence, crop_target, has_label
 from store.text import printable
-from store.view.render import OTHER, PALETTE
-from store.view.row import leading_classes
-from store.view.terminal import LETTERS, OTHER_LETTER
+from store.view.describe import leading_classes
+from store.view.terminal import LETTERS, OTHER, OTHER_LETTER, PALETTE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

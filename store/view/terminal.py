@@ -1,6 +1,7 @@
 """Drawing one label map on a terminal: its classes, its cells beside the image, one cell, one crop."""
 
 import math
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,10 +13,7 @@ from rich.text import Text
 
 from store.maps.pooling import Box
 from store.text import printable
-from store.view.blocks import half_blocks
 from store.view.describe import Description
-from store.view.render import OTHER, PALETTE
-from store.view.tables import class_cell, class_text, data_table, fact_table
 
 LETTERS = "ABCDEFG"
 OTHER_LETTER = "."
@@ -144,3 +142,186 @@ def _on(colour: tuple[int, int, int], strength: float = 1.0) -> Style:
     red, green, blue = (round(255 - (255 - value) * strength) for value in colour)
     ink = "bright_white" if is_dark((red, green, blue)) else "black"
     return Style(color=ink, bgcolor=f"rgb({red},{green},{blue})")
+
+
+# Drawing a store, its groups and its statistics on a terminal with rich.
+#
+# All text is made printable first, and never read as markup.
+
+
+# Okabe and Ito's colours, told apart with every kind of colour vision; each has a letter besides.
+PALETTE = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (213, 94, 0), (204, 121, 167), (86, 180, 233), (240, 228, 66))
+OTHER = (128, 128, 128)
+SHOWN_KEYS = 10
+FLAT = 0.9  # share of the bits of a uniform target
+
+
+def render_store(store: Description) -> RenderableType:
+    """A store's teacher, view and sizes, and a table of its groups."""
+    teacher, view = store["teacher"], store["view"]
+    arguments = ", ".join(f"{name}={value}" for name, value in teacher["arguments"].items())
+    facts = fact_table([
+        ("store", f"{store['path']} (format version {store['format_version']})"),
+        ("teacher", f"{teacher['architecture']} ({arguments}), digest {teacher['digest'][:12]}"),
+        ("view", f"{view['mode']} to {_by(view['input_size'])} px, {view['interpolation']}"),
+        ("label maps", f"top {store['top_k']} of {store['num_classes']} classes in {_by(store['map_size'])} cells"),
+        ("images", f"{store['rows']:,} in {store['groups']:,} groups, {store['quarantined']:,} quarantined"),
+        ("size", f"{store['bytes']:,} bytes, {store['bytes'] / max(store['rows'], 1):,.0f} an image"),
+    ])  # fmt: skip
+    table = data_table("array", "bytes", "bytes an image", "of raw")
+    for array in store["arrays"]:
+        share = f"{array['bytes'] / array['raw_bytes']:.0%}" if array["raw_bytes"] else ""
+        an_image = f"{array['bytes'] / max(array['rows'], 1):,.0f}"
+        table.add_row(Text(array["name"]), f"{array['bytes']:,}", an_image, share)
+    return Group(facts, Text(), table)
+
+
+def render_groups(groups: list[Description]) -> RenderableType:
+    """A table of a store's groups; damaged ones say what is wrong with them."""
+    table = data_table("group", "images", "quarantined", "bytes")
+    for group in groups:
+        table.add_row(plain(group["name"]), *(f"{group[name]:,}" for name in ("rows", "quarantined", "bytes"))
+                      if group["damaged"] is None else (Text("damaged", style="red"),))  # fmt: skip
+    return table
+
+
+def render_stats(stats: Description) -> RenderableType:
+    """Classes seen, entropy of the targets, images with several classes."""
+    none, one, two, more = stats["images_with_classes"]
+    facts = fact_table([
+        ("images", f"{stats['images']:,}, quarantined ones left out"),
+        ("classes", f"{stats['classes_seen']:,} lead in some cell, {len(stats['classes_never_seen']):,} nowhere"),
+        ("labels", f"{stats['label_leads']:,} of {stats['labelled']:,} lead in some cell of their own map"),
+        ("present is", f"what leads in a cell with a probability of {stats['threshold']:g} or more"),
+        ("images with", f"no class {none:,}, one {one:,}, two {two:,}, three or more {more:,}"),
+        *((f"bits, fill {fill}", f"mean entropy of the pooled targets {bits['mean']:.2f} of at most "
+           f"{stats['uniform_bits']:.2f}; 5 % have less than {bits['p5']:.2f}, half {bits['p50']:.2f}, 95 % "
+           f"{bits['p95']:.2f}{_flatness(bits['mean'], stats['uniform_bits'])}")
+          for fill, bits in stats["entropy_bits"].items()),
+    ])  # fmt: skip
+    table = data_table("most seen", "images")
+    for entry in stats["most_seen"]:
+        table.add_row(class_cell(entry), f"{entry['images']:,}")
+    return Group(facts, Text(), table)
+
+
+def _flatness(mean: float, uniform: float) -> str:
+    """A warning about targets of which a student learns little."""
+    return ": nearly uniform, students learn little of these" if mean > FLAT * uniform else ""
+
+
+def render_group(group: Description) -> RenderableType:
+    """A group's origin, its quarantined rows and its first keys."""
+    provenance = ", ".join(f"{name} {value}" for name, value in group["provenance"].items())
+    facts = fact_table([
+        ("group", group["name"]),
+        ("images", f"{group['rows']:,}, {len(group['quarantined']):,} quarantined"),
+        ("shard", f"{group['tar']['size']:,} bytes, sha256 {group['tar']['sha256'][:12]}"),
+        ("made with", provenance),
+        ("size", f"{group['bytes']:,} bytes, {group['bytes'] / max(group['rows'], 1):,.0f} an image"),
+        ("keys", ", ".join(group["keys"][:SHOWN_KEYS]) + (", ..." if group["rows"] > SHOWN_KEYS else "")),
+    ])  # fmt: skip
+    if not group["quarantined"]:
+        return facts
+    table = data_table("row", "quarantined key", "reason")
+    for bad in group["quarantined"]:
+        table.add_row(str(bad["row"]), plain(bad["key"]), plain(bad["reason"]))
+    return Group(facts, Text(), table)
+
+
+def _by(size: list[int]) -> str:
+    return f"{size[0]} x {size[1]}"
+
+
+# What the terminal's pictures are made of: tables of printable text, and the console they go to.
+
+
+LEAST_WIDTH = 60  # columns: in fewer, tables would lose some; the terminal breaks the lines
+NUMBERS = {"images", "quarantined", "bytes", "bytes an image", "of raw", "cells", "score", "probability"}
+
+
+def fact_table(pairs: list[tuple[str, str]]) -> Table:
+    """Names and values, a line each."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in pairs:
+        table.add_row(Text(name), plain(value))
+    return table
+
+
+def data_table(*columns: str) -> Table:
+    """A table without lines; columns of numbers are to the right."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for i, column in enumerate(columns):
+        is_number = column in NUMBERS or column.startswith("fill ")
+        table.add_column(
+            column, justify="right" if is_number else "left", overflow="fold", no_wrap=is_number, ratio=None if i else 1
+        )
+    return table
+
+
+def class_cell(entry: Description) -> Text:
+    """Number and name of an entry's class."""
+    return plain(class_text(entry["class"], entry["name"]))
+
+
+def class_text(class_id: int, name: str) -> str:
+    """Number and name, once where the name is the number."""
+    return name if name == str(class_id) else f"{class_id} {name}"
+
+
+def plain(value: str) -> Text:
+    """Text that is printed as it is read."""
+    return Text(printable(value))
+
+
+def make_console() -> Console:
+    """A console that keeps to plain text where the output is not a terminal or NO_COLOR is set."""
+    # rich takes NO_COLOR at its word and keeps bold; without a colour system nothing but text is written.
+    is_plain = bool(os.environ.get("NO_COLOR"))
+    console = Console(color_system=None if is_plain else "auto", highlight=False, markup=False, emoji=False)
+    console.width = max(console.width, LEAST_WIDTH)
+    return console
+
+
+# An image in a terminal: every character is two pixels, one above the other. Needs the extra `view`.
+
+
+UPPER_HALF = "\u2580"
+
+
+def half_blocks(image: NDArray[np.uint8], lines: int, columns: int, box: Box | None = None) -> Iterator[Text]:
+    """Lines of text that show a whole image, squashed to that many characters.
+
+    Args:
+        image: (h, w, 3) uint8.
+        lines: characters down.
+        columns: characters across.
+        box: a crop to draw a frame around, normalised by the image.
+    """
+    from PIL import Image
+
+    pixels = np.array(Image.fromarray(image).resize((columns, 2 * lines), Image.Resampling.BOX))
+    if box is not None:
+        _frame(pixels, box)
+    for upper, lower in zip(pixels[::2].tolist(), pixels[1::2].tolist(), strict=True):
+        line = Text(no_wrap=True)
+        for above, below in zip(upper, lower, strict=True):
+            line.append(UPPER_HALF, f"{_rgb(above)} on {_rgb(below)}")
+        yield line
+
+
+def _frame(pixels: NDArray[np.uint8], box: Box) -> None:
+    """Turn the pixels on the box's edge into their opposite, which shows on any image."""
+    height, width = pixels.shape[:2]
+    x1, x2 = (min(round(side * width), width - 1) for side in (box[0], box[2]))
+    y1, y2 = (min(round(side * height), height - 1) for side in (box[1], box[3]))
+    edge = np.zeros((height, width), bool)
+    edge[y1 : y2 + 1, [x1, x2]] = True
+    edge[[y1, y2], x1 : x2 + 1] = True
+    pixels[edge] = np.where(pixels[edge].mean(axis=1, keepdims=True) < 128, 255, 0)
+
+
+def _rgb(colour: list[int]) -> str:
+    return "rgb({},{},{})".format(*colour)

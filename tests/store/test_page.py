@@ -20,9 +20,8 @@ from store.group import LabelRow
 from store.maps.pooling import FILLS, KINDS, Box, Fill, TargetKind, axis_weights, crop_target
 from store.reader import LabelStore
 from store.text import printable
-from store.view.html import FOLDER
-from store.view.page import map_data
-from store.view.row import describe_cell
+from store.view.describe import describe_cell
+from store.view.page import FOLDER, map_data
 from tests.build import make_labels, make_schema
 from tests.store.view_server import watched
 from tests.store.view_store import EVIL_KEY, EVIL_NAME, view_schema, write_view_store

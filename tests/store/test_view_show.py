@@ -18,8 +18,8 @@ from store.cli.main import main
 from store.maps.pooling import pool_map, softmax
 from store.reader import LabelStore
 from store.shards.images import decode_image
-from store.view.blocks import half_blocks
 from store.view.figure import draw_map
+from store.view.terminal import half_blocks
 from tests.build import make_jpeg, write_tar
 from tests.store.view_store import BAD_ROW, EVIL_KEY, HEIGHT, WIDTH, shard_keys, view_schema, write_view_store
 
