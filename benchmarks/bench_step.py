@@ -34,10 +34,10 @@ from store.reader import LabelStore
 from store.shards.patterns import expand_shards
 from trainer.device import autocast, resolve_device
 from trainer.join import check_join, join_shards
-from trainer.kinds import Device
 from trainer.settings import TrainSettings
 from trainer.source import SampleStream, load_batches, make_order
 from trainer.student import Student
+from trainer.types import Device
 
 OURS, WITHOUT, TIMM = "ours, with labels", "ours, without", "timm's"
 SMOOTHING = 0.1

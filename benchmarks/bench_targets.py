@@ -26,10 +26,10 @@ from store.reader import LabelStore
 from store.shards.patterns import expand_shards
 from trainer.crops import crop_and_resize, draw_crop
 from trainer.join import check_rows, join_shards
-from trainer.kinds import Fill
 from trainer.pooling import pool_logits
 from trainer.samples import SampleReader
 from trainer.targets import LabelBatch
+from trainer.types import Fill
 
 FILLS: tuple[Fill, ...] = ("zero", "tail", "min")
 BOXES = ("the crop's box", "x and y swapped", "the whole map")

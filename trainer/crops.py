@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 
 from store.errors import ImageError
 from store.shards.images import MAX_PIXELS
-from trainer.kinds import Interpolation
+from trainer.types import Interpolation
 
 CROP_STREAM = 2  # tells this use of the seed from the others
 CROP_TRIES = 10

@@ -15,8 +15,8 @@ from store.errors import RelabelError, ShardError, TrainingError
 from store.shards.index import NO_LABEL, ShardIndex, index_shard
 from trainer.crops import normalise
 from trainer.device import autocast, full_memory
+from trainer.distributed import Ranks
 from trainer.loading import load_items, worker_deaths
-from trainer.ranks import Ranks
 from trainer.reallabels import RealLabels
 from trainer.scoring import Tally
 from trainer.settings import TrainSettings

@@ -15,12 +15,12 @@ from store.shards.index import ShardIndex
 from store.shards.remote import Shard
 from trainer.batch import Batch
 from trainer.device import resolve_device
+from trainer.distributed import Ranks, joined_ranks, peer_deaths
 from trainer.evaluate import evaluate
 from trainer.loading import start_server, worker_deaths
 from trainer.own_targets import OwnTargets
 from trainer.position import Position
 from trainer.prepare import Prepared, open_folder, prepare
-from trainer.ranks import Ranks, joined_ranks, peer_deaths
 from trainer.records import Records
 from trainer.report import EpochReport, Reporter, StepReport
 from trainer.runfolder import locked_folder

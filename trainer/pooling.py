@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.bins import bin_cells, grid_shape
-from trainer.kinds import Fill
+from trainer.types import Fill
 
 
 class LabelPooling(nn.Module):

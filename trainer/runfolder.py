@@ -18,9 +18,8 @@ from store.text import brief
 from trainer.checkpoint import BEST, was_saving
 from trainer.join import JoinedShard
 from trainer.metrics import finished_epochs
-from trainer.overrides import settings_differences, settings_to_json
 from trainer.own_targets import OwnTargets
-from trainer.settings import TrainSettings
+from trainer.settings import TrainSettings, settings_differences, settings_to_json
 
 SETTINGS = "settings.json"
 LOCK = ".lock"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from trainer.ranks import Ranks
+from trainer.distributed import Ranks
 from trainer.reallabels import RealLabels, val_number
 
 BEST = 5  # top-5: among the five highest logits, or all if there are fewer classes

@@ -22,13 +22,12 @@ from trainer.augment import Augment
 from trainer.batch import Batch, blank_batch
 from trainer.checkpoint import Checkpoint, load_checkpoint
 from trainer.device import autocast, compilation, full_memory
+from trainer.distributed import Ranks
 from trainer.model import build_student
 from trainer.optim import build_average, build_optimiser, build_scheduler, check_schedule
-from trainer.overrides import settings_differences, settings_to_json
 from trainer.own_targets import OwnTargets, checked_targets, settings_targets
 from trainer.position import Position
-from trainer.ranks import Ranks
-from trainer.settings import TrainSettings
+from trainer.settings import TrainSettings, settings_differences, settings_to_json
 from trainer.targets import soft_cross_entropy
 
 STEP_STREAM = 3  # tells this use of the seed from the others

@@ -13,8 +13,7 @@ from store.text import reason
 from trainer.checkpoint import Checkpoint, load_checkpoint
 from trainer.device import resolve_device
 from trainer.model import build_student
-from trainer.overrides import settings_from_json
-from trainer.settings import TrainSettings
+from trainer.settings import TrainSettings, settings_from_json
 
 Weights = Literal["model", "ema"]
 """The weights that were trained, or their moving average."""

@@ -15,7 +15,7 @@ from store.errors import ChangedShardError, ImageError, RelabelError, ShardError
 from store.shards.images import decode_image, read_range
 from store.shards.index import Sample, ShardIndex
 from trainer.crops import resize_and_centre
-from trainer.ranks import Ranks
+from trainer.distributed import Ranks
 from trainer.settings import TrainSettings
 
 ValBatch = tuple[list[str], Tensor, Tensor]

@@ -73,7 +73,7 @@ def train_student(out: Path, target: str) -> None:
     """Train the recipe `demo` with one kind of target in `out/<target>`."""
     from pipelines.digits.student import train_to_end
     from pipelines.train.progress import TrainProgress
-    from trainer.overrides import with_overrides
+    from trainer.settings import with_overrides
 
     training, val = make_shards(out)
     settings = with_overrides(RECIPES["demo"](), [f"target={target}"])

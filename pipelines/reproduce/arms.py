@@ -12,9 +12,9 @@ from torch import Tensor
 from pipelines.digits.teacher import load_teacher, normalise
 from pipelines.train.recipes import demo
 from trainer.batch import Batch
-from trainer.kinds import TargetKind
 from trainer.own_targets import OwnTargets
 from trainer.settings import TrainSettings
+from trainer.types import TargetKind
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -28,9 +28,9 @@ from store.processes import ending_workers, start_server
 from trainer.checkpoint import step_checkpoints
 from trainer.evaluate import load_student, open_val, predict
 from trainer.loading import worker_deaths
-from trainer.overrides import settings_differences, settings_to_json
 from trainer.own_targets import OwnTargets
 from trainer.report import EpochReport, StepReport
+from trainer.settings import settings_differences, settings_to_json
 
 # What all arms share: scenes to train on, their label maps, and scenes to test on.
 

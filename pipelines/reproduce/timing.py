@@ -18,9 +18,8 @@ from pipelines.reproduce.arms import Arm
 from pipelines.reproduce.students import Material, own_targets
 from store.errors import RunFolderError
 from store.files import read_whole, write_atomically
-from trainer.overrides import settings_to_json
 from trainer.report import EpochReport, StepReport
-from trainer.settings import TrainSettings
+from trainer.settings import TrainSettings, settings_to_json
 
 ROUNDS = 3
 REPORTED_STEPS = 25  # the first so many are not counted: workers start then

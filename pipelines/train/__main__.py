@@ -92,7 +92,7 @@ def run(
     # Imported here: torch takes seconds, and help should not.
     from pipelines.train.progress import TrainProgress
     from trainer.loop import train
-    from trainer.overrides import with_overrides
+    from trainer.settings import with_overrides
 
     settings = with_overrides(RECIPES[recipe](), assignments)
     train_shards, val_shards = expand_sources(shards), expand_shards(val)

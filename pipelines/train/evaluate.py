@@ -17,10 +17,10 @@ from store.shards.patterns import expand_shards
 from store.text import counted, printable
 from trainer.checkpoint import load_checkpoint
 from trainer.device import resolve_device
+from trainer.distributed import Ranks, joined_ranks
 from trainer.evaluate import accuracy_of, open_val, score
 from trainer.model import build_student
 from trainer.named import named_settings
-from trainer.ranks import Ranks, joined_ranks
 from trainer.reallabels import RealLabels, check_real, read_real
 from trainer.scoring import Tally
 from trainer.settings import TrainSettings

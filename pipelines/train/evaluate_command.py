@@ -8,7 +8,7 @@ import click
 
 from pipelines.options import class_names_option, parse_arguments, parse_channels
 from store.cli.base import examples, refuse_nan
-from trainer.kinds import Interpolation
+from trainer.types import Interpolation
 
 
 @click.command(

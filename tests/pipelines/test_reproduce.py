@@ -27,10 +27,9 @@ from pipelines.reproduce.timing import ANNOTATION
 from pipelines.train.recipes import demo
 from store.errors import RunFolderError, TrainingError
 from trainer.batch import blank_batch
-from trainer.overrides import settings_to_json
 from trainer.own_targets import OwnTargets
 from trainer.report import Reporter, StepReport
-from trainer.settings import TrainSettings
+from trainer.settings import TrainSettings, settings_to_json
 from trainer.stop import SIGNALS, StopSignal
 
 

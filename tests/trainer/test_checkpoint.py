@@ -16,7 +16,7 @@ from store.files import write_atomically
 from tests.trainer.builders import small_settings
 from trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_step, step_checkpoints
 from trainer.metrics import append_metrics, finished_epochs, trim_metrics
-from trainer.overrides import settings_to_json
+from trainer.settings import settings_to_json
 
 
 def make_checkpoint(**changes: Any) -> Checkpoint:

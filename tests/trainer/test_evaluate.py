@@ -12,8 +12,8 @@ from tests.trainer.builders import Dataset, png, small_settings, write_shard, wr
 from trainer.checkpoint import save_checkpoint
 from trainer.device import resolve_device
 from trainer.evaluate import evaluate, load_student, open_val, predict
-from trainer.overrides import settings_to_json
 from trainer.position import Position
+from trainer.settings import settings_to_json
 from trainer.student import Student
 
 SETTINGS = resolve_device(small_settings(batch_size=8))

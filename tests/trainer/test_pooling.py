@@ -14,8 +14,8 @@ from torchvision.ops import roi_align
 from store.errors import LabelMapError
 from store.maps.pooling import pool_map
 from trainer.bins import axis_weights
-from trainer.kinds import Fill
 from trainer.pooling import LabelPooling, check_boxes, pool_logits
+from trainer.types import Fill
 
 DOCS = Path(__file__).parents[2] / "docs" / "pooling.md"
 FILLS: tuple[Fill, ...] = ("zero", "tail", "min")

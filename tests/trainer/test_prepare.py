@@ -16,10 +16,10 @@ from tests.trainer.test_evaluate_ranks import on_ranks
 from tests.trainer.test_loop import run
 from trainer.checkpoint import load_checkpoint, save_checkpoint, step_checkpoints
 from trainer.device import resolve_device
+from trainer.distributed import Ranks
 from trainer.evaluate import open_val, predict
 from trainer.position import Position
 from trainer.prepare import open_folder, prepare
-from trainer.ranks import Ranks
 from trainer.student import Student
 from trainer.trained import load_trained
 

@@ -8,8 +8,7 @@ from pipelines.train.recipes import RECIPES
 from store.errors import SettingsError
 from tests.trainer.builders import small_settings
 from trainer.named import named_settings
-from trainer.overrides import settings_from_json, settings_to_json, with_overrides
-from trainer.settings import TrainSettings
+from trainer.settings import TrainSettings, settings_from_json, settings_to_json, with_overrides
 
 
 @pytest.mark.parametrize(

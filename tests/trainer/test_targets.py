@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from tests.trainer.test_pooling import random_boxes, random_maps
-from trainer.kinds import TargetKind
 from trainer.pooling import pool_logits
 from trainer.targets import LabelBatch, TargetMaker, one_hot, soft_cross_entropy
+from trainer.types import TargetKind
 
 KINDS = get_args(TargetKind)
 WHOLE = torch.tensor([[0.0, 0.0, 1.0, 1.0]])

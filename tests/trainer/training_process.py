@@ -17,7 +17,7 @@ from tests.trainer.builders import Recorder, small_settings
 from trainer import evaluate
 from trainer.batch import Batch
 from trainer.loop import train
-from trainer.overrides import with_overrides
+from trainer.settings import with_overrides
 from trainer.student import Student
 
 PACE = float(os.environ.get("PACE", "0"))  # seconds for a step or a batch of evaluation, so that signals hit within

@@ -4,6 +4,8 @@ What they agree on goes over gloo, on the CPU: nothing here waits for a device.
 """
 
 import os
+import secrets
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,10 +15,10 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import DistError, TCPStore  # type: ignore[attr-defined]
 
 from store.errors import PeerError, RelabelError, SettingsError, TrainingError
 from store.text import reason
-from trainer.meeting import meeting_place
 
 T = TypeVar("T")
 PATIENCE = timedelta(hours=1)  # for a rank that saves a checkpoint or waits for its disk
@@ -138,3 +140,55 @@ def peer_deaths() -> Iterator[None]:
             f"another rank died, or cannot be reached ({reason(error)}); look for its message, then run again with "
             "--resume (torchrun --max-restarts does so)"
         ) from error
+
+
+# Where the ranks of one attempt of torchrun find each other.
+#
+# The store that torchrun's agent serves outlives a restart: what an earlier attempt's ranks have put there, such as
+# the
+# addresses of dead processes, would be taken for this one's (pytorch issues 135712 and 167288). So rank 0 serves a
+# store
+# of its own, and the agent's only says where.
+
+
+JOINING = timedelta(minutes=5)  # for the ranks to find each other
+MEETING = "relabel/rank0"  # the agent's key for where that is
+
+
+def meeting_place() -> dict[str, Any]:
+    """Arguments for `init_process_group`; none where no agent serves a store.
+
+    Raises:
+        torch.distributed.DistError: the ranks did not find each other in time.
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return {}
+    rank, world, host = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), os.environ["MASTER_ADDR"]
+    agents = TCPStore(host, int(os.environ["MASTER_PORT"]), is_master=False)
+    store = _serve(agents, host) if rank == 0 else _find(agents, host)
+    return {"store": store, "rank": rank, "world_size": world}
+
+
+def _serve(agents: TCPStore, host: str) -> TCPStore:
+    store = TCPStore(host, 0, is_master=True, wait_for_workers=False)
+    token = secrets.token_hex(8)
+    store.set(token, "")
+    agents.set(MEETING, f"{store.port} {token}")
+    return store
+
+
+def _find(agents: TCPStore, host: str) -> TCPStore:
+    """The store of this attempt's rank 0; that of an earlier one is gone, or does not know the token."""
+    deadline = time.monotonic() + JOINING.total_seconds()
+    while True:
+        port, token = agents.get(MEETING).decode().split()
+        try:
+            store = TCPStore(host, int(port), is_master=False, timeout=timedelta(seconds=2))
+            store.wait([token], timedelta(seconds=2))
+        except DistError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+        else:
+            store.set_timeout(JOINING)
+            return store
