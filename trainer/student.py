@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from store.errors import RunFolderError, SettingsError
 from store.text import brief, reason
-from trainer.augment import Augment
+from trainer.augment.augment import Augment
 from trainer.batch import Batch, blank_batch
 from trainer.checkpoint import Checkpoint, load_checkpoint
 from trainer.device import autocast, compilation, full_memory

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from tests.trainer.builders import small_settings
-from trainer.augment import Augment
+from trainer.augment.augment import Augment
 from trainer.crops import normalise
 
 IMAGES = torch.randint(256, (6, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

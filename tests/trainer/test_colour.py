@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
-from trainer.colour import (
+from trainer.augment.colour import (
     AXES,
     AXIS_LENGTHS,
     add_lighting,

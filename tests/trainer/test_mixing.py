@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trainer.mixing import Mix, draw_box, draw_mix, mix_images, mix_targets
+from trainer.augment.mixing import Mix, draw_box, draw_mix, mix_images, mix_targets
 
 DTYPES = [torch.uint8, torch.float32]
 

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainer.colour import add_lighting, jitter_colours
+from trainer.augment.colour import add_lighting, jitter_colours
+from trainer.augment.mixing import draw_mix, mix_images, mix_targets
 from trainer.crops import flip_images
-from trainer.mixing import draw_mix, mix_images, mix_targets
 from trainer.settings import TrainSettings
 
 
