@@ -26,7 +26,7 @@ from store.cli.base import Command
 from store.maps.pooling import crop_target
 from store.maps.statistics import present_classes
 from store.reader import LabelStore
-from trainer.crops import draw_crop
+from trainer.data.crops import draw_crop
 
 LACKS, HAS = 0.1, 0.5  # of a digit's area
 SIDE = 120  # pixels of a scene

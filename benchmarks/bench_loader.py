@@ -18,9 +18,9 @@ import click
 import numpy as np
 import timm
 import torch
+import trainer.source
 from timm.data import create_dataset, create_loader
 
-import trainer.source
 from benchmarks.copies import copy_labels, copy_shards
 from benchmarks.tables import ratios, table
 from pipelines.options import shards_option
@@ -29,11 +29,10 @@ from store.format.arrays import CHUNK_ROWS
 from store.group import LabelRows
 from store.reader import LabelStore
 from store.shards.patterns import expand_shards
-from trainer.join import check_join, join_shards
-from trainer.rows import TableRow
-from trainer.samples import ChunkId, SampleReader
+from trainer.data.batches import SampleStream, load_batches, make_order
+from trainer.data.join import TableRow, check_join, join_shards
+from trainer.data.samples import ChunkId, SampleReader
 from trainer.settings import TrainSettings
-from trainer.source import SampleStream, load_batches, make_order
 
 WARM_UP = 8  # batches, among them those that lie ready when the clock starts
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.cli.base import Command
-from trainer.order import BLOCK_ROWS, SampleOrder
+from trainer.data.order import BLOCK_ROWS, SampleOrder
 
 IMAGENET_ROWS, IMAGENET_SHARDS = 1_281_167, 1_024
 PERCENTILES = (1, 10, 50, 90)

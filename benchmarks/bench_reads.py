@@ -24,10 +24,9 @@ from store.format.arrays import CHUNK_ROWS
 from store.format.schema import TarIdentity
 from store.reader import LabelStore
 from store.writer import GroupLabels, open_root, write_group
-from trainer.join import JoinedShard
-from trainer.rows import TableRow, make_table, read_group_rows
-from trainer.samples import CACHED_ROWS_PER_STREAM, ChunkId, SampleReader
-from trainer.source import order_of
+from trainer.data.batches import order_of
+from trainer.data.join import JoinedShard, TableRow, make_table, read_group_rows
+from trainer.data.samples import CACHED_ROWS_PER_STREAM, ChunkId, SampleReader
 
 ROWS = 1280  # of a group; ImageNet-1k is usually cut into 1,024 shards of 1,251
 Maps = tuple[NDArray[np.uint16], NDArray[np.float16]]  # (K, H, W) classes and scores of one image

@@ -25,9 +25,9 @@ from store.errors import LabelNotFoundError
 from store.maintenance import verify_group
 from store.reader import LabelStore
 from store.writer import open_root, write_group
-from trainer.order import MAX_STREAMS
-from trainer.samples import CACHED_ROWS_PER_STREAM
-from trainer.source import order_of
+from trainer.data.batches import order_of
+from trainer.data.order import MAX_STREAMS
+from trainer.data.samples import CACHED_ROWS_PER_STREAM
 
 T = TypeVar("T")
 COLUMNS = ("GET", "HEAD", "PUT")

@@ -32,10 +32,10 @@ from pipelines.options import shards_option
 from store.cli.base import Command
 from store.reader import LabelStore
 from store.shards.patterns import expand_shards
+from trainer.data.batches import SampleStream, load_batches, make_order
+from trainer.data.join import check_join, join_shards
 from trainer.device import autocast, resolve_device
-from trainer.join import check_join, join_shards
 from trainer.settings import TrainSettings
-from trainer.source import SampleStream, load_batches, make_order
 from trainer.student import Student
 from trainer.types import Device
 

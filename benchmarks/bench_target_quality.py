@@ -21,7 +21,7 @@ from pipelines.digits.shards import Box, SceneTruth, read_truth
 from store.cli.base import Command
 from store.maps.pooling import KINDS, crop_target
 from store.reader import LabelStore
-from trainer.crops import draw_crop
+from trainer.data.crops import draw_crop
 
 AREAS = (0.08, 0.15, 0.25, 0.4, 0.6, 0.8, 1.0)
 SIDE = 120  # pixels of a scene

@@ -24,10 +24,10 @@ from pipelines.options import shards_option, teacher_options
 from store.cli.base import Command
 from store.reader import LabelStore
 from store.shards.patterns import expand_shards
-from trainer.crops import crop_and_resize, draw_crop
-from trainer.join import check_rows, join_shards
+from trainer.data.crops import crop_and_resize, draw_crop
+from trainer.data.join import check_rows, join_shards
+from trainer.data.samples import SampleReader
 from trainer.pooling import pool_logits
-from trainer.samples import SampleReader
 from trainer.targets import LabelBatch
 from trainer.types import Fill
 

@@ -16,7 +16,7 @@ from benchmarks.figure_parts import CLASSES, Floats, LabelMap, label_maps, save,
 from pipelines.digits.scenes import SCENE_SIZE
 from pipelines.digits.shards import Box
 from store.maps.pooling import Fill, fill_logits
-from trainer.crops import IMAGENET_CROPS, draw_crop
+from trainer.data.crops import IMAGENET_CROPS, draw_crop
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -28,7 +28,7 @@ from benchmarks.figure_parts import (
 )  # fmt: skip
 from pipelines.digits.scenes import SCENE_SIZE
 from pipelines.digits.shards import Box, SceneTruth
-from trainer.crops import resize_and_centre
+from trainer.data.crops import resize_and_centre
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -29,12 +29,11 @@ from store.format.arrays import BIG_ARRAYS, CHUNK_ROWS
 from store.group import LabelRows
 from store.processes import keep_freed_memory
 from store.reader import LabelStore
-from trainer.join import JoinedShard, join_shards
-from trainer.loading import PRELOADED
-from trainer.order import SampleOrder
-from trainer.rows import RowTable, make_table, read_group_rows
-from trainer.samples import CACHED_ROWS_PER_STREAM, ChunkId
-from trainer.source import check_topology, order_of
+from trainer.data.batches import check_topology, order_of
+from trainer.data.join import JoinedShard, RowTable, join_shards, make_table, read_group_rows
+from trainer.data.loading import PRELOADED
+from trainer.data.order import SampleOrder
+from trainer.data.samples import CACHED_ROWS_PER_STREAM, ChunkId
 
 RANKS, WORKERS = 8, 8
 MIB = 1 << 20
@@ -127,7 +126,7 @@ def measure_rank(path: Path, batch_size: int) -> Figures:
 
 
 def read_part(held: Rank, rank: int, worker: int) -> Part:
-    """One worker's epoch of maps, as `trainer.source.SampleStream` reads them; each is compared with its row's label.
+    """One worker's epoch of maps, as `trainer.data.batches.SampleStream` reads them; each is compared with its row's label.
 
     Raises:
         WrongResultError: a map of another row.

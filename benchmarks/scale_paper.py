@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.scale_data import PROVENANCE, Plan, draw_groups, read_maps
 from store.reader import LabelStore
 from store.writer import open_root, write_group
-from trainer.order import SampleOrder
+from trainer.data.order import SampleOrder
 
 IMAGENET_21K = Plan(rows=14_197_122, groups=11_348)  # images of the 2011 release, in groups as large as ImageNet-1k's
 CLASSES = 21_841

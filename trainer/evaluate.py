@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from store.errors import RelabelError, ShardError, TrainingError
 from store.shards.index import NO_LABEL, ShardIndex, index_shard
-from trainer.crops import normalise
+from trainer.data.crops import normalise
+from trainer.data.loading import load_items, worker_deaths
 from trainer.device import autocast, full_memory
 from trainer.distributed import Ranks
-from trainer.loading import load_items, worker_deaths
 from trainer.reallabels import RealLabels
 from trainer.scoring import Tally
 from trainer.settings import TrainSettings

@@ -14,10 +14,11 @@ from store.errors import TrainingError
 from store.shards.index import ShardIndex
 from store.shards.remote import Shard
 from trainer.batch import Batch
+from trainer.data.batches import SampleStream, load_batches
+from trainer.data.loading import start_server, worker_deaths
 from trainer.device import resolve_device
 from trainer.distributed import Ranks, joined_ranks, peer_deaths
 from trainer.evaluate import evaluate
-from trainer.loading import start_server, worker_deaths
 from trainer.own_targets import OwnTargets
 from trainer.position import Position
 from trainer.prepare import Prepared, open_folder, prepare
@@ -25,7 +26,6 @@ from trainer.records import Records
 from trainer.report import EpochReport, Reporter, StepReport
 from trainer.runfolder import locked_folder
 from trainer.settings import TrainSettings
-from trainer.source import SampleStream, load_batches
 from trainer.stop import StopSignal
 from trainer.student import Student
 

@@ -10,17 +10,16 @@ from store.reader import LabelStore
 from store.shards.index import ShardIndex
 from store.shards.remote import Shard
 from trainer.checkpoint import step_checkpoints
+from trainer.data.batches import make_order
+from trainer.data.join import JoinedShard, RowTable, check_join, join_shards
+from trainer.data.order import SampleOrder
 from trainer.distributed import Ranks
 from trainer.evaluate import open_val
-from trainer.join import JoinedShard, check_join, join_shards
 from trainer.metrics import trim_metrics
-from trainer.order import SampleOrder
 from trainer.own_targets import OwnTargets
 from trainer.position import Position
-from trainer.rows import RowTable
 from trainer.runfolder import check_never_saved, open_run_folder, run_identity
 from trainer.settings import TrainSettings
-from trainer.source import make_order
 from trainer.student import Student
 
 

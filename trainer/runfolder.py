@@ -16,7 +16,7 @@ from store.format.schema import StoreSchema
 from store.shards.index import ShardIndex
 from store.text import brief
 from trainer.checkpoint import BEST, was_saving
-from trainer.join import JoinedShard
+from trainer.data.join import JoinedShard
 from trainer.metrics import finished_epochs
 from trainer.own_targets import OwnTargets
 from trainer.settings import TrainSettings, settings_differences, settings_to_json

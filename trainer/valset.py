@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, get_worker_info
 from store.errors import ChangedShardError, ImageError, RelabelError, ShardError
 from store.shards.images import decode_image, read_range
 from store.shards.index import Sample, ShardIndex
-from trainer.crops import resize_and_centre
+from trainer.data.crops import resize_and_centre
 from trainer.distributed import Ranks
 from trainer.settings import TrainSettings
 

@@ -3,7 +3,7 @@ import torch
 
 from tests.trainer.builders import small_settings
 from trainer.augment.augment import Augment
-from trainer.crops import normalise
+from trainer.data.crops import normalise
 
 IMAGES = torch.randint(256, (6, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 TARGETS = torch.eye(6)

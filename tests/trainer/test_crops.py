@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.crops import (
+from trainer.data.crops import (
     PixelBox,
     crop_and_resize,
     draw_crop,

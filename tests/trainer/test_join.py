@@ -18,8 +18,7 @@ from tests.trainer.builders import (
     write_shard,
     write_tar,
 )
-from trainer.join import check_join, join_shards, quarantined_rows
-from trainer.rows import read_group_rows
+from trainer.data.join import check_join, join_shards, quarantined_rows, read_group_rows
 from trainer.settings import TrainSettings
 
 

@@ -15,7 +15,7 @@ from store.shards.images import decode_image
 from store.shards.index import index_shard
 from tests.servers import web_server
 from tests.trainer.builders import Dataset, make_dataset
-from trainer.labelled import LabelledSamples
+from trainer.data.dataset import LabelledSamples
 
 # On a machine of two cores torch advises against three workers, as a warning.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")

@@ -17,9 +17,9 @@ from store.errors import ImageError, RelabelError, TrainingError
 from store.reader import LabelStore
 from tests.trainer import builders
 from tests.trainer.builders import Recorder, small_settings
+from trainer.data.join import check_join, join_shards
+from trainer.data.loading import load_items, worker_deaths
 from trainer.evaluate import evaluate, open_val, predict
-from trainer.join import check_join, join_shards
-from trainer.loading import load_items, worker_deaths
 from trainer.loop import train
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -133,7 +133,7 @@ def test_a_killed_loader_process_is_one_clear_line_everywhere(
             items = DeadlyStream(items) if isinstance(items, IterableDataset) else Deadly(items)
         return DataLoader(items, **options)
 
-    monkeypatch.setattr("trainer.loading.DataLoader", load)
+    monkeypatch.setattr("trainer.data.loading.DataLoader", load)
     with pytest.raises(TrainingError, match=KILLED):
         use(dataset, tmp_path / "run")
 
@@ -242,7 +242,7 @@ class Slow(Dataset):
         return i
 
 if __name__ == "__main__":
-    loading.PRELOADED = ["trainer.loading"]
+    loading.PRELOADED = ["trainer.data.loading"]
     items = loading.load_items(Slow(), workers=2)
     next(items)
     server = forkserver._forkserver._forkserver_pid

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from store.format.arrays import CHUNK_ROWS
-from trainer.order import BLOCK_ROWS, WINDOW_ROWS, SampleOrder
+from trainer.data.order import BLOCK_ROWS, WINDOW_ROWS, SampleOrder
 
 
 def make_order(**changes: Any) -> SampleOrder:

@@ -19,8 +19,8 @@ from tests.trainer.builders import Dataset, make_dataset, small_settings, write_
 from tests.trainer.test_source import assert_same
 from tests.unruly_server import Unruly, UnrulyServer, unruly_server
 from trainer.batch import Batch
-from trainer.join import check_join, join_shards
-from trainer.source import SampleStream, load_batches, make_order
+from trainer.data.batches import SampleStream, load_batches, make_order
+from trainer.data.join import check_join, join_shards
 
 # On a machine of two cores torch advises against three workers, as a warning.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")

@@ -14,11 +14,11 @@ from store.shards.images import decode_image
 from store.shards.index import index_shard
 from tests.trainer.builders import Dataset, label_shard, make_dataset, small_settings, write_shard
 from trainer.batch import Batch, join_parts
-from trainer.crops import crop_and_resize, draw_crop, sample_rng
-from trainer.join import check_join, check_rows, join_shards
-from trainer.samples import SampleReader
+from trainer.data.batches import SampleStream, load_batches, make_order
+from trainer.data.crops import crop_and_resize, draw_crop, sample_rng
+from trainer.data.join import check_join, check_rows, join_shards
+from trainer.data.samples import SampleReader
 from trainer.settings import TrainSettings
-from trainer.source import SampleStream, load_batches, make_order
 
 # On a machine of one core torch advises against two workers, as a warning.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")

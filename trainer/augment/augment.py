@@ -9,7 +9,7 @@ from torch import Tensor
 
 from trainer.augment.colour import add_lighting, jitter_colours
 from trainer.augment.mixing import draw_mix, mix_images, mix_targets
-from trainer.crops import flip_images
+from trainer.data.crops import flip_images
 from trainer.settings import TrainSettings
 
 

@@ -17,9 +17,8 @@ from store.format.arrays import CHUNK_ROWS
 from store.group import LabelGroup, LabelRows
 from store.shards.images import ImageMember, decode_image, read_images
 from store.shards.remote import Shard
-from trainer.join import JoinedShard
-from trainer.order import WINDOW_ROWS
-from trainer.rows import RowTable, TableRow
+from trainer.data.join import JoinedShard, RowTable, TableRow
+from trainer.data.order import WINDOW_ROWS
 
 OPEN_GROUPS = 4096  # whose arrays stay open, about 14 KB a group
 # A window of a stream lies in its own rows and in the rest of the chunks at its two ends.

@@ -16,13 +16,12 @@ from torch.utils.data import IterableDataset, default_collate, get_worker_info
 
 from store.errors import RelabelError, SettingsError
 from trainer.batch import Batch, join_parts
-from trainer.crops import crop_and_resize, draw_crop, sample_rng
-from trainer.join import JoinedShard, quarantined_rows
-from trainer.loading import load_items
-from trainer.order import MAX_STREAMS, SampleOrder
+from trainer.data.crops import crop_and_resize, draw_crop, sample_rng
+from trainer.data.join import JoinedShard, RowTable, quarantined_rows
+from trainer.data.loading import load_items
+from trainer.data.order import MAX_STREAMS, SampleOrder
+from trainer.data.samples import CACHED_ROWS_PER_STREAM, SampleReader, TrainSample
 from trainer.pooling import check_boxes
-from trainer.rows import RowTable
-from trainer.samples import CACHED_ROWS_PER_STREAM, SampleReader, TrainSample
 from trainer.settings import TrainSettings
 
 

@@ -11,9 +11,9 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from store.reader import LabelStore
 from store.shards.patterns import expand_sources
-from trainer.join import check_rows, check_tails, join_shards
-from trainer.samples import CACHED_ROWS_PER_STREAM, SampleReader, TrainSample
-from trainer.source import check_topology, order_of
+from trainer.data.batches import check_topology, order_of
+from trainer.data.join import check_rows, check_tails, join_shards
+from trainer.data.samples import CACHED_ROWS_PER_STREAM, SampleReader, TrainSample
 
 
 class LabelledSamples(IterableDataset[dict[str, Any]]):
