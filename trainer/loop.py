@@ -18,7 +18,7 @@ from trainer.data.batches import SampleStream, load_batches
 from trainer.data.loading import start_server, worker_deaths
 from trainer.device import resolve_device
 from trainer.distributed import Ranks, joined_ranks, peer_deaths
-from trainer.evaluate import evaluate
+from trainer.evaluation.evaluate import evaluate
 from trainer.own_targets import OwnTargets
 from trainer.position import Position
 from trainer.prepare import Prepared, open_folder, prepare

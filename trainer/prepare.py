@@ -14,7 +14,7 @@ from trainer.data.batches import make_order
 from trainer.data.join import JoinedShard, RowTable, check_join, join_shards
 from trainer.data.order import SampleOrder
 from trainer.distributed import Ranks
-from trainer.evaluate import open_val
+from trainer.evaluation.evaluate import open_val
 from trainer.metrics import trim_metrics
 from trainer.own_targets import OwnTargets
 from trainer.position import Position

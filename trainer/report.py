@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from trainer.evaluate import Accuracy
+from trainer.evaluation.evaluate import Accuracy
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -27,7 +27,7 @@ from store.files import read_whole, write_atomically
 from store.processes import ending_workers, start_server
 from trainer.checkpoint import step_checkpoints
 from trainer.data.loading import worker_deaths
-from trainer.evaluate import load_student, open_val, predict
+from trainer.evaluation.evaluate import load_student, open_val, predict
 from trainer.own_targets import OwnTargets
 from trainer.report import EpochReport, StepReport
 from trainer.settings import settings_differences, settings_to_json

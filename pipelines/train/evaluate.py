@@ -18,11 +18,10 @@ from store.text import counted, printable
 from trainer.checkpoint import load_checkpoint
 from trainer.device import resolve_device
 from trainer.distributed import Ranks, joined_ranks
-from trainer.evaluate import accuracy_of, open_val, score
+from trainer.evaluation.evaluate import Tally, accuracy_of, open_val, score
+from trainer.evaluation.real import RealLabels, check_real, read_real
 from trainer.model import build_student
 from trainer.named import named_settings
-from trainer.reallabels import RealLabels, check_real, read_real
-from trainer.scoring import Tally
 from trainer.settings import TrainSettings
 from trainer.trained import build_trained
 

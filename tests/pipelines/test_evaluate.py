@@ -17,7 +17,7 @@ from pipelines.train.__main__ import main
 from tests.trainer.builders import NUM_CLASSES, png, small_settings, write_shard, write_tar
 from trainer.checkpoint import load_checkpoint, save_checkpoint
 from trainer.device import resolve_device
-from trainer.evaluate import Accuracy, evaluate, load_student, open_val
+from trainer.evaluation.evaluate import Accuracy, evaluate, load_student, open_val
 from trainer.named import named_settings
 from trainer.position import Position
 from trainer.student import Student

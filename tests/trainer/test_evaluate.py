@@ -11,7 +11,7 @@ from store.shards.index import index_shard
 from tests.trainer.builders import Dataset, png, small_settings, write_shard, write_tar
 from trainer.checkpoint import save_checkpoint
 from trainer.device import resolve_device
-from trainer.evaluate import evaluate, load_student, open_val, predict
+from trainer.evaluation.evaluate import evaluate, load_student, open_val, predict
 from trainer.position import Position
 from trainer.settings import settings_to_json
 from trainer.student import Student

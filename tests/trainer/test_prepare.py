@@ -17,7 +17,7 @@ from tests.trainer.test_loop import run
 from trainer.checkpoint import load_checkpoint, save_checkpoint, step_checkpoints
 from trainer.device import resolve_device
 from trainer.distributed import Ranks
-from trainer.evaluate import open_val, predict
+from trainer.evaluation.evaluate import open_val, predict
 from trainer.position import Position
 from trainer.prepare import open_folder, prepare
 from trainer.student import Student

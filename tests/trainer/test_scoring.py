@@ -7,9 +7,8 @@ import torch
 
 from store.errors import SettingsError, ShardError
 from tests.trainer.builders import png, write_tar
-from trainer.evaluate import open_val
-from trainer.reallabels import IMAGES, MAX_BYTES, check_real, read_real, val_number
-from trainer.scoring import Tally
+from trainer.evaluation.evaluate import Tally, open_val
+from trainer.evaluation.real import IMAGES, MAX_BYTES, check_real, read_real, val_number
 
 
 def key(number: int) -> str:

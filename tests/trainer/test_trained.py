@@ -8,7 +8,7 @@ from store.errors import RunFolderError
 from tests.trainer.builders import small_settings
 from trainer.checkpoint import Checkpoint, save_checkpoint
 from trainer.device import resolve_device
-from trainer.evaluate import load_student
+from trainer.evaluation.evaluate import load_student
 from trainer.position import Position
 from trainer.student import Student
 from trainer.trained import Weights, load_trained

@@ -14,7 +14,7 @@ T = TypeVar("T")
 # How torch's message of a dead process starts, and that of the thread that copies for a GPU, which dies of one.
 SHM_FULL = ("unable to allocate shared memory", "unable to resize file")  # in torch's words
 DEATHS = ("DataLoader worker (pid", "Pin memory thread exited")
-PRELOADED = ["trainer.data.batches", "trainer.evaluate"]
+PRELOADED = ["trainer.data.batches", "trainer.evaluation.evaluate"]
 
 
 def start_server() -> None:
