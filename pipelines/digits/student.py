@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from trainer.loop import train
 from trainer.own_targets import OwnTargets
 from trainer.report import Reporter
+from trainer.run.loop import train
 from trainer.settings import TrainSettings
 
 
@@ -33,11 +33,11 @@ def train_to_end(
     reporter: Reporter,
     own_targets: OwnTargets | None = None,
 ) -> None:
-    """Train a student, or go on with it, as `trainer.loop.train` does.
+    """Train a student, or go on with it, as `trainer.run.loop.train` does.
 
     Raises:
         KeyboardInterrupt: a signal asked for the end: what would follow is not wanted either.
-        RelabelError: of `trainer.loop.train`.
+        RelabelError: of `trainer.run.loop.train`.
     """
     with one_thread():
         result = train(

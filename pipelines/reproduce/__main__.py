@@ -51,7 +51,7 @@ def main(out: Path, reports: Path, seeds: int) -> None:
     from pipelines.reproduce.students import make_material, prepare, run_all
     from pipelines.reproduce.timing import time_epochs
     from store.files import make_folder
-    from trainer.runfolder import locked_folder
+    from trainer.run.folder import locked_folder
 
     make_folder(reports)  # before most of an hour is spent
     with locked_folder(out):

@@ -91,7 +91,7 @@ def run(
     """
     # Imported here: torch takes seconds, and help should not.
     from pipelines.train.progress import TrainProgress
-    from trainer.loop import train
+    from trainer.run.loop import train
     from trainer.settings import with_overrides
 
     settings = with_overrides(RECIPES[recipe](), assignments)

@@ -9,7 +9,7 @@ from trainer.report import EpochReport, StepReport
 
 
 class TrainProgress:
-    """A reporter for `trainer.loop.train`, to be used as a context; it writes to standard error."""
+    """A reporter for `trainer.run.loop.train`, to be used as a context; it writes to standard error."""
 
     def __init__(self) -> None:
         self._console = console = Console(stderr=True, highlight=False)

@@ -20,7 +20,7 @@ from tests.trainer.builders import Recorder, small_settings
 from trainer.data.join import check_join, join_shards
 from trainer.data.loading import load_items, worker_deaths
 from trainer.evaluation.evaluate import evaluate, open_val, predict
-from trainer.loop import train
+from trainer.run.loop import train
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 

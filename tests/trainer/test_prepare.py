@@ -19,7 +19,7 @@ from trainer.device import resolve_device
 from trainer.distributed import Ranks
 from trainer.evaluation.evaluate import open_val, predict
 from trainer.position import Position
-from trainer.prepare import open_folder, prepare
+from trainer.run.prepare import open_folder, prepare
 from trainer.student import Student
 from trainer.trained import load_trained
 

@@ -16,7 +16,7 @@ from store.errors import PeerError, RelabelError
 from tests.trainer.builders import Recorder, small_settings
 from trainer.batch import Batch
 from trainer.evaluation import evaluate
-from trainer.loop import train
+from trainer.run.loop import train
 from trainer.settings import with_overrides
 from trainer.student import Student
 

@@ -21,10 +21,10 @@ from trainer.distributed import Ranks, joined_ranks, peer_deaths
 from trainer.evaluation.evaluate import evaluate
 from trainer.own_targets import OwnTargets
 from trainer.position import Position
-from trainer.prepare import Prepared, open_folder, prepare
-from trainer.records import Records
 from trainer.report import EpochReport, Reporter, StepReport
-from trainer.runfolder import locked_folder
+from trainer.run.folder import locked_folder
+from trainer.run.prepare import Prepared, open_folder, prepare
+from trainer.run.records import Records
 from trainer.settings import TrainSettings
 from trainer.stop import StopSignal
 from trainer.student import Student

@@ -18,7 +18,7 @@ from trainer.evaluation.evaluate import open_val
 from trainer.metrics import trim_metrics
 from trainer.own_targets import OwnTargets
 from trainer.position import Position
-from trainer.runfolder import check_never_saved, open_run_folder, run_identity
+from trainer.run.folder import check_never_saved, open_run_folder, run_identity
 from trainer.settings import TrainSettings
 from trainer.student import Student
 
@@ -45,7 +45,7 @@ def prepare(
     ranks: Ranks,
     own_targets: OwnTargets | None,
 ) -> Prepared:
-    """Open the data, build the student, and compare shards with labels; raises as `trainer.loop.train`."""
+    """Open the data, build the student, and compare shards with labels; raises as `trainer.run.loop.train`."""
     store = ranks.together(lambda: LabelStore.open(labels))
     joined = ranks.together(lambda: join_shards(shards, store))
     order = ranks.together(lambda: make_order(joined, settings, world=ranks.world))
