@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from trainer.own_targets import OwnTargets
-from trainer.report import Reporter
 from trainer.run.loop import train
+from trainer.run.records import Reporter
 from trainer.settings import TrainSettings
 
 

@@ -29,7 +29,7 @@ from trainer.checkpoint import step_checkpoints
 from trainer.data.loading import worker_deaths
 from trainer.evaluation.evaluate import load_student, open_val, predict
 from trainer.own_targets import OwnTargets
-from trainer.report import EpochReport, StepReport
+from trainer.run.records import EpochReport, StepReport
 from trainer.settings import settings_differences, settings_to_json
 
 # What all arms share: scenes to train on, their label maps, and scenes to test on.

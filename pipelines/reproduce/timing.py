@@ -18,7 +18,7 @@ from pipelines.reproduce.arms import Arm
 from pipelines.reproduce.students import Material, own_targets
 from store.errors import RunFolderError
 from store.files import read_whole, write_atomically
-from trainer.report import EpochReport, StepReport
+from trainer.run.records import EpochReport, StepReport
 from trainer.settings import TrainSettings, settings_to_json
 
 ROUNDS = 3

@@ -5,7 +5,7 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from trainer.report import EpochReport, StepReport
+from trainer.run.records import EpochReport, StepReport
 
 
 class TrainProgress:

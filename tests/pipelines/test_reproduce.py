@@ -28,9 +28,9 @@ from pipelines.train.recipes import demo
 from store.errors import RunFolderError, TrainingError
 from trainer.batch import blank_batch
 from trainer.own_targets import OwnTargets
-from trainer.report import Reporter, StepReport
+from trainer.run.loop import SIGNALS, StopSignal
+from trainer.run.records import Reporter, StepReport
 from trainer.settings import TrainSettings, settings_to_json
-from trainer.stop import SIGNALS, StopSignal
 
 
 def test_every_arm_has_the_demos_settings_but_for_its_target() -> None:

@@ -5,7 +5,7 @@ from rich.console import Console
 
 from pipelines.train.progress import TrainProgress
 from trainer.evaluation.evaluate import Accuracy
-from trainer.report import EpochReport, StepReport
+from trainer.run.records import EpochReport, StepReport
 
 STEP = StepReport(epoch=2, epochs=8, step=10, steps=62, loss=1.5, lr=0.05, images_per_second=1234.5, waiting=0.031)
 EPOCH = EpochReport(

@@ -14,7 +14,7 @@ from PIL import Image
 from store.format.schema import Quarantined, StoreSchema, TarIdentity, TeacherIdentity, View
 from store.shards.index import hash_file, image_digest, index_shard
 from store.writer import GroupLabels, open_root, write_group
-from trainer.report import EpochReport, StepReport
+from trainer.run.records import EpochReport, StepReport
 from trainer.settings import TrainSettings
 
 NUM_CLASSES = 5

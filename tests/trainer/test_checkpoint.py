@@ -15,7 +15,7 @@ from store.errors import RunFolderError
 from store.files import write_atomically
 from tests.trainer.builders import small_settings
 from trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_step, step_checkpoints
-from trainer.metrics import append_metrics, finished_epochs, trim_metrics
+from trainer.run.records import append_metrics, finished_epochs, trim_metrics
 from trainer.settings import settings_to_json
 
 

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from trainer.stop import StopSignal
+from trainer.run.loop import StopSignal
 
 
 @pytest.fixture(autouse=True)

@@ -17,8 +17,8 @@ from store.shards.index import ShardIndex
 from store.text import brief
 from trainer.checkpoint import BEST, was_saving
 from trainer.data.join import JoinedShard
-from trainer.metrics import finished_epochs
 from trainer.own_targets import OwnTargets
+from trainer.run.records import finished_epochs
 from trainer.settings import TrainSettings, settings_differences, settings_to_json
 
 SETTINGS = "settings.json"

@@ -1,11 +1,15 @@
 """Training from shards and labels to checkpoints and metrics, in one process or several."""
 
 import math
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import current_thread, main_thread
+from types import FrameType, TracebackType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,13 +25,48 @@ from trainer.distributed import Ranks, joined_ranks, peer_deaths
 from trainer.evaluation.evaluate import evaluate
 from trainer.own_targets import OwnTargets
 from trainer.position import Position
-from trainer.report import EpochReport, Reporter, StepReport
 from trainer.run.folder import locked_folder
 from trainer.run.prepare import Prepared, open_folder, prepare
-from trainer.run.records import Records
+from trainer.run.records import EpochReport, Records, Reporter, StepReport
 from trainer.settings import TrainSettings
-from trainer.stop import StopSignal
 from trainer.student import Student
+
+# A run's end asked for by a signal: SIGTERM, or Ctrl-C.
+
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class StopSignal:
+    """To be used as a context, in which the first signal is remembered and a second one does what it always does.
+
+    Outside the main thread, where Python takes no signals, nothing is ever asked for.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __call__(self) -> bool:
+        """Whether the end was asked for."""
+        return self._asked
+
+    def __enter__(self) -> "StopSignal":
+        if current_thread() is main_thread():
+            self._before = {number: signal.signal(number, self._ask) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._restore()
+
+    def _ask(self, _: int, __: FrameType | None) -> None:
+        self._asked = True
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

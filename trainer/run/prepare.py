@@ -15,10 +15,10 @@ from trainer.data.join import JoinedShard, RowTable, check_join, join_shards
 from trainer.data.order import SampleOrder
 from trainer.distributed import Ranks
 from trainer.evaluation.evaluate import open_val
-from trainer.metrics import trim_metrics
 from trainer.own_targets import OwnTargets
 from trainer.position import Position
 from trainer.run.folder import check_never_saved, open_run_folder, run_identity
+from trainer.run.records import trim_metrics
 from trainer.settings import TrainSettings
 from trainer.student import Student
 
