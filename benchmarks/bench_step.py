@@ -34,9 +34,9 @@ from store.reader import LabelStore
 from store.shards.patterns import expand_shards
 from trainer.data.batches import SampleStream, load_batches, make_order
 from trainer.data.join import check_join, join_shards
-from trainer.device import autocast, resolve_device
 from trainer.settings import TrainSettings
-from trainer.student import Student
+from trainer.student.device import autocast, resolve_device
+from trainer.student.student import Student
 from trainer.types import Device
 
 OURS, WITHOUT, TIMM = "ours, with labels", "ours, without", "timm's"

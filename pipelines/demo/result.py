@@ -17,9 +17,9 @@ from store.text import printable
 from store.view.describe import describe_row
 from store.view.figure import draw_map
 from store.view.terminal import make_console, render_row
-from trainer.checkpoint import step_checkpoints
 from trainer.data.loading import worker_deaths
 from trainer.evaluation.evaluate import load_student, open_val, predict
+from trainer.student.checkpoint import step_checkpoints
 
 CROP_SHARE = 0.6  # of a side: the two crops of the picture, top left and bottom right
 CROPS: tuple[Box, Box] = ((0.0, 0.0, CROP_SHARE, CROP_SHARE), (1 - CROP_SHARE, 1 - CROP_SHARE, 1.0, 1.0))

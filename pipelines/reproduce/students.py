@@ -25,12 +25,12 @@ from pipelines.reproduce.arms import Arm, distilled_targets
 from store.errors import RunFolderError, TrainingError
 from store.files import read_whole, write_atomically
 from store.processes import ending_workers, start_server
-from trainer.checkpoint import step_checkpoints
 from trainer.data.loading import worker_deaths
 from trainer.evaluation.evaluate import load_student, open_val, predict
 from trainer.own_targets import OwnTargets
 from trainer.run.records import EpochReport, StepReport
 from trainer.settings import settings_differences, settings_to_json
+from trainer.student.checkpoint import step_checkpoints
 
 # What all arms share: scenes to train on, their label maps, and scenes to test on.
 

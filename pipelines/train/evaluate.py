@@ -15,15 +15,14 @@ from store.errors import RunFolderError, SettingsError
 from store.shards.index import ShardIndex
 from store.shards.patterns import expand_shards
 from store.text import counted, printable
-from trainer.checkpoint import load_checkpoint
-from trainer.device import resolve_device
 from trainer.distributed import Ranks, joined_ranks
 from trainer.evaluation.evaluate import Tally, accuracy_of, open_val, score
 from trainer.evaluation.real import RealLabels, check_real, read_real
-from trainer.model import build_student
-from trainer.named import named_settings
 from trainer.settings import TrainSettings
-from trainer.trained import build_trained
+from trainer.student.checkpoint import load_checkpoint
+from trainer.student.device import resolve_device
+from trainer.student.model import build_student, named_settings
+from trainer.student.trained import build_trained
 
 # What `relabel-train evaluate` evaluates: a student of this project, or any network that timm knows by name.
 

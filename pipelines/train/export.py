@@ -38,7 +38,7 @@ def export(checkpoint: Path, out: Path, weights: Literal["model", "ema"] | None)
     """
     # Imported here: torch takes seconds, and help should not.
     from pipelines.train.evaluate import WEIGHTS
-    from trainer.export import export_student
+    from trainer.student.trained import export_student
 
     student = export_student(checkpoint, out, weights)
     top1 = "" if student.top1 is None else f", top-1 {student.top1:.2%}"

@@ -26,11 +26,10 @@ from tests.annotator.teachers import run_annotator, save_weights
 from tests.build import make_jpeg, make_schema, write_tar
 from tests.docs.blocks import ROOT
 from tests.trainer.builders import small_settings
-from trainer.checkpoint import save_checkpoint
-from trainer.device import resolve_device
-from trainer.export import export_student
-from trainer.position import Position
-from trainer.student import Student
+from trainer.student.checkpoint import Position, save_checkpoint
+from trainer.student.device import resolve_device
+from trainer.student.student import Student
+from trainer.student.trained import export_student
 
 KEY = "n02415577_0349"  # the image that the pages look at
 ROWS = 8  # of a shard

@@ -15,12 +15,11 @@ from safetensors.torch import save_file
 
 from pipelines.train.__main__ import main
 from tests.trainer.builders import NUM_CLASSES, png, small_settings, write_shard, write_tar
-from trainer.checkpoint import load_checkpoint, save_checkpoint
-from trainer.device import resolve_device
 from trainer.evaluation.evaluate import Accuracy, evaluate, load_student, open_val
-from trainer.named import named_settings
-from trainer.position import Position
-from trainer.student import Student
+from trainer.student.checkpoint import Position, load_checkpoint, save_checkpoint
+from trainer.student.device import resolve_device
+from trainer.student.model import named_settings
+from trainer.student.student import Student
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "real"
 COUNT = 23

@@ -8,12 +8,10 @@ import pytest
 import torch
 
 from tests.trainer.builders import small_settings
-from trainer.checkpoint import save_checkpoint
-from trainer.device import resolve_device
-from trainer.export import export_student
-from trainer.position import Position
-from trainer.student import Student
-from trainer.trained import load_trained
+from trainer.student.checkpoint import Position, save_checkpoint
+from trainer.student.device import resolve_device
+from trainer.student.student import Student
+from trainer.student.trained import export_student, load_trained
 
 TEXT = (Path(__file__).parents[2] / "docs" / "evaluate.md").read_text()
 

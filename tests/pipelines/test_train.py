@@ -11,7 +11,7 @@ from pipelines.train.recipes import RECIPES
 from tests.trainer.builders import Dataset, make_dataset
 from trainer.batch import Batch
 from trainer.settings import TrainSettings
-from trainer.student import Student
+from trainer.student.student import Student
 
 SMALL = (
     "epochs=1", "warmup_epochs=0", "batch_size=32", "image_size=32", "val_size=32", "workers=0", "device=cpu",

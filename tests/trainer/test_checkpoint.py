@@ -14,9 +14,9 @@ import torch
 from store.errors import RunFolderError
 from store.files import write_atomically
 from tests.trainer.builders import small_settings
-from trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_step, step_checkpoints
 from trainer.run.records import append_metrics, finished_epochs, trim_metrics
 from trainer.settings import settings_to_json
+from trainer.student.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_step, step_checkpoints
 
 
 def make_checkpoint(**changes: Any) -> Checkpoint:

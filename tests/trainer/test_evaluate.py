@@ -9,12 +9,11 @@ from torch import Tensor, nn
 from store.errors import ImageError, RunFolderError, ShardError, TrainingError
 from store.shards.index import index_shard
 from tests.trainer.builders import Dataset, png, small_settings, write_shard, write_tar
-from trainer.checkpoint import save_checkpoint
-from trainer.device import resolve_device
 from trainer.evaluation.evaluate import evaluate, load_student, open_val, predict
-from trainer.position import Position
 from trainer.settings import settings_to_json
-from trainer.student import Student
+from trainer.student.checkpoint import Position, save_checkpoint
+from trainer.student.device import resolve_device
+from trainer.student.student import Student
 
 SETTINGS = resolve_device(small_settings(batch_size=8))
 

@@ -16,10 +16,10 @@ from torch.multiprocessing.spawn import start_processes
 from store.errors import ImageError, PeerError, RelabelError
 from store.shards.index import ShardIndex
 from tests.trainer.builders import NUM_CLASSES, png, small_settings, write_shard, write_tar
-from trainer.device import resolve_device
 from trainer.distributed import Ranks, joined_ranks
 from trainer.evaluation.evaluate import Accuracy, evaluate, open_val, score
 from trainer.evaluation.real import IMAGES
+from trainer.student.device import resolve_device
 
 SETTINGS = resolve_device(small_settings(batch_size=8))
 Work = Callable[[Ranks], Any]

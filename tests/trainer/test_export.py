@@ -14,12 +14,10 @@ from torch import nn
 from pipelines.train.__main__ import main
 from store.errors import RunFolderError
 from tests.trainer.builders import small_settings
-from trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from trainer.device import resolve_device
-from trainer.export import export_student, plain_tensors
-from trainer.position import Position
-from trainer.student import Student
-from trainer.trained import Weights, load_trained
+from trainer.student.checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
+from trainer.student.device import resolve_device
+from trainer.student.student import Student
+from trainer.student.trained import Weights, export_student, load_trained, plain_tensors
 
 NUM_CLASSES = 7
 ARGS = {"drop_rate": 0.1, "stem_type": "deep"}
@@ -87,7 +85,7 @@ def test_the_moving_average_is_exported_where_there_is_one(
 ) -> None:
     checkpoint: Checkpoint = load_checkpoint(best)
     ones = {name: torch.ones_like(tensor) for name, tensor in checkpoint.model.items()}
-    monkeypatch.setattr("trainer.trained.load_checkpoint", lambda _: replace(checkpoint, ema=ones))
+    monkeypatch.setattr("trainer.student.trained.load_checkpoint", lambda _: replace(checkpoint, ema=ones))
     export_student(best, tmp_path / "s.safetensors", weights)
     found = load_file(tmp_path / "s.safetensors")
     expected = checkpoint.model if value is None else ones

@@ -12,10 +12,10 @@ from torch import Tensor
 from store.errors import RelabelError, RunFolderError, SettingsError, ShardError, StoreNotFoundError, TrainingError
 from tests.trainer.builders import Dataset, Recorder, label_shard, make_dataset, small_settings, write_shard
 from trainer.batch import Batch
-from trainer.checkpoint import load_checkpoint, step_checkpoints
 from trainer.run.loop import TrainResult, train
 from trainer.run.records import EpochReport
-from trainer.student import Student
+from trainer.student.checkpoint import load_checkpoint, step_checkpoints
+from trainer.student.student import Student
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 

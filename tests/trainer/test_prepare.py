@@ -14,14 +14,13 @@ from store.errors import ChangedShardError, PeerError, RunFolderError, SettingsE
 from tests.trainer.builders import Dataset, Recorder, label_shard, make_dataset, small_settings, write_shard
 from tests.trainer.test_evaluate_ranks import on_ranks
 from tests.trainer.test_loop import run
-from trainer.checkpoint import load_checkpoint, save_checkpoint, step_checkpoints
-from trainer.device import resolve_device
 from trainer.distributed import Ranks
 from trainer.evaluation.evaluate import open_val, predict
-from trainer.position import Position
 from trainer.run.prepare import open_folder, prepare
-from trainer.student import Student
-from trainer.trained import load_trained
+from trainer.student.checkpoint import Position, load_checkpoint, save_checkpoint, step_checkpoints
+from trainer.student.device import resolve_device
+from trainer.student.student import Student
+from trainer.student.trained import load_trained
 
 SETTINGS = resolve_device(small_settings())
 

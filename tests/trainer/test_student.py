@@ -10,12 +10,11 @@ import torch
 from store.errors import RunFolderError, SettingsError, TrainingError
 from tests.trainer.builders import small_settings
 from trainer.batch import Batch
-from trainer.checkpoint import save_checkpoint
-from trainer.device import resolve_device
-from trainer.model import build_student
-from trainer.optim import build_optimiser, build_scheduler
-from trainer.position import Position
-from trainer.student import Student, step_seed
+from trainer.student.checkpoint import Position, save_checkpoint
+from trainer.student.device import resolve_device
+from trainer.student.model import build_student
+from trainer.student.optim import build_optimiser, build_scheduler
+from trainer.student.student import Student, step_seed
 
 Change = Callable[[Any], Any]
 

@@ -6,12 +6,11 @@ import torch
 
 from store.errors import RunFolderError
 from tests.trainer.builders import small_settings
-from trainer.checkpoint import Checkpoint, save_checkpoint
-from trainer.device import resolve_device
 from trainer.evaluation.evaluate import load_student
-from trainer.position import Position
-from trainer.student import Student
-from trainer.trained import Weights, load_trained
+from trainer.student.checkpoint import Checkpoint, Position, save_checkpoint
+from trainer.student.device import resolve_device
+from trainer.student.student import Student
+from trainer.student.trained import Weights, load_trained
 
 
 @pytest.fixture
@@ -24,7 +23,7 @@ def checkpoint() -> Checkpoint:
 def averaged(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
     """Read in place of any file; its average is all ones."""
     averaged = replace(checkpoint, ema={name: torch.ones_like(value) for name, value in checkpoint.model.items()})
-    monkeypatch.setattr("trainer.trained.load_checkpoint", lambda _: averaged)
+    monkeypatch.setattr("trainer.student.trained.load_checkpoint", lambda _: averaged)
     return averaged
 
 

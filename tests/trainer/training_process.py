@@ -18,7 +18,7 @@ from trainer.batch import Batch
 from trainer.evaluation import evaluate
 from trainer.run.loop import train
 from trainer.settings import with_overrides
-from trainer.student import Student
+from trainer.student.student import Student
 
 PACE = float(os.environ.get("PACE", "0"))  # seconds for a step or a batch of evaluation, so that signals hit within
 SEEN = os.environ.get("SEEN")  # a folder for files that name every crop trained on, one for each process

@@ -15,12 +15,12 @@ from store.errors import RelabelError, ShardError, TrainingError
 from store.shards.index import NO_LABEL, ShardIndex, index_shard
 from trainer.data.crops import normalise
 from trainer.data.loading import load_items, worker_deaths
-from trainer.device import autocast, full_memory
 from trainer.distributed import Ranks
 from trainer.evaluation.real import RealLabels, val_number
 from trainer.evaluation.valset import ValBatches
 from trainer.settings import TrainSettings
-from trainer.trained import load_trained
+from trainer.student.device import autocast, full_memory
+from trainer.student.trained import load_trained
 
 # Exact counts of hits, added up batch by batch and then over all ranks.
 #

@@ -11,8 +11,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from store.errors import RunFolderError
 from store.files import read_whole, write_atomically
-from trainer.checkpoint import BEST, Checkpoint, save_checkpoint, save_step, step_checkpoints
 from trainer.evaluation.evaluate import Accuracy
+from trainer.student.checkpoint import BEST, Checkpoint, save_checkpoint, save_step, step_checkpoints
 
 # `metrics.jsonl`: one JSON object per report and per epoch, each epoch's once however often a run was resumed.
 
