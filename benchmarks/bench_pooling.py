@@ -28,8 +28,8 @@ from torchvision.ops import roi_align
 from benchmarks.tables import median, ratios, table
 from benchmarks.turns import milliseconds, take_turns
 from store.cli.base import Command
-from trainer.pooling import pool_logits
-from trainer.targets import LabelBatch, TargetMaker, soft_cross_entropy
+from trainer.targets.pooling import pool_logits
+from trainer.targets.targets import LabelBatch, TargetMaker, soft_cross_entropy
 from trainer.types import Fill
 
 TOP_K, CLASSES, SIDE = 5, 1000, 15

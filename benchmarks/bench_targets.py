@@ -27,8 +27,8 @@ from store.shards.patterns import expand_shards
 from trainer.data.crops import crop_and_resize, draw_crop
 from trainer.data.join import check_rows, join_shards
 from trainer.data.samples import SampleReader
-from trainer.pooling import pool_logits
-from trainer.targets import LabelBatch
+from trainer.targets.pooling import pool_logits
+from trainer.targets.targets import LabelBatch
 from trainer.types import Fill
 
 FILLS: tuple[Fill, ...] = ("zero", "tail", "min")

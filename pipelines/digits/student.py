@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from trainer.own_targets import OwnTargets
 from trainer.run.loop import train
 from trainer.run.records import Reporter
 from trainer.settings import TrainSettings
+from trainer.targets.custom import OwnTargets
 
 
 @contextmanager

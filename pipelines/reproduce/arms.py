@@ -12,8 +12,8 @@ from torch import Tensor
 from pipelines.digits.teacher import load_teacher, normalise
 from pipelines.train.recipes import demo
 from trainer.batch import Batch
-from trainer.own_targets import OwnTargets
 from trainer.settings import TrainSettings
+from trainer.targets.custom import OwnTargets
 from trainer.types import TargetKind
 
 

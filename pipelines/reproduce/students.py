@@ -27,10 +27,10 @@ from store.files import read_whole, write_atomically
 from store.processes import ending_workers, start_server
 from trainer.data.loading import worker_deaths
 from trainer.evaluation.evaluate import load_student, open_val, predict
-from trainer.own_targets import OwnTargets
 from trainer.run.records import EpochReport, StepReport
 from trainer.settings import settings_differences, settings_to_json
 from trainer.student.checkpoint import step_checkpoints
+from trainer.targets.custom import OwnTargets
 
 # What all arms share: scenes to train on, their label maps, and scenes to test on.
 

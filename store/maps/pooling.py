@@ -1,4 +1,4 @@
-"""LabelPooling in numpy, for looking at maps: the twin of `trainer.pooling`, which a test holds equal to it.
+"""LabelPooling in numpy, for looking at maps: the twin of `trainer.targets.pooling`, which a test holds equal to it.
 
 Source: ReLabel (CVPR 2021), section 3.2; RoIAlign as torchvision computes it with `aligned=True` and adaptive sampling.
 Shape letters: K ranks, C classes, H W cells (y, x), L cells along one axis, Y X bins of the grid, G bins and P
@@ -148,7 +148,7 @@ def cell_confidence(scores: NDArray[np.float16], tail: NDArray[np.float16] | Non
     return np.asarray(1 / others, np.float32)
 
 
-# The training target of a crop, by kind and fill: the numpy twin of `trainer.targets`, which a test holds equal to it.
+# The training target of a crop, by kind and fill: the numpy twin of `trainer.targets.targets`, which a test holds equal to it.
 #
 # Shape letters: C classes.
 

@@ -27,10 +27,10 @@ from pipelines.reproduce.timing import ANNOTATION
 from pipelines.train.recipes import demo
 from store.errors import RunFolderError, TrainingError
 from trainer.batch import blank_batch
-from trainer.own_targets import OwnTargets
 from trainer.run.loop import SIGNALS, StopSignal
 from trainer.run.records import Reporter, StepReport
 from trainer.settings import TrainSettings, settings_to_json
+from trainer.targets.custom import OwnTargets
 
 
 def test_every_arm_has_the_demos_settings_but_for_its_target() -> None:

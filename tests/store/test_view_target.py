@@ -6,7 +6,7 @@ from store.errors import LabelMapError
 from store.group import LabelRow
 from store.maps.pooling import FILLS, KINDS, Fill, TargetKind, crop_target
 from tests.build import make_labels, make_schema
-from trainer.targets import LabelBatch, TargetMaker
+from trainer.targets.targets import LabelBatch, TargetMaker
 from trainer.types import TargetKind as TrainerKind
 
 SCHEMA = make_schema(num_classes=20, top_k=3, map_size=(5, 7))

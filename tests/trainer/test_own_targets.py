@@ -9,9 +9,9 @@ from store.errors import RunFolderError, SettingsError
 from tests.trainer.builders import Dataset, Recorder, make_dataset, small_settings
 from tests.trainer.test_loop import assert_same_state, interrupted_run, run
 from trainer.batch import Batch
-from trainer.own_targets import OwnTargets
 from trainer.run.loop import train
-from trainer.targets import one_hot
+from trainer.targets.custom import OwnTargets
+from trainer.targets.targets import one_hot
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 NUM_CLASSES = 5

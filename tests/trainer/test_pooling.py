@@ -13,8 +13,7 @@ from torchvision.ops import roi_align
 
 from store.errors import LabelMapError
 from store.maps.pooling import pool_map
-from trainer.bins import axis_weights
-from trainer.pooling import LabelPooling, check_boxes, pool_logits
+from trainer.targets.pooling import LabelPooling, axis_weights, check_boxes, pool_logits
 from trainer.types import Fill
 
 DOCS = Path(__file__).parents[2] / "docs" / "pooling.md"

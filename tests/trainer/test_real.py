@@ -11,7 +11,7 @@ from annotator.teacher.teacher import Teacher
 from benchmarks.bench_targets import ask_teacher, compare, draw_crops
 from store.reader import LabelStore
 from tests.annotator.teachers import run_annotator
-from trainer.targets import LabelBatch
+from trainer.targets.targets import LabelBatch
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "real"
 SHARD = REAL / "imagenet-sample-0000.tar"

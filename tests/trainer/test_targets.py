@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tests.trainer.test_pooling import random_boxes, random_maps
-from trainer.pooling import pool_logits
-from trainer.targets import LabelBatch, TargetMaker, one_hot, soft_cross_entropy
+from trainer.targets.pooling import pool_logits
+from trainer.targets.targets import LabelBatch, TargetMaker, one_hot, soft_cross_entropy
 from trainer.types import TargetKind
 
 KINDS = get_args(TargetKind)

@@ -21,8 +21,8 @@ from trainer.data.join import JoinedShard, RowTable, quarantined_rows
 from trainer.data.loading import load_items
 from trainer.data.order import MAX_STREAMS, SampleOrder
 from trainer.data.samples import CACHED_ROWS_PER_STREAM, SampleReader, TrainSample
-from trainer.pooling import check_boxes
 from trainer.settings import TrainSettings
+from trainer.targets.pooling import check_boxes
 
 
 def make_order(joined: Sequence[JoinedShard], settings: TrainSettings, *, world: int = 1) -> SampleOrder:

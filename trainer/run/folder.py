@@ -16,10 +16,10 @@ from store.format.schema import StoreSchema
 from store.shards.index import ShardIndex
 from store.text import brief
 from trainer.data.join import JoinedShard
-from trainer.own_targets import OwnTargets
 from trainer.run.records import finished_epochs
 from trainer.settings import TrainSettings, settings_differences, settings_to_json
 from trainer.student.checkpoint import BEST, was_saving
+from trainer.targets.custom import OwnTargets
 
 SETTINGS = "settings.json"
 LOCK = ".lock"

@@ -22,7 +22,6 @@ from trainer.data.batches import SampleStream, load_batches
 from trainer.data.loading import start_server, worker_deaths
 from trainer.distributed import Ranks, joined_ranks, peer_deaths
 from trainer.evaluation.evaluate import evaluate
-from trainer.own_targets import OwnTargets
 from trainer.run.folder import locked_folder
 from trainer.run.prepare import Prepared, open_folder, prepare
 from trainer.run.records import EpochReport, Records, Reporter, StepReport
@@ -30,6 +29,7 @@ from trainer.settings import TrainSettings
 from trainer.student.checkpoint import Position
 from trainer.student.device import resolve_device
 from trainer.student.student import Student
+from trainer.targets.custom import OwnTargets
 
 # A run's end asked for by a signal: SIGTERM, or Ctrl-C.
 

@@ -14,12 +14,12 @@ from trainer.data.join import JoinedShard, RowTable, check_join, join_shards
 from trainer.data.order import SampleOrder
 from trainer.distributed import Ranks
 from trainer.evaluation.evaluate import open_val
-from trainer.own_targets import OwnTargets
 from trainer.run.folder import check_never_saved, open_run_folder, run_identity
 from trainer.run.records import trim_metrics
 from trainer.settings import TrainSettings
 from trainer.student.checkpoint import Position, step_checkpoints
 from trainer.student.student import Student
+from trainer.targets.custom import OwnTargets
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -21,13 +21,13 @@ from store.text import brief, reason
 from trainer.augment.augment import Augment
 from trainer.batch import Batch, blank_batch
 from trainer.distributed import Ranks
-from trainer.own_targets import OwnTargets, checked_targets, settings_targets
 from trainer.settings import TrainSettings, settings_differences, settings_to_json
 from trainer.student.checkpoint import Checkpoint, Position, load_checkpoint
 from trainer.student.device import autocast, compilation, full_memory
 from trainer.student.model import build_student
 from trainer.student.optim import build_average, build_optimiser, build_scheduler, check_schedule
-from trainer.targets import soft_cross_entropy
+from trainer.targets.custom import OwnTargets, checked_targets, settings_targets
+from trainer.targets.targets import soft_cross_entropy
 
 STEP_STREAM = 3  # tells this use of the seed from the others
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainer.pooling import pool_logits
+from trainer.targets.pooling import pool_logits
 from trainer.types import Fill, TargetKind
 
 

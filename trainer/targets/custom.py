@@ -10,7 +10,7 @@ from store.errors import SettingsError
 from store.text import brief, reason
 from trainer.batch import Batch
 from trainer.settings import TrainSettings
-from trainer.targets import LabelBatch, TargetMaker
+from trainer.targets.targets import LabelBatch, TargetMaker
 
 ROUNDING = 1e-2  # of a row's sum, for teachers that compute with few bits
 
