@@ -18,9 +18,9 @@ import click
 import numpy as np
 import timm
 import torch
-import trainer.source
 from timm.data import create_dataset, create_loader
 
+import trainer.data.batches
 from benchmarks.copies import copy_labels, copy_shards
 from benchmarks.tables import ratios, table
 from pipelines.options import shards_option
@@ -50,7 +50,7 @@ class StreamWithoutLabels(SampleStream):
     """The same samples, for a worker that never touches the store's maps."""
 
     def __iter__(self) -> Iterator[Any]:
-        trainer.source.SampleReader = ImagesAlone  # type: ignore[attr-defined]
+        trainer.data.batches.SampleReader = ImagesAlone  # type: ignore[attr-defined]
         yield from super().__iter__()
 
 

@@ -126,7 +126,7 @@ def measure_rank(path: Path, batch_size: int) -> Figures:
 
 
 def read_part(held: Rank, rank: int, worker: int) -> Part:
-    """One worker's epoch of maps, as `trainer.data.batches.SampleStream` reads them; each is compared with its row's label.
+    """Read one worker's epoch of maps as `SampleStream` does; each map is compared with its row's label.
 
     Raises:
         WrongResultError: a map of another row.

@@ -23,8 +23,7 @@ from starlette.routing import Route
 from store.audit.index import read_index
 from store.browse.pages import Listing, list_address
 from store.browse.rows import Groups, Sorting, Walk
-from store.cli.base import OneLineError
-from store.errors import LabelNotFoundError, RelabelError
+from store.errors import LabelNotFoundError, RelabelError, SettingsError
 from store.reader import LabelStore
 from store.shards.images import decode_image
 from store.text import printable
@@ -144,7 +143,7 @@ def serve(labels: str, patterns: Sequence[str], index: Path | None, port: int) -
 
     Raises:
         RelabelError: the store, a shard or the index cannot be read.
-        OneLineError: the port is taken.
+        SettingsError: the port is taken.
     """
     store = LabelStore.open(labels)
     photos = Photos(patterns)
@@ -171,4 +170,4 @@ def _listen(port: int) -> socket.socket:
         return socket.create_server((ADDRESS, port))
     except OSError as error:
         reason = os.strerror(error.errno or 0)  # Python's own text repeats the address
-        raise OneLineError(f"port {port}: {reason}; choose another with --port, 0 for any free one") from error
+        raise SettingsError(f"port {port}: {reason}; choose another with --port, 0 for any free one") from error

@@ -148,7 +148,7 @@ def cell_confidence(scores: NDArray[np.float16], tail: NDArray[np.float16] | Non
     return np.asarray(1 / others, np.float32)
 
 
-# The training target of a crop, by kind and fill: the numpy twin of `trainer.targets.targets`, which a test holds equal to it.
+# The training target of a crop, by kind and fill: the numpy twin of `trainer.targets.targets`; a test compares them.
 #
 # Shape letters: C classes.
 

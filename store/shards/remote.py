@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from store.errors import ShardError, not_installed
-from store.storage.fetch import RemoteStat
+from store.storage.base import RemoteStat
 
 EXAMPLE = "s3://bucket/train-0000.tar"
 

@@ -13,6 +13,15 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
+@dataclass(frozen=True, slots=True)
+class RemoteStat:
+    """What a server says of an object, named as in `os.stat_result`."""
+
+    st_size: int  # bytes
+    st_mtime_ns: int  # its Last-Modified, whole seconds; 0 where the server does not say
+    etag: str | None  # as the server writes it, quotes included
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Leftover:
     """Objects of a writer that was killed, or of a group that was replaced; nothing reads them."""

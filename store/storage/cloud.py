@@ -33,7 +33,7 @@ PLAIN_GROUP = b'{"zarr_format": 3, "node_type": "group"}'  # so that xarray open
 
 
 class CloudPlace:
-    """A prefix in a bucket; see `store.storage.base.Place`. Credentials come from the environment, as obstore reads them."""
+    """A prefix in a bucket. obstore reads the credentials from the environment."""
 
     min_age = 3600.0  # a writer may be at work on any machine
 

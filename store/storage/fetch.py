@@ -11,7 +11,6 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -22,21 +21,13 @@ from obstore.exceptions import BaseError
 from obstore.store import HTTPStore
 
 from store.errors import ShardError
+from store.storage.base import RemoteStat
 from store.storage.bucket import REQUESTS, one_line_errors, open_bucket, refuse_fork
 from store.text import first_line
 
 if TYPE_CHECKING:
     from obstore import GetOptions, GetResult, ObjectMeta
     from obstore.store import ObjectStore as Bucket
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteStat:
-    """What a server says of an object, named as in `os.stat_result`."""
-
-    st_size: int  # bytes
-    st_mtime_ns: int  # its Last-Modified, whole seconds; 0 where the server does not say
-    etag: str | None  # as the server writes it, quotes included
 
 
 ATTEMPTS = 5  # in a row that bring nothing
@@ -242,7 +233,7 @@ def _asking_bucket(folder: str) -> "Bucket":
 
 # A range of bytes of an object behind a URL: all that it holds there, or an error, after a bounded number of attempts.
 #
-# obstore's own retries are off, as in `store.storage.fetch`: a body that it resumes may be of two versions of an object.
+# obstore's own retries are off: a body that it resumes may be of two versions of an object.
 
 
 RANGE_SILENCE = timedelta(seconds=20)  # after which a server that sends nothing is given up

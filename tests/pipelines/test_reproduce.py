@@ -78,9 +78,9 @@ def test_only_the_distilled_arm_has_targets_of_its_own(tmp_path: Path, monkeypat
     monkeypatch.setattr("time.monotonic", lambda: next(times))
     monkeypatch.setattr("pipelines.digits.student.train", train)
     data = material.Material(training=[], labels=tmp_path, test=[], truths=[])
-    runs._train(DISTILLED, 0, data, tmp_path)
+    runs._train_one(DISTILLED, 0, data, tmp_path)
     assert timing._epoch(DISTILLED, data) == pytest.approx(4 / 100 * 125)  # but for the steps before the first report
-    runs._train(ORIGINAL, 0, data, tmp_path)
+    runs._train_one(ORIGINAL, 0, data, tmp_path)
     assert timing._epoch(RELABEL, data) == pytest.approx(5)
     name = "the demo's teacher on every crop"
     assert given == [("relabel", name), ("relabel", name), ("original", None), ("relabel", None)]

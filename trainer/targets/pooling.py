@@ -1,8 +1,8 @@
 """LabelPooling: a crop's box on a label map to one logit per class, or to a grid of them, without a dense map.
 
 RoIAlign's weights for a box are separable, so pooling is one scatter-add of K*H*W weighted scores per image and bin.
-Source: ReLabel (CVPR 2021), section 3.2. `store.maps.pooling` is this file's numpy twin. Pure tensor code: any device, no
-wait for it.
+Source: ReLabel (CVPR 2021), section 3.2. `store.maps.pooling` is the same in numpy. Pure tensor code:
+any device, no synchronisation.
 
 Shapes: B batch, K ranks, C classes, H W cells (y, x), L cells of a whole map, Y X bins of the grid, G bins in all,
 N cells near enough to a bin to count in it.
