@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.servers import make_bucket, s3_environment, s3_server
+from tests.builders.servers import make_bucket, s3_environment, s3_server
 
 _numbers = itertools.count()
 

@@ -25,8 +25,8 @@ from store.errors import (
 from store.reader import LabelStore
 from store.shards.images import decode_image
 from store.writer import write_group
-from tests.annotator.teachers import make_teacher, run_annotator, save_weights
-from tests.build import make_members, write_tar
+from tests.builders.stores import make_members, write_tar
+from tests.builders.teachers import make_teacher, run_annotator, save_weights
 
 
 @pytest.fixture(scope="module")

@@ -25,8 +25,8 @@ from store.errors import (
 )
 from store.reader import LabelStore
 from store.shards.remote import Shard
-from tests.annotator.teachers import run_annotator, save_weights
-from tests.build import make_members, write_tar
+from tests.builders.stores import make_members, write_tar
+from tests.builders.teachers import run_annotator, save_weights
 
 pytest.importorskip("ray")
 
@@ -62,7 +62,7 @@ def shards(tmp_path: Path) -> list[Shard]:
 
 def slow_teacher(seconds: float) -> TeacherSettings:
     return TeacherSettings(
-        name="tests.annotator.slow_teacher:make", args={"seconds": seconds}, device="cpu",
+        name="tests.builders.slow_teacher:make", args={"seconds": seconds}, device="cpu",
         input_size=(64, 64), mean=(0.5,) * 3, std=(0.5,) * 3,
     )  # fmt: skip
 

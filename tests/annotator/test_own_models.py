@@ -12,8 +12,8 @@ from annotator.teacher.selftest import check_teacher
 from annotator.teacher.teacher import Teacher
 from store.errors import TeacherError
 from store.reader import LabelStore
-from tests.annotator.teachers import run_annotator
-from tests.build import make_members, write_tar
+from tests.builders.stores import make_members, write_tar
+from tests.builders.teachers import run_annotator
 
 DOCS = Path(__file__).parents[2] / "docs" / "teachers.md"
 MODULE = """

@@ -26,8 +26,8 @@ from annotator.published.axes import (
 from annotator.published.files import Origin, PublishedMap
 from annotator.published.source import open_source
 from store.errors import SettingsError
-from tests.annotator.published import write_map
-from tests.build import make_jpeg, make_members, write_tar
+from tests.builders.published import write_map
+from tests.builders.stores import make_jpeg, make_members, write_tar
 
 TOP_RIGHT: Box = (0.5, 0.0, 1.0, 0.5)
 

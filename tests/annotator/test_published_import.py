@@ -25,8 +25,8 @@ from store.format.schema import StoreSchema
 from store.maps.pooling import pool_map
 from store.reader import LabelStore
 from store.writer import open_root, write_group
-from tests.annotator.published import label_shard, make_tensor, pt_bytes, write_map
-from tests.build import TAR, Members, make_jpeg, make_labels, make_schema, write_tar
+from tests.builders.published import label_shard, make_tensor, pt_bytes, write_map
+from tests.builders.stores import TAR, Members, make_jpeg, make_labels, make_schema, write_tar
 
 ORIGIN = Origin(num_classes=12, input_size=(64, 64))
 

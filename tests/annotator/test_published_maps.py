@@ -20,7 +20,7 @@ from torch.serialization import MAGIC_NUMBER, PROTOCOL_VERSION
 
 from annotator.published.files import PublishedMap, dump_map, load_map
 from store.errors import LabelMapError
-from tests.annotator.published import make_tensor, pt_bytes
+from tests.builders.published import make_tensor, pt_bytes
 
 C = 12
 FORMATS: list[dict[str, Any]] = [{}, {"_use_new_zipfile_serialization": False}]

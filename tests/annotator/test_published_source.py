@@ -14,7 +14,7 @@ from annotator.published import source as source_module
 from annotator.published.source import FolderSource, MapSource, TarSource, open_source, read_map, split_key
 from store.errors import LabelMapError, ShardError
 from store.shards.index import tar_members
-from tests.annotator.published import make_tensor, pt_bytes, write_map
+from tests.builders.published import make_tensor, pt_bytes, write_map
 
 NAMES = ("n00000001/n00000001_5", "n00000001/0001", "n00000002/0001", "n00000002/0002")
 

@@ -12,8 +12,8 @@ from annotator.teacher.classifier import TimmClassifier
 from annotator.teacher.selftest import check_teacher
 from annotator.teacher.teacher import Teacher
 from store.errors import TeacherError
-from tests.annotator.families import FAMILIES, LINEAR, Family, table
-from tests.annotator.teachers import make_teacher, save_weights
+from tests.builders.families import FAMILIES, LINEAR, Family, table
+from tests.builders.teachers import make_teacher, save_weights
 
 DOCS = Path(__file__).parents[2] / "docs" / "teachers.md"
 

@@ -16,9 +16,9 @@ from store.reader import LabelStore
 from store.shards.patterns import expand_sources
 from store.shards.remote import RemoteShard
 from store.storage import fetch as download
-from tests.annotator.teachers import make_teacher, run_annotator
-from tests.build import make_members, write_tar
-from tests.unruly_server import Unruly, UnrulyServer, unruly_server
+from tests.builders.stores import make_members, write_tar
+from tests.builders.teachers import make_teacher, run_annotator
+from tests.builders.unruly_server import Unruly, UnrulyServer, unruly_server
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from annotator.teacher.build import build_timm
 from annotator.teacher.selftest import check_teacher
 from annotator.teacher.teacher import Teacher, pick_device
 from store.errors import SettingsError, TeacherError
-from tests.annotator.teachers import make_teacher, save_weights
+from tests.builders.teachers import make_teacher, save_weights
 
 
 def build(name: str, weights: Path, **settings: object) -> Teacher:

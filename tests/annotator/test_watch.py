@@ -10,7 +10,7 @@ from annotator.run.watch import RETRY, Watch, annotate_forever
 from store.errors import ShardError
 from store.shards.patterns import find_sources
 from store.shards.remote import RemoteShard, Shard
-from tests.build import make_members, write_tar
+from tests.builders.stores import make_members, write_tar
 
 
 class Ended(Exception):

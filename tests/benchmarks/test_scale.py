@@ -17,7 +17,7 @@ from benchmarks.stages import WrongResultError
 from store.format.arrays import CHUNK_ROWS
 from store.reader import LabelStore
 from store.writer import open_root, write_group
-from tests.build import PROVENANCE, TAR, make_labels, make_schema
+from tests.builders.stores import PROVENANCE, TAR, make_labels, make_schema
 from trainer.data.order import SampleOrder
 
 BATCH = 64  # the smallest that 8 ranks of 8 workers can share

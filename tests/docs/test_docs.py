@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.builders.servers import make_bucket, s3_environment
 from tests.docs.blocks import ROOT, SHELL, pages, read_blocks, split_commands
 from tests.docs.material import NAMES, VAL_CLASSES, WNIDS, Material, put_files
 from tests.docs.plan import HEAVY, find_rule, is_program, plan
 from tests.docs.rules import GIVEN, GIVEN_QUICK, NOT_RUN, SUBSTITUTIONS
 from tests.docs.run import PageRun
-from tests.servers import make_bucket, s3_environment
 
 BLOCKS = [block for page in pages() for block in read_blocks(page)]
 

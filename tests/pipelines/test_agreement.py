@@ -8,7 +8,7 @@ from annotator.report import Summary
 from pipelines.annotate.progress import ANNOTATE
 from pipelines.annotate.run import doubt_numbering, run_shards
 from store.writer import GroupLabels, open_root, write_group
-from tests.build import PROVENANCE, TAR, make_labels, make_schema, quarantine
+from tests.builders.stores import PROVENANCE, TAR, make_labels, make_schema, quarantine
 
 SCHEMA = make_schema()
 

@@ -2,13 +2,10 @@
 
 import json
 import os
-import resource
 import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,8 +18,9 @@ from pipelines.annotate.run import run_shards
 from store.cli.main import main as store_main
 from store.errors import FailedShardsError
 from store.reader import LabelStore
-from tests.annotator.teachers import save_weights
-from tests.build import make_jpeg, make_members, write_tar
+from tests.builders.processes import small_disk
+from tests.builders.stores import make_jpeg, make_members, write_tar
+from tests.builders.teachers import save_weights
 
 
 @pytest.fixture
@@ -202,18 +200,6 @@ def test_store_of_another_teacher_is_one_line(tmp_path: Path, labels: Path, weig
     other = save_weights(tmp_path / "other.safetensors", seed=1)
     assert "written with another teacher or view (teacher: " in last_error(run(labels, other, shard))
     assert run(labels, other, shard, more=("--overwrite",)).exit_code == 0
-
-
-@contextmanager
-def small_disk(limit: int) -> Iterator[None]:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_full_disk_is_one_line_and_finished_groups_stay(tmp_path: Path, labels: Path, weights: Path) -> None:

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 
 from pipelines.train.__main__ import main
-from tests.trainer.builders import NUM_CLASSES, png, small_settings, write_shard, write_tar
+from tests.builders.training import NUM_CLASSES, png, small_settings, write_shard, write_tar
 from trainer.evaluation.evaluate import Accuracy, evaluate, load_student, open_val
 from trainer.student.checkpoint import Position, load_checkpoint, save_checkpoint
 from trainer.student.device import resolve_device

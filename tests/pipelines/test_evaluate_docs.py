@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.trainer.builders import small_settings
+from tests.builders.training import small_settings
 from trainer.student.checkpoint import Position, save_checkpoint
 from trainer.student.device import resolve_device
 from trainer.student.student import Student

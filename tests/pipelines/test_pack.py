@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 
 from pipelines.annotate.__main__ import main
 from store.shards.index import index_shard
-from tests.build import make_jpeg
+from tests.builders.stores import make_jpeg
 
 
 def run(*arguments: object) -> Result:

@@ -16,10 +16,10 @@ from pipelines.digits import teacher as digits
 from pipelines.digits.scenes import CLASS_NAMES
 from pipelines.digits.shards import write_shards
 from store.reader import LabelStore
-from tests.annotator.published import make_tensor, pt_bytes, write_map
-from tests.annotator.teachers import run_annotator, save_weights
-from tests.build import make_members, write_tar
-from tests.pipelines.test_annotate import small_disk
+from tests.builders.processes import small_disk
+from tests.builders.published import make_tensor, pt_bytes, write_map
+from tests.builders.stores import make_members, write_tar
+from tests.builders.teachers import run_annotator, save_weights
 
 SCENES = 48
 ORIGIN = ["--num-classes", "10", "--input-size", "120", "--mean", "0.5", "--std", "0.5"]

@@ -12,13 +12,13 @@ import pytest
 
 from store.errors import RelabelError
 from store.reader import LabelStore
-from tests.annotator.teachers import save_weights
-from tests.build import make_members, write_tar
+from tests.builders.stores import make_members, write_tar
+from tests.builders.teachers import save_weights
 
 ROOT = Path(__file__).parents[2]
 # The command with a shorter pause between two looks.
 QUICK = "import annotator.watch; annotator.watch.PAUSE = 0.2; from pipelines.annotate import main; main()"
-SLOW = ("--teacher", "tests.annotator.slow_teacher:make", "--teacher-arg", "seconds=0.3",
+SLOW = ("--teacher", "tests.builders.slow_teacher:make", "--teacher-arg", "seconds=0.3",
         "--input-size", "64", "--mean", "0.5", "--std", "0.5", "--batch-size", "2")  # fmt: skip
 
 

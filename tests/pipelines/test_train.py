@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pipelines.train.__main__ import main
 from pipelines.train.recipes import RECIPES
-from tests.trainer.builders import Dataset, make_dataset
+from tests.builders.training import Dataset, make_dataset
 from trainer.batch import Batch
 from trainer.settings import TrainSettings
 from trainer.student.student import Student

@@ -22,9 +22,9 @@ from store.maps.pooling import Fill, pool_map, softmax
 from store.reader import LabelStore
 from store.text import printable
 from store.writer import open_root, write_group
-from tests.build import PROVENANCE, TAR, make_jpeg, make_labels, make_schema, quarantine, write_tar
-from tests.store.view_server import browse
-from tests.store.view_store import BAD_ROW, EVIL_KEY, EVIL_NAME, ROWS, shard_keys, write_view_store
+from tests.builders.browse_server import browse
+from tests.builders.stores import PROVENANCE, TAR, make_jpeg, make_labels, make_schema, quarantine, write_tar
+from tests.builders.view_store import BAD_ROW, EVIL_KEY, EVIL_NAME, ROWS, shard_keys, write_view_store
 
 SCHEMA = make_schema(map_size=(3, 5))
 CELLS = 1  # two hundredths of fifteen

@@ -23,9 +23,9 @@ from store.maps.pooling import crop_target
 from store.reader import LabelStore
 from store.text import printable
 from store.writer import write_group
-from tests.build import PROVENANCE, TAR, make_jpeg, make_labels, write_tar
-from tests.store.view_server import Server, browse, write_index
-from tests.store.view_store import BAD_ROW, EVIL_KEY, HEIGHT, ROWS, WIDTH, shard_keys, write_view_store
+from tests.builders.browse_server import Server, browse, write_index
+from tests.builders.stores import PROVENANCE, TAR, make_jpeg, make_labels, write_tar
+from tests.builders.view_store import BAD_ROW, EVIL_KEY, HEIGHT, ROWS, WIDTH, shard_keys, write_view_store
 
 GROUPS = 5  # of 7 rows: more than a page of 24
 

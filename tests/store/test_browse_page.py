@@ -11,8 +11,8 @@ from playwright.sync_api import Page, expect
 from store.maps.pooling import crop_target
 from store.reader import LabelStore
 from store.text import printable
-from tests.store.view_server import Server, browse, watched, write_index
-from tests.store.view_store import EVIL_KEY, shard_keys, view_schema, write_view_store
+from tests.builders.browse_server import Server, browse, watched, write_index
+from tests.builders.view_store import EVIL_KEY, shard_keys, view_schema, write_view_store
 
 
 @pytest.fixture(scope="module")

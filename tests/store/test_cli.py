@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from store.cli.main import main
 from store.maps.pooling import pool_map, softmax
 from store.writer import GroupLabels, open_root, write_group
-from tests.build import PROVENANCE, TAR, make_labels, make_schema, quarantine
+from tests.builders.stores import PROVENANCE, TAR, make_labels, make_schema, quarantine
 
 EVIL = "evil\x1b[31m\x07[bold]\u202e<script>"
 

@@ -28,8 +28,8 @@ from store.maintenance import clean, find_leftovers, verify_group
 from store.reader import LabelStore
 from store.storage.cloud import CloudPlace
 from store.writer import open_root, set_aside_other, write_group
-from tests.build import PROVENANCE, TAR, make_labels, make_schema
-from tests.servers import web_server
+from tests.builders.servers import web_server
+from tests.builders.stores import PROVENANCE, TAR, make_labels, make_schema
 
 ROWS = 70
 SCHEMA = make_schema()

@@ -18,7 +18,7 @@ from obstore.store import from_url
 from store.shards.remote import RemoteShard
 from store.storage import fetch as download
 from store.storage.base import RemoteStat
-from tests.unruly_server import LONG_AGO, PIECE, Unruly, UnrulyServer, unruly_server
+from tests.builders.unruly_server import LONG_AGO, PIECE, Unruly, UnrulyServer, unruly_server
 
 SIZE = 300_000
 DATA, OTHER = os.urandom(SIZE), os.urandom(SIZE)

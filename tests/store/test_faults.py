@@ -1,6 +1,5 @@
 """What a killed writer, a full disk or flipped bits do to a store."""
 
-import hashlib
 import json
 import multiprocessing
 import os
@@ -10,7 +9,6 @@ import shutil
 import signal
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,21 +29,11 @@ from store.errors import (
     StoreNotFoundError,
     StoreWriteError,
 )
-from store.format.arrays import array_specs, encode_array
-from store.format.schema import canonical, seal
 from store.reader import LabelStore
 from store.writer import GroupLabels, open_root, set_aside_other, write_group
-from tests.build import PROVENANCE, TAR, make_labels, make_schema
+from tests.builders.stores import PROVENANCE, ROWS, SCHEMA, TAR, make_labels, make_schema, replace_array, reseal, write
 
-ROWS = 70
-SCHEMA = make_schema()
 PROCESSES = multiprocessing.get_context("forkserver")
-
-
-def write(path: Path, name: str, seed: int = 0, *, overwrite: bool = False) -> None:
-    labels = make_labels(SCHEMA, ROWS, seed)
-    schema = open_root(path, SCHEMA)
-    write_group(path, name, labels, schema=schema, tar=TAR, provenance=PROVENANCE, overwrite=overwrite)
 
 
 def write_for_ever(path: Path, first: int) -> None:
@@ -342,29 +330,6 @@ def test_hostile_commit_records_with_a_valid_seal_are_clear_errors(
     reseal(path, fields)
     with pytest.raises(DamagedStoreError, match=expected):
         LabelStore.open(path).group("a").row(0)
-
-
-def reseal(path: Path, fields: dict[str, object]) -> None:
-    """Change a commit record the way someone would who knows how to seal it."""
-    file = path / "a" / "zarr.json"
-    document = json.loads(file.read_text())
-    record = document["attributes"]["relabel.commit"] | fields
-    del record["digest"]
-    root = json.loads((path / "zarr.json").read_text())["attributes"]["relabel"]
-    record["digest"] = seal(record, canonical(root))
-    document["attributes"]["relabel.commit"] = record
-    file.write_text(json.dumps(document))
-
-
-def replace_array(path: Path, name: str, values: NDArray[Any]) -> None:
-    """Put a well-formed array of other values or another shape in a group's place, sealed."""
-    spec = next(spec for spec in array_specs(SCHEMA, len(values), with_tail=True) if spec.name == name)
-    spec = replace(spec, shape=values.shape, dtype=str(values.dtype), fill=0)
-    objects = json.loads((path / "a" / "zarr.json").read_text())["attributes"]["relabel.commit"]["objects"]
-    for object_path, data in encode_array(spec, values).items():
-        (path / "a" / object_path).write_bytes(data)
-        objects[object_path] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    reseal(path, {"objects": objects})
 
 
 MAPS = (ROWS, SCHEMA.top_k, *SCHEMA.map_size)

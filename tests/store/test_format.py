@@ -12,7 +12,7 @@ import zarr
 
 from store.maintenance import verify_group
 from store.reader import LabelStore
-from tests.store.golden import BAD_ROW, FOLDER, PREFIX, ROWS, golden_labels, golden_schema
+from tests.builders.golden import BAD_ROW, FOLDER, PREFIX, ROWS, golden_labels, golden_schema
 
 
 def test_golden_store_of_version_1_reads_as_it_was_written() -> None:

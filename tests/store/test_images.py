@@ -9,7 +9,7 @@ from PIL import Image
 
 from store.errors import ImageError
 from store.shards.images import decode_image
-from tests.build import make_jpeg
+from tests.builders.stores import make_jpeg
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
 

@@ -22,9 +22,9 @@ from store.reader import LabelStore
 from store.text import printable
 from store.view.describe import describe_cell
 from store.view.page import FOLDER, map_data
-from tests.build import make_labels, make_schema
-from tests.store.view_server import watched
-from tests.store.view_store import EVIL_KEY, EVIL_NAME, view_schema, write_view_store
+from tests.builders.browse_server import watched
+from tests.builders.stores import make_labels, make_schema
+from tests.builders.view_store import EVIL_KEY, EVIL_NAME, view_schema, write_view_store
 
 TOLERANCE = 1e-4
 

@@ -20,8 +20,8 @@ from store.shards.patterns import expand_sources, find_sources
 from store.shards.remote import RemoteShard
 from store.storage import fetch as transfer
 from store.storage.bucket import one_line_errors
-from tests.servers import web_server
-from tests.unruly_server import Unruly, unruly_server
+from tests.builders.servers import web_server
+from tests.builders.unruly_server import Unruly, unruly_server
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from store.errors import LabelMapError, LabelNotFoundError
 from store.format.schema import StoreSchema
 from store.reader import LabelStore
 from store.writer import GroupLabels, open_root, write_group
-from tests.build import PROVENANCE, TAR, make_labels, make_schema, quarantine
+from tests.builders.stores import PROVENANCE, TAR, make_labels, make_schema, quarantine
 
 KEYS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from store.errors import ShardError
 from store.shards.index import check_unchanged, hash_file, index_shard
-from tests.build import make_members, write_tar
+from tests.builders.stores import make_members, write_tar
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "real" / "imagenet-sample-0000.tar"
 

@@ -15,8 +15,8 @@ from store.maintenance import clean, find_leftovers, merge, verify_group
 from store.reader import LabelStore
 from store.storage.open import open_place
 from store.writer import open_root, write_group
-from tests.build import PROVENANCE, TAR, make_labels, make_schema
-from tests.store.mortal import Death, mortal
+from tests.builders.mortal import Death, mortal
+from tests.builders.stores import PROVENANCE, TAR, make_labels, make_schema
 
 SCHEMA = make_schema(num_classes=6, top_k=2, map_size=(2, 2))
 ROWS = 3

@@ -10,7 +10,7 @@ from store.maps.pooling import Fill, cell_confidence, pool_map, softmax
 from store.maps.statistics import StoreStats
 from store.reader import LabelStore
 from store.writer import open_root, write_group
-from tests.build import PROVENANCE, TAR, make_labels, make_schema, quarantine
+from tests.builders.stores import PROVENANCE, TAR, make_labels, make_schema, quarantine
 
 SCHEMA = make_schema(map_size=(3, 5))
 ROWS, THRESHOLD = 300, 0.3  # more than are counted at once

@@ -23,8 +23,16 @@ from store.reader import LabelStore
 from store.shards.index import image_digest, index_shard
 from store.storage.local import LocalPlace
 from store.writer import GroupLabels, open_root, write_group
-from tests.build import PROVENANCE, TAR, make_labels, make_members, make_schema, write_tar
-from tests.store.test_faults import replace_array, write
+from tests.builders.stores import (
+    PROVENANCE,
+    TAR,
+    make_labels,
+    make_members,
+    make_schema,
+    replace_array,
+    write,
+    write_tar,
+)
 
 SCHEMA = make_schema()
 ROWS = 70

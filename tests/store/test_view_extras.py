@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.view_store import write_view_store
+from tests.builders.view_store import write_view_store
 
 EXTRAS = ("PIL", "simplejpeg", "matplotlib", "jinja2", "markupsafe", "starlette", "uvicorn")
 PROBE = """

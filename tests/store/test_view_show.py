@@ -20,8 +20,8 @@ from store.reader import LabelStore
 from store.shards.images import decode_image
 from store.view.figure import draw_map
 from store.view.terminal import half_blocks
-from tests.build import make_jpeg, write_tar
-from tests.store.view_store import BAD_ROW, EVIL_KEY, HEIGHT, WIDTH, shard_keys, view_schema, write_view_store
+from tests.builders.stores import make_jpeg, write_tar
+from tests.builders.view_store import BAD_ROW, EVIL_KEY, HEIGHT, WIDTH, shard_keys, view_schema, write_view_store
 
 BOX = (0.1, 0.25, 0.75, 1.0)
 BOX_TEXT = ",".join(map(str, BOX))

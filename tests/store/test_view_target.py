@@ -5,7 +5,7 @@ import torch
 from store.errors import LabelMapError
 from store.group import LabelRow
 from store.maps.pooling import FILLS, KINDS, Fill, TargetKind, crop_target
-from tests.build import make_labels, make_schema
+from tests.builders.stores import make_labels, make_schema
 from trainer.targets.targets import LabelBatch, TargetMaker
 from trainer.types import TargetKind as TrainerKind
 

@@ -5,7 +5,7 @@ from store.audit.figures import image_figures
 from store.group import LabelRows
 from store.maps.pooling import Fill, pool_map
 from store.maps.statistics import pool_whole
-from tests.build import make_labels, make_schema
+from tests.builders.stores import make_labels, make_schema
 
 SCHEMA = make_schema(map_size=(3, 5))
 

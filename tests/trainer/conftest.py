@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tests.trainer.builders import Dataset, make_dataset
+from tests.builders.training import Dataset, make_dataset
 
 
 @pytest.fixture(autouse=True, scope="session")

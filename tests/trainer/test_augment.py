@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from tests.trainer.builders import small_settings
+from tests.builders.training import small_settings
 from trainer.augment.augment import Augment
 from trainer.data.crops import normalise
 

@@ -13,7 +13,7 @@ import torch
 
 from store.errors import RunFolderError
 from store.files import write_atomically
-from tests.trainer.builders import small_settings
+from tests.builders.training import small_settings
 from trainer.run.records import append_metrics, finished_epochs, trim_metrics
 from trainer.settings import settings_to_json
 from trainer.student.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_step, step_checkpoints

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from store.errors import ImageError, RunFolderError, ShardError, TrainingError
 from store.shards.index import index_shard
-from tests.trainer.builders import Dataset, png, small_settings, write_shard, write_tar
+from tests.builders.training import Dataset, png, small_settings, write_shard, write_tar
 from trainer.evaluation.evaluate import evaluate, load_student, open_val, predict
 from trainer.settings import settings_to_json
 from trainer.student.checkpoint import Position, save_checkpoint

@@ -13,7 +13,7 @@ from torch import nn
 
 from pipelines.train.__main__ import main
 from store.errors import RunFolderError
-from tests.trainer.builders import small_settings
+from tests.builders.training import small_settings
 from trainer.student.checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
 from trainer.student.device import resolve_device
 from trainer.student.student import Student

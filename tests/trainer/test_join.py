@@ -9,15 +9,7 @@ from store.errors import JoinError, ShardError
 from store.reader import LabelStore
 from store.shards.images import ImageMember, read_images
 from store.shards.index import index_shard
-from tests.trainer.builders import (
-    Dataset,
-    label_shard,
-    make_dataset,
-    png,
-    small_settings,
-    write_shard,
-    write_tar,
-)
+from tests.builders.training import Dataset, label_shard, make_dataset, png, small_settings, write_shard, write_tar
 from trainer.data.join import check_join, join_shards, quarantined_rows, read_group_rows
 from trainer.settings import TrainSettings
 

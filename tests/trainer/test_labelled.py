@@ -13,8 +13,8 @@ from store.errors import JoinError, SettingsError, StoreReadError
 from store.reader import LabelStore
 from store.shards.images import decode_image
 from store.shards.index import index_shard
-from tests.servers import web_server
-from tests.trainer.builders import Dataset, make_dataset
+from tests.builders.servers import web_server
+from tests.builders.training import Dataset, make_dataset
 from trainer.data.dataset import LabelledSamples
 
 # On a machine of two cores torch advises against three workers, as a warning.

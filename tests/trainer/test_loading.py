@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, dataloader
 
 from store.errors import ImageError, RelabelError, TrainingError
 from store.reader import LabelStore
-from tests.trainer import builders
-from tests.trainer.builders import Recorder, small_settings
+from tests.builders import training as builders
+from tests.builders.training import Recorder, small_settings
 from trainer.data.join import check_join, join_shards
 from trainer.data.loading import load_items, worker_deaths
 from trainer.evaluation.evaluate import evaluate, open_val, predict
@@ -140,7 +140,7 @@ def test_a_killed_loader_process_is_one_clear_line_everywhere(
 
 @pytest.mark.parametrize(
     ("where", "use"),
-    [("trainer.evaluation.evaluate.normalise", evaluate_all), ("tests.trainer.builders.Recorder.step", train_all)],
+    [("trainer.evaluation.evaluate.normalise", evaluate_all), ("tests.builders.training.Recorder.step", train_all)],
 )
 def test_a_death_may_be_told_in_the_midst_of_other_work(
     dataset: builders.Dataset,

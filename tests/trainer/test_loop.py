@@ -1,3 +1,5 @@
+"""Module."""
+
 import json
 import math
 import os
@@ -7,83 +9,25 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from store.errors import RelabelError, RunFolderError, SettingsError, ShardError, StoreNotFoundError, TrainingError
-from tests.trainer.builders import Dataset, Recorder, label_shard, make_dataset, small_settings, write_shard
-from trainer.batch import Batch
-from trainer.run.loop import TrainResult, train
+from tests.builders.training import (
+    Dataset,
+    Recorder,
+    assert_same_state,
+    interrupted_run,
+    label_shard,
+    last,
+    make_dataset,
+    metrics,
+    run,
+    write_shard,
+)
 from trainer.run.records import EpochReport
 from trainer.student.checkpoint import load_checkpoint, step_checkpoints
 from trainer.student.student import Student
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
-
-
-def run(
-    data: Dataset,
-    out: Path,
-    *,
-    resume: bool = False,
-    val: bool = True,
-    reporter: Recorder | None = None,
-    **changes: Any,
-) -> TrainResult:
-    return train(
-        small_settings(**changes),
-        shards=data.shards,
-        labels=data.labels,
-        val_shards=data.val if val else [],
-        out=out,
-        resume=resume,
-        reporter=reporter or Recorder(),
-    )
-
-
-def metrics(out: Path) -> list[dict[str, Any]]:
-    """Without what depends on the clock."""
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [
-        {name: value for name, value in line.items() if name not in ("seconds", "images_per_second", "waiting")}
-        for line in lines
-    ]
-
-
-def last(out: Path) -> Path:
-    return step_checkpoints(out)[-1]
-
-
-def assert_same_state(a: Path, b: Path) -> None:
-    ours, theirs = load_checkpoint(last(a)), load_checkpoint(last(b))
-    for name in ("epoch", "samples_seen", "loss_sum", "top1", "best_top1"):
-        assert getattr(ours, name) == getattr(theirs, name), name
-    assert ours.model.keys() == theirs.model.keys()
-    assert (ours.ema or {}).keys() == (theirs.ema or {}).keys()
-    assert ours.optimiser["state"].keys() == theirs.optimiser["state"].keys() != set()
-    for name, tensor in ours.model.items():
-        assert torch.equal(tensor, theirs.model[name]), name
-    assert (ours.ema is None) == (theirs.ema is None)
-    for name, tensor in (ours.ema or {}).items():
-        assert torch.equal(tensor, (theirs.ema or {})[name]), name
-    assert ours.optimiser["param_groups"] == theirs.optimiser["param_groups"]
-    for i, state in ours.optimiser["state"].items():
-        assert torch.equal(state["momentum_buffer"], theirs.optimiser["state"][i]["momentum_buffer"])
-    assert ours.scheduler == theirs.scheduler
-
-
-def interrupted_run(data: Dataset, out: Path, *, at_step: int, **changes: Any) -> None:
-    """A run that dies before this step, counted from its start, four to an epoch."""
-    update = Student.update
-
-    def dying(self: Student, batch: Batch, done: int) -> Tensor:
-        if done == at_step:
-            raise KeyboardInterrupt
-        return update(self, batch, done)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Student, "update", dying)
-        with pytest.raises(KeyboardInterrupt):
-            run(data, out, **changes)
 
 
 LONG_RUN: dict[str, Any] = {

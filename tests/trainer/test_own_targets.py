@@ -6,8 +6,15 @@ import torch
 from torch import Tensor
 
 from store.errors import RunFolderError, SettingsError
-from tests.trainer.builders import Dataset, Recorder, make_dataset, small_settings
-from tests.trainer.test_loop import assert_same_state, interrupted_run, run
+from tests.builders.training import (
+    Dataset,
+    Recorder,
+    assert_same_state,
+    interrupted_run,
+    make_dataset,
+    run,
+    small_settings,
+)
 from trainer.batch import Batch
 from trainer.run.loop import train
 from trainer.targets.custom import OwnTargets

@@ -11,9 +11,8 @@ import pytest
 import torch
 
 from store.errors import ChangedShardError, PeerError, RunFolderError, SettingsError, TrainingError
-from tests.trainer.builders import Dataset, Recorder, label_shard, make_dataset, small_settings, write_shard
-from tests.trainer.test_evaluate_ranks import on_ranks
-from tests.trainer.test_loop import run
+from tests.builders.ranks import on_ranks
+from tests.builders.training import Dataset, Recorder, label_shard, make_dataset, run, small_settings, write_shard
 from trainer.distributed import Ranks
 from trainer.evaluation.evaluate import open_val, predict
 from trainer.run.prepare import open_folder, prepare

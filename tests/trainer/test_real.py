@@ -10,7 +10,7 @@ from annotator.settings import TeacherSettings
 from annotator.teacher.teacher import Teacher
 from benchmarks.bench_targets import ask_teacher, compare, draw_crops
 from store.reader import LabelStore
-from tests.annotator.teachers import run_annotator
+from tests.builders.teachers import run_annotator
 from trainer.targets.targets import LabelBatch
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "real"

@@ -14,10 +14,9 @@ from obstore.store import from_url
 from store.errors import JoinError, RelabelError, StoreReadError
 from store.reader import LabelStore
 from store.shards.remote import RemoteShard
-from tests.servers import web_server
-from tests.trainer.builders import Dataset, make_dataset, small_settings, write_shard
-from tests.trainer.test_source import assert_same
-from tests.unruly_server import Unruly, UnrulyServer, unruly_server
+from tests.builders.servers import web_server
+from tests.builders.training import Dataset, assert_same, make_dataset, small_settings, write_shard
+from tests.builders.unruly_server import Unruly, UnrulyServer, unruly_server
 from trainer.batch import Batch
 from trainer.data.batches import SampleStream, load_batches, make_order
 from trainer.data.join import check_join, join_shards

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.trainer.builders import Dataset, make_dataset, write_shard
-from tests.trainer.test_loop import assert_same_state, metrics
+from tests.builders.training import Dataset, assert_same_state, make_dataset, metrics, write_shard
 
 ROOT = Path(__file__).parents[2]
 TORCHRUN = ["-m", "torch.distributed.run", "--nnodes", "1", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
 STEPS = 4  # in an epoch
-RUN = ["-m", "tests.trainer.training_process"]
+RUN = ["-m", "tests.builders.training_process"]
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from store.errors import SettingsError, ShardError
-from tests.trainer.builders import png, write_tar
+from tests.builders.training import png, write_tar
 from trainer.evaluation.evaluate import Tally, open_val
 from trainer.evaluation.real import IMAGES, MAX_BYTES, check_real, read_real, val_number
 

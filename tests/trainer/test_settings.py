@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.train.recipes import RECIPES
 from store.errors import SettingsError
-from tests.trainer.builders import small_settings
+from tests.builders.training import small_settings
 from trainer.settings import TrainSettings, settings_from_json, settings_to_json, with_overrides
 from trainer.student.model import named_settings
 

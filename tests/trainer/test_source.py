@@ -1,3 +1,5 @@
+"""Module."""
+
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +14,7 @@ from store.group import LabelGroup
 from store.reader import LabelStore
 from store.shards.images import decode_image
 from store.shards.index import index_shard
-from tests.trainer.builders import Dataset, label_shard, make_dataset, small_settings, write_shard
+from tests.builders.training import Dataset, assert_same, label_shard, make_dataset, small_settings, write_shard
 from trainer.batch import Batch, join_parts
 from trainer.data.batches import SampleStream, load_batches, make_order
 from trainer.data.crops import crop_and_resize, draw_crop, sample_rng
@@ -45,11 +47,6 @@ def rows_of(data: Dataset, **changes: Any) -> list[list[int]]:
     order = stream(data, settings).order
     epochs = [order.streams(epoch) for epoch in range(settings.epochs)]
     return [order.batch(streams, step).reshape(-1).tolist() for streams in epochs for step in range(order.steps)]
-
-
-def assert_same(ours: Batch, theirs: Batch) -> None:
-    for name in ("images", "boxes", "classes", "scores", "tail", "originals", "flips"):
-        assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
 
 
 def test_batches_have_the_promised_shapes_and_types(dataset: Dataset) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from store.errors import RunFolderError, SettingsError, TrainingError
-from tests.trainer.builders import small_settings
+from tests.builders.training import small_settings
 from trainer.batch import Batch
 from trainer.student.checkpoint import Position, save_checkpoint
 from trainer.student.device import resolve_device

@@ -3,7 +3,7 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from tests.trainer.test_pooling import random_boxes, random_maps
+from tests.builders.maps import random_boxes, random_maps
 from trainer.targets.pooling import pool_logits
 from trainer.targets.targets import LabelBatch, TargetMaker, one_hot, soft_cross_entropy
 from trainer.types import TargetKind

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from store.errors import RunFolderError
-from tests.trainer.builders import small_settings
+from tests.builders.training import small_settings
 from trainer.evaluation.evaluate import load_student
 from trainer.student.checkpoint import Checkpoint, Position, save_checkpoint
 from trainer.student.device import resolve_device

@@ -8,7 +8,7 @@ import numpy as np
 from store.format.schema import StoreSchema
 from store.shards.index import index_shard
 from store.writer import GroupLabels, open_root, write_group
-from tests.build import PROVENANCE, TAR, make_jpeg, make_labels, make_schema, quarantine, write_tar
+from tests.builders.stores import PROVENANCE, TAR, make_jpeg, make_labels, make_schema, quarantine, write_tar
 
 EVIL_KEY = "k<script>alert(1)</script>'\"&\x1b[31m\u202e"
 EVIL_NAME = "</script><img src=x onerror=alert(2)>\x1b[2J\u202e$\\frac$"

@@ -22,7 +22,7 @@ def s3_server() -> Iterator[str]:
 @contextmanager
 def web_server(folder: Path) -> Iterator[str]:
     """A web server of a folder that knows byte ranges; gives its URL."""
-    with _serving([sys.executable, "-m", "tests.web_server", str(folder)], "/") as url:
+    with _serving([sys.executable, "-m", "tests.builders.web_server", str(folder)], "/") as url:
         yield url
 
 

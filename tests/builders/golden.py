@@ -11,7 +11,7 @@ from store.reader import LabelStore
 from store.storage.cloud import PLAIN_GROUP
 from store.writer import GroupLabels, open_root, write_group
 
-FOLDER = Path(__file__).parent / "golden_v1"
+FOLDER = Path(__file__).parents[1] / "store" / "golden_v1"
 ROWS = {"train-0000": 65, "train-0001": 3, "train-0002": 2}  # more and fewer than one chunk, and under a prefix
 BAD_ROW = 1  # of train-0001
 PREFIX = "attempt-0123456789abcdef"  # of train-0002

@@ -13,7 +13,7 @@ from torch import Tensor
 from store.format.schema import StoreSchema, TarIdentity
 from store.shards.index import index_shard
 from store.writer import open_root, write_group
-from tests.build import make_labels
+from tests.builders.stores import make_labels
 
 
 def make_tensor(*, top_k: int = 3, cells: tuple[int, int] = (4, 4), num_classes: int = 12, seed: int = 0) -> Tensor:

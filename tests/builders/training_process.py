@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from store.errors import PeerError, RelabelError
-from tests.trainer.builders import Recorder, small_settings
+from tests.builders.training import Recorder, small_settings
 from trainer.batch import Batch
 from trainer.evaluation import evaluate
 from trainer.run.loop import train

@@ -1,15 +1,21 @@
 """Small shards and stores for tests."""
 
+import hashlib
 import io
+import json
 import tarfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import simplejpeg
+from numpy.typing import NDArray
 
-from store.format.schema import Quarantined, StoreSchema, TarIdentity, TeacherIdentity, View
-from store.writer import GroupLabels
+from store.format.arrays import array_specs, encode_array
+from store.format.schema import Quarantined, StoreSchema, TarIdentity, TeacherIdentity, View, canonical, seal
+from store.writer import GroupLabels, open_root, write_group
 
 Members = Sequence[tuple[str, bytes]]
 TAR = TarIdentity(size=1 << 41, mtime_ns=2, sha256="00")
@@ -78,3 +84,37 @@ def write_tar(path: Path, members: Members, **options: int) -> Path:
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
     return path
+
+
+ROWS = 70
+
+SCHEMA = make_schema()
+
+
+def write(path: Path, name: str, seed: int = 0, *, overwrite: bool = False) -> None:
+    labels = make_labels(SCHEMA, ROWS, seed)
+    schema = open_root(path, SCHEMA)
+    write_group(path, name, labels, schema=schema, tar=TAR, provenance=PROVENANCE, overwrite=overwrite)
+
+
+def reseal(path: Path, fields: dict[str, object]) -> None:
+    """Change a commit record the way someone would who knows how to seal it."""
+    file = path / "a" / "zarr.json"
+    document = json.loads(file.read_text())
+    record = document["attributes"]["relabel.commit"] | fields
+    del record["digest"]
+    root = json.loads((path / "zarr.json").read_text())["attributes"]["relabel"]
+    record["digest"] = seal(record, canonical(root))
+    document["attributes"]["relabel.commit"] = record
+    file.write_text(json.dumps(document))
+
+
+def replace_array(path: Path, name: str, values: NDArray[Any]) -> None:
+    """Put a well-formed array of other values or another shape in a group's place, sealed."""
+    spec = next(spec for spec in array_specs(SCHEMA, len(values), with_tail=True) if spec.name == name)
+    spec = replace(spec, shape=values.shape, dtype=str(values.dtype), fill=0)
+    objects = json.loads((path / "a" / "zarr.json").read_text())["attributes"]["relabel.commit"]["objects"]
+    for object_path, data in encode_array(spec, values).items():
+        (path / "a" / object_path).write_bytes(data)
+        objects[object_path] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    reseal(path, {"objects": objects})

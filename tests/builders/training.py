@@ -1,6 +1,7 @@
 """Tiny shards and label stores, and settings small enough for tests."""
 
 import io
+import json
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,14 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from store.format.schema import Quarantined, StoreSchema, TarIdentity, TeacherIdentity, View
 from store.shards.index import hash_file, image_digest, index_shard
 from store.writer import GroupLabels, open_root, write_group
+from trainer.batch import Batch
+from trainer.run.loop import TrainResult, train
 from trainer.run.records import EpochReport, StepReport
 from trainer.settings import TrainSettings
+from trainer.student.checkpoint import load_checkpoint, step_checkpoints
+from trainer.student.student import Student
 
 NUM_CLASSES = 5
 TOP_K = 2
@@ -147,3 +155,74 @@ def small_settings(**changes: Any) -> TrainSettings:
         "log_interval": 2,
     }
     return TrainSettings(**(values | changes))
+
+
+def run(
+    data: Dataset,
+    out: Path,
+    *,
+    resume: bool = False,
+    val: bool = True,
+    reporter: Recorder | None = None,
+    **changes: Any,
+) -> TrainResult:
+    return train(
+        small_settings(**changes),
+        shards=data.shards,
+        labels=data.labels,
+        val_shards=data.val if val else [],
+        out=out,
+        resume=resume,
+        reporter=reporter or Recorder(),
+    )
+
+
+def metrics(out: Path) -> list[dict[str, Any]]:
+    """Without what depends on the clock."""
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [
+        {name: value for name, value in line.items() if name not in ("seconds", "images_per_second", "waiting")}
+        for line in lines
+    ]
+
+
+def last(out: Path) -> Path:
+    return step_checkpoints(out)[-1]
+
+
+def assert_same_state(a: Path, b: Path) -> None:
+    ours, theirs = load_checkpoint(last(a)), load_checkpoint(last(b))
+    for name in ("epoch", "samples_seen", "loss_sum", "top1", "best_top1"):
+        assert getattr(ours, name) == getattr(theirs, name), name
+    assert ours.model.keys() == theirs.model.keys()
+    assert (ours.ema or {}).keys() == (theirs.ema or {}).keys()
+    assert ours.optimiser["state"].keys() == theirs.optimiser["state"].keys() != set()
+    for name, tensor in ours.model.items():
+        assert torch.equal(tensor, theirs.model[name]), name
+    assert (ours.ema is None) == (theirs.ema is None)
+    for name, tensor in (ours.ema or {}).items():
+        assert torch.equal(tensor, (theirs.ema or {})[name]), name
+    assert ours.optimiser["param_groups"] == theirs.optimiser["param_groups"]
+    for i, state in ours.optimiser["state"].items():
+        assert torch.equal(state["momentum_buffer"], theirs.optimiser["state"][i]["momentum_buffer"])
+    assert ours.scheduler == theirs.scheduler
+
+
+def interrupted_run(data: Dataset, out: Path, *, at_step: int, **changes: Any) -> None:
+    """A run that dies before this step, counted from its start, four to an epoch."""
+    update = Student.update
+
+    def dying(self: Student, batch: Batch, done: int) -> Tensor:
+        if done == at_step:
+            raise KeyboardInterrupt
+        return update(self, batch, done)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Student, "update", dying)
+        with pytest.raises(KeyboardInterrupt):
+            run(data, out, **changes)
+
+
+def assert_same(ours: Batch, theirs: Batch) -> None:
+    for name in ("images", "boxes", "classes", "scores", "tail", "originals", "flips"):
+        assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
