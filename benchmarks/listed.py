@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Benchmark:
-    """One module of this folder."""
+    """One module below `benchmarks`."""
 
     module: str
     title: str
@@ -26,7 +26,7 @@ class Benchmark:
 
 BENCHMARKS = (
     Benchmark(
-        module="bench_pooling",
+        module="speed.pooling",
         title="LabelPooling",
         peer="the dense way: the kept classes scattered to a full map, then torchvision's RoIAlign",
         quick="--batch 64 --runs 3 --memory-runs 1 --step-runs 2 --step-batch 16",
@@ -34,7 +34,7 @@ BENCHMARKS = (
         gpu="--device cuda --runs 15 --memory-runs 7 --step-runs 15 --step-batch 256",
     ),
     Benchmark(
-        module="bench_reads",
+        module="speed.reads",
         title="Label reading",
         peer="one `.pt` file for each image; the floor is numpy memmaps of the bare arrays",
         needs="$LABELS --scratch $SCRATCH",
@@ -42,7 +42,7 @@ BENCHMARKS = (
         full="--groups 8 --runs 9",
     ),
     Benchmark(
-        module="bench_bytes",
+        module="speed.bytes",
         title="Bytes of the store",
         peer="the bare arrays, and `.pt` files as the published maps are",
         needs="$LABELS",
@@ -50,7 +50,7 @@ BENCHMARKS = (
         full="--runs 15",
     ),
     Benchmark(
-        module="bench_loader",
+        module="speed.loader",
         title="Loader",
         peer="timm's own WebDataset loader on the same shards, and the same loader without labels",
         needs="$SHARDS $LABELS --scratch $SCRATCH",
@@ -58,7 +58,7 @@ BENCHMARKS = (
         full="--copies 32 --runs 7",
     ),
     Benchmark(
-        module="bench_annotator",
+        module="speed.annotator",
         title="Annotator",
         peer="its own teacher bare, on data that are there already, and a script that writes one file for each image",
         needs="$SHARDS $TEACHER --scratch $SCRATCH --threads 1",
@@ -68,7 +68,7 @@ BENCHMARKS = (
         "--precision bfloat16 --compile --batch-size 64 --workers $WORKERS --device cuda --copies 8 --runs 3",
     ),
     Benchmark(
-        module="bench_step",
+        module="speed.step",
         title="Training step",
         peer="the same step without labels, and a loop of timm's parts as its training script sets them up",
         needs="$SHARDS $LABELS --scratch $SCRATCH",
@@ -77,7 +77,7 @@ BENCHMARKS = (
         gpu="$SHARDS $LABELS --scratch $SCRATCH --device cuda --workers $WORKERS --batch-size 256 --steps 16 --runs 9",
     ),
     Benchmark(
-        module="bench_start",
+        module="speed.start",
         title="Start-up of relabel-store",
         peer="a bare Python, and one that imports zarr",
         needs="$LABELS",
@@ -85,7 +85,7 @@ BENCHMARKS = (
         full="--runs 21",
     ),
     Benchmark(
-        module="bench_store",
+        module="speed.store",
         title="Times of the store",
         peer="the same bytes without a format: written, read, listed",
         needs="$LABELS --scratch $SCRATCH",
@@ -93,7 +93,7 @@ BENCHMARKS = (
         full="--groups 128 --runs 15",
     ),
     Benchmark(
-        module="bench_browse",
+        module="speed.browse",
         title="Audit and browse",
         peer="reading every map, a process that imports the same, the same bytes from Python's own file server",
         needs="--scratch $SCRATCH",
@@ -101,7 +101,7 @@ BENCHMARKS = (
         full="--groups 64 --audits 7 --runs 7",
     ),
     Benchmark(
-        module="bench_ray",
+        module="speed.ray",
         title="Two Ray actors",
         peer="twice the rate of one actor",
         needs="$SHARDS $TEACHER --scratch $SCRATCH",
@@ -109,13 +109,3 @@ BENCHMARKS = (
         full="--copies 8 --runs 3",
     ),
 )
-
-# The other modules of this folder whose names begin with bench_, and why they are run by hand.
-LEFT_OUT = {
-    "bench_scale": "a whole store at ImageNet's size: it takes gigabytes and long, and its ratio is to its own tenth",
-    "bench_requests": "counts requests to a bucket, the same on every machine",
-    "bench_order": "a study of how well an order is shuffled, the same on every machine",
-    "bench_audit_truth": "a study of what an audit finds, the same on every machine",
-    "bench_target_quality": "a study of targets against the truth, the same on every machine",
-    "bench_targets": "a study of targets against a teacher of one's own, the same on every machine",
-}

@@ -19,9 +19,9 @@ from annotator.teacher.teacher import Teacher
 from store.cli.main import main
 from store.reader import LabelStore
 from tests.builders.browse_server import browse
+from tests.builders.paths import REAL
 from tests.builders.teachers import run_annotator
 
-REAL = Path(__file__).parents[3] / "shared" / "data" / "real"
 WEIGHTS = REAL / "mobilenetv2_100_same.fp16.safetensors"
 SIZE = 480
 

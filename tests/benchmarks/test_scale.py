@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.scale_data import Plan, draw_groups, draw_maps, read_maps
-from benchmarks.scale_epoch import check_epoch
+from benchmarks.scale.data import Plan, draw_groups, draw_maps, read_maps
+from benchmarks.scale.epoch import check_epoch
 from benchmarks.stages import WrongResultError
 from store.format.arrays import CHUNK_ROWS
 from store.reader import LabelStore
@@ -34,7 +34,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(given: Path, scratch: Path, *options: str) -> list[str]:
-    module = [sys.executable, "-m", "benchmarks.bench_scale", "--labels", str(given), "--scratch", str(scratch)]
+    module = [sys.executable, "-m", "benchmarks.scale", "--labels", str(given), "--scratch", str(scratch)]
     return [*module, "--rows", str(ROWS), "--groups", str(GROUPS), "--batch-size", str(BATCH), *options]
 
 

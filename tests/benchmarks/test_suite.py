@@ -6,11 +6,11 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import suite
-from benchmarks.listed import BENCHMARKS, LEFT_OUT, Benchmark
+from benchmarks.listed import BENCHMARKS, Benchmark
 from benchmarks.material import annotate, demo_material
 from benchmarks.report import Outcome, ratio_lines, render
+from tests.builders.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 FACTS = {"hardware": "a machine"}
 
 
@@ -18,14 +18,9 @@ def bench(module: str, arguments: str = "") -> Benchmark:
     return Benchmark(module=module, title=module, peer="a peer", quick=arguments, full=arguments)
 
 
-def test_every_benchmark_is_listed_or_left_out_with_a_reason() -> None:
-    there = {file.stem for file in (ROOT / "benchmarks").glob("bench_*.py")}
-    listed = [benchmark.module for benchmark in BENCHMARKS]
-    assert len(listed) == len(set(listed))
-    assert set(listed) <= there
-    assert there <= set(listed) | set(LEFT_OUT)
-    assert not set(listed) & set(LEFT_OUT)
-    assert all(LEFT_OUT.values())
+def test_every_benchmark_of_speed_is_listed() -> None:
+    there = {f"speed.{file.stem}" for file in (ROOT / "benchmarks" / "speed").glob("[!_]*.py")}
+    assert sorted(benchmark.module for benchmark in BENCHMARKS) == sorted(there)
 
 
 def test_the_documentation_shows_the_newest_report_of_its_hardware() -> None:
@@ -38,14 +33,17 @@ def test_the_documentation_shows_the_newest_report_of_its_hardware() -> None:
 
 
 def test_one_that_fails_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = (bench("bench_order", "--rows nonsense"), bench("bench_order", "--rows 2000 --shards 2 --batch-size 64"))
+    chosen = (
+        bench("studies.order", "--rows nonsense"),
+        bench("studies.order", "--rows 2000 --shards 2 --batch-size 64"),
+    )
     monkeypatch.setattr(suite, "BENCHMARKS", chosen)
     monkeypatch.setattr(suite, "annotate", lambda _: None)
     result = CliRunner().invoke(
         suite.main, ["quick", "--material", str(tmp_path / "a"), "--report", str(tmp_path / "b")]
     )
     assert result.exit_code == 1
-    assert result.output.endswith("error: failed: bench_order\n")
+    assert result.output.endswith("error: failed: studies.order\n")
     assert "2,000 rows in 2 shards" in result.output
     (report,) = (tmp_path / "b").iterdir()
     assert report.name.startswith("all_")

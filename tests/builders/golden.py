@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -10,8 +9,9 @@ from store.format.schema import Quarantined, StoreSchema, TarIdentity, TeacherId
 from store.reader import LabelStore
 from store.storage.cloud import PLAIN_GROUP
 from store.writer import GroupLabels, open_root, write_group
+from tests.builders.paths import ROOT
 
-FOLDER = Path(__file__).parents[1] / "store" / "golden_v1"
+FOLDER = ROOT / "tests" / "store" / "golden_v1"
 ROWS = {"train-0000": 65, "train-0001": 3, "train-0002": 2}  # more and fewer than one chunk, and under a prefix
 BAD_ROW = 1  # of train-0001
 PREFIX = "attempt-0123456789abcdef"  # of train-0002

@@ -3,9 +3,9 @@
 import re
 import textwrap
 from dataclasses import dataclass
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.builders.paths import ROOT
+
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>[^\n`]*)\n(?P<text>.*?)^(?P=indent)```$", re.DOTALL | re.MULTILINE)
 SHELL = ("", "sh", "bash")
 

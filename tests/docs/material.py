@@ -21,11 +21,11 @@ from annotator.teacher.teacher import Teacher
 from pipelines.digits.scenes import CLASS_NAMES
 from pipelines.digits.shards import write_shards
 from store.shards.index import index_shard
+from tests.builders.paths import ROOT
 from tests.builders.published import label_shard, pt_bytes, write_map
 from tests.builders.stores import make_jpeg, make_schema, write_tar
 from tests.builders.teachers import run_annotator, save_weights
 from tests.builders.training import small_settings
-from tests.docs.blocks import ROOT
 from trainer.student.checkpoint import Position, save_checkpoint
 from trainer.student.device import resolve_device
 from trainer.student.student import Student

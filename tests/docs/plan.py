@@ -9,7 +9,8 @@ from pathlib import PurePath
 
 import click
 
-from tests.docs.blocks import ROOT, SHELL, Block, Command, split_commands
+from tests.builders.paths import ROOT
+from tests.docs.blocks import SHELL, Block, Command, split_commands
 from tests.docs.rules import NOT_RUN, SUBSTITUTIONS, NotRun
 
 # Commands that load torch take seconds: the quick test only parses them.

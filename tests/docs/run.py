@@ -19,7 +19,8 @@ import click
 import pytest
 import yaml
 
-from tests.docs.blocks import ROOT, SHELL, Command, read_blocks
+from tests.builders.paths import ROOT
+from tests.docs.blocks import SHELL, Command, read_blocks
 from tests.docs.plan import HEAVY, Plan, check_extras, check_parses, find_rule, is_program, plan
 from tests.docs.rules import UNTIL_DONE
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.builders.paths import ROOT
 from tests.builders.servers import make_bucket, s3_environment
-from tests.docs.blocks import ROOT, SHELL, pages, read_blocks, split_commands
+from tests.docs.blocks import SHELL, pages, read_blocks, split_commands
 from tests.docs.material import NAMES, VAL_CLASSES, WNIDS, Material, put_files
 from tests.docs.plan import HEAVY, find_rule, is_program, plan
 from tests.docs.rules import GIVEN, GIVEN_QUICK, NOT_RUN, SUBSTITUTIONS

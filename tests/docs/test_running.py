@@ -50,7 +50,7 @@ def test_page_that_is_wrong_fails_with_its_line(
         ("relabel-annotate run --no-such-option", "No such option"),
         ("relabel-annotate walk", "has no command walk"),
         ("relabel-train run --recipe resnet9 --shards a --labels b --out c", "resnet9"),
-        ("python -m benchmarks.bench_order --no-such-option", "No such option"),
+        ("python -m benchmarks.studies.order --no-such-option", "No such option"),
     ],
 )
 def test_quick_run_parses_what_it_does_not_run(

@@ -1,19 +1,17 @@
 """Pooled targets against the teacher's own answers on real photographs; skipped where they are absent."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
 
 from annotator.settings import TeacherSettings
 from annotator.teacher.teacher import Teacher
-from benchmarks.bench_targets import ask_teacher, compare, draw_crops
+from benchmarks.studies.targets import ask_teacher, compare, draw_crops
 from store.reader import LabelStore
+from tests.builders.paths import REAL
 from tests.builders.teachers import run_annotator
 from trainer.targets.targets import LabelBatch
 
-REAL = Path(__file__).parents[3] / "shared" / "data" / "real"
 SHARD = REAL / "imagenet-sample-0000.tar"
 MAP_PIXELS, CROP_PIXELS = 480, 224  # 15 x 15 cells; what the teacher was trained at
 

@@ -1,0 +1,1 @@
+"""Figures of the docs: `python -m benchmarks.figures`."""

@@ -1,0 +1,50 @@
+"""What can be measured of ImageNet-21k without its labels, for docs/scale.md: its order, and opening with its names."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from benchmarks.scale.data import PROVENANCE, Plan, draw_groups, read_maps
+from store.reader import LabelStore
+from store.writer import open_root, write_group
+from trainer.data.order import SampleOrder
+
+IMAGENET_21K = Plan(rows=14_197_122, groups=11_348)  # images of the 2011 release, in groups as large as ImageNet-1k's
+CLASSES = 21_841
+SMALL = Plan(rows=16 * 64, groups=16)
+RUNS = 15
+
+
+def order_21k() -> float:
+    """Seconds of one epoch's order."""
+    sizes = tuple(IMAGENET_21K.sizes())
+    order = SampleOrder(group_rows=sizes, quarantined=(), batch_size=1024, seed=0)
+    start = time.perf_counter()
+    order.streams(0)
+    return time.perf_counter() - start
+
+
+def open_named(given: str, path: Path, classes: int, letters: int) -> float:
+    """Milliseconds to open a group where the root has so many class names, which every record's digest covers."""
+    maps, schema = read_maps(given), LabelStore.open(given).schema
+    names = tuple(f"{i:x}".rjust(letters, "-") for i in range(classes))
+    schema = replace(schema, num_classes=max(classes, schema.num_classes), class_names=names)
+    schema = open_root(path, schema)
+    for name, labels, tar in draw_groups(maps, schema, SMALL):
+        write_group(path, name, labels, schema=schema, tar=tar, provenance=PROVENANCE)
+    seconds = []
+    for _ in range(RUNS):
+        store = LabelStore.open(path)
+        start = time.perf_counter()
+        opened = list(store)
+        seconds.append((time.perf_counter() - start) / len(opened))
+    return 1e3 * median(seconds)
+
+
+def mean_name(given: str) -> int:
+    """Letters of a class name of the given store, on average; of a plain guess where it has none."""
+    names = LabelStore.open(given).schema.class_names
+    return 14 if names is None else round(float(np.mean([len(name) for name in names])))

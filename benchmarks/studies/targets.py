@@ -1,0 +1,118 @@
+"""Whether a crop's pooled target is what the teacher itself says of the crop.
+
+    python -m benchmarks.studies.targets --shards 'photos/*.tar' --labels real.zarr --teacher NAME --input-size 224 ...
+
+with the teacher that made the labels, and the size at which it is shown the crops: best that of its own training. Each
+random crop is squashed to this size; the teacher's probabilities are compared with the target pooled over the crop's
+box, over the box with x and y swapped, and over the whole map.
+
+Shapes: B crops, K ranks, C classes, H W cells (y, x).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from torch import Tensor
+
+from annotator.settings import TeacherSettings
+from annotator.teacher.teacher import Teacher
+from pipelines.options import shards_option, teacher_options
+from store.cli.base import Command
+from store.reader import LabelStore
+from store.shards.patterns import expand_shards
+from trainer.data.crops import crop_and_resize, draw_crop
+from trainer.data.join import check_rows, join_shards
+from trainer.data.samples import SampleReader
+from trainer.targets.pooling import pool_logits
+from trainer.targets.targets import LabelBatch
+from trainer.types import Fill
+
+FILLS: tuple[Fill, ...] = ("zero", "tail", "min")
+BOXES = ("the crop's box", "x and y swapped", "the whole map")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Agreement:
+    """Of targets with what the teacher says of the crops."""
+
+    cross_entropy: float  # minus the mean, under the teacher's probabilities, of the target's logarithm
+    same_class: float  # share of the crops whose target has the teacher's arg max
+
+
+def draw_crops(
+    shards: Sequence[Path], labels: LabelStore, *, crops: int, size: int, seed: int
+) -> tuple[Tensor, LabelBatch]:
+    """Random crops of photographs taken in turn, (B, 3, size, size) uint8, and their photographs' labels."""
+    joined = join_shards(shards, labels)
+    rows = np.concatenate([shard.start + np.flatnonzero(shard.group.usable()) for shard in joined])
+    table = check_rows(joined, num_classes=None, workers=0)
+    reader, rng = SampleReader(joined, table, cached_rows=len(rows), with_tail=True), np.random.default_rng(seed)
+    samples = list(reader.read(np.resize(rows, crops)))
+    pixels, boxes = [], []
+    for sample in samples:
+        height, width = sample.image.shape[:2]
+        box = draw_crop(rng, height, width, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3))
+        pixels.append(crop_and_resize(sample.image, box, size, "bicubic"))
+        boxes.append(box.normalised(height, width))
+    batch = LabelBatch(
+        classes=torch.from_numpy(np.stack([sample.classes for sample in samples])),
+        scores=torch.from_numpy(np.stack([sample.scores for sample in samples])),
+        tail=torch.from_numpy(np.stack([sample.tail for sample in samples if sample.tail is not None])),
+        boxes=torch.tensor(boxes, dtype=torch.float32),
+        originals=torch.tensor([sample.original for sample in samples]),
+    )
+    return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2), batch
+
+
+@torch.inference_mode()
+def ask_teacher(teacher: Teacher, pixels_B3SS: Tensor) -> Tensor:
+    """(B, C) the teacher's own probabilities of each crop."""
+    logits = [teacher.network(teacher.normalise(part)).float() for part in torch.split(pixels_B3SS, 16)]
+    return torch.cat(logits).softmax(1).cpu()
+
+
+def compare(answers_BC: Tensor, batch: LabelBatch, fill: Fill) -> dict[str, Agreement]:
+    """The agreement of each kind of box with the teacher's answers."""
+    whole_B4 = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).expand_as(batch.boxes)
+    boxes = (batch.boxes, batch.boxes[:, [1, 0, 3, 2]], whole_B4)
+    found = {}
+    for name, boxes_B4 in zip(BOXES, boxes, strict=True):
+        logits_BC = pool_logits(
+            batch.classes,
+            batch.scores,
+            boxes_B4,
+            num_classes=answers_BC.shape[1],
+            fill=fill,
+            tail_BHW=batch.tail,
+        )
+        entropies_B = -(answers_BC * logits_BC.log_softmax(1)).sum(1)
+        same_B = logits_BC.argmax(1) == answers_BC.argmax(1)
+        found[name] = Agreement(cross_entropy=float(entropies_B.mean()), same_class=float(same_B.float().mean()))
+    return found
+
+
+@click.command(cls=Command)
+@shards_option
+@click.option("--labels", required=True, help="The store with the teacher's labels of these shards.")
+@teacher_options
+@click.option("--crops", default=200, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+def main(patterns: tuple[str, ...], labels: str, teacher: TeacherSettings, crops: int, seed: int) -> None:
+    """Compare pooled targets with the teacher's own answers."""
+    network, shards = Teacher(teacher), [Path(shard) for shard in expand_shards(patterns)]
+    size = network.view.input_size[0]
+    pixels, batch = draw_crops(shards, LabelStore.open(labels), crops=crops, size=size, seed=seed)
+    answers = ask_teacher(network, pixels)
+    print(f"{teacher.name} at {size} pixels, {crops} random crops of {len(shards)} shards, seed {seed}")
+    print("\n| fill | pooled over | cross-entropy | same class |\n|---|---|---|---|")
+    for fill in FILLS:
+        for box, found in compare(answers, batch, fill).items():
+            print(f"| {fill} | {box} | {found.cross_entropy:.2f} | {found.same_class:.1%} |")
+
+
+if __name__ == "__main__":
+    main()
