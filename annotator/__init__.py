@@ -7,7 +7,7 @@
 | timm_models, own_models  | a name                      | builds the network                      | a `nn.Module`    |
 | classifier, view         | a network                   | takes it apart; how images are prepared | features, head   |
 | topk                     | logits of cells             | keeps top K and the rest's mass (pure)  | classes, scores  |
-| teacher, pending         | pixels                      | maps, while the next are on their way   | `PendingMaps`    |
+| teacher, pending         | pixels                      | maps, while the next are on their way   | `AsyncMaps`    |
 | selftest                 | a `Teacher`                 | proves that its cells mean something    | the map's size   |
 | spool                    | shards, perhaps behind URLs | copies whole or not at all              | local files      |
 | plan                     | shards, a store             | skips what is done, indexes the rest    | rows to annotate |

@@ -26,7 +26,7 @@ class Reporter:
     def failed(self, shard: Shard, reason: str) -> None:
         """A shard was left out; the run goes on without it."""
 
-    def quarantined(self, shard: Shard, key: str, reason: str) -> None:
+    def undecodable(self, shard: Shard, key: str, reason: str) -> None:
         """An image could not be decoded; its row holds fill values."""
 
 
@@ -87,7 +87,7 @@ class Summary(Reporter):
         self.failures[shard] = reason
         self.reporter.failed(shard, reason)
 
-    def quarantined(self, shard: Shard, key: str, reason: str) -> None:
+    def undecodable(self, shard: Shard, key: str, reason: str) -> None:
         """Remember an image that could not be decoded."""
         self.bad_images.append((shard, key, reason))
-        self.reporter.quarantined(shard, key, reason)
+        self.reporter.undecodable(shard, key, reason)

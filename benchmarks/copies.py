@@ -8,7 +8,7 @@ from pathlib import Path
 from store.format.schema import CommitRecord, ObjectRecord, StoreSchema, TarIdentity
 from store.reader import LabelStore
 from store.shards.index import shard_name
-from store.storage.base import Place
+from store.storage.base import StorageBackend
 from store.writer import GroupLabels, open_root, publish, write_group
 
 TAR = TarIdentity(size=1 << 40, mtime_ns=0, sha256="0" * 64)  # of groups whose image shard is not there
@@ -29,18 +29,20 @@ def copy_labels(shards: Sequence[Path], labels: LabelStore, path: Path, count: i
         copied = GroupLabels(
             classes=maps.classes,
             scores=maps.scores,
-            tail=maps.tail,
+            tail_logsumexp=maps.tail_logsumexp,
             keys=tuple(group.keys),
             offsets=group.offsets,
             digests=group.digests,
-            targets=group.targets,
-            quarantined=group.commit.quarantined,
+            labels=group.labels,
+            undecodable=group.commit.undecodable,
         )
         write_group(path, f"copy-{i:03}", copied, schema=labels.schema, tar=group.commit.tar, provenance={})
     return LabelStore.open(path)
 
 
-def publish_objects(place: Place, name: str, objects: Mapping[str, bytes], *, rows: int, schema: StoreSchema) -> None:
+def publish_objects(
+    place: StorageBackend, name: str, objects: Mapping[str, bytes], *, rows: int, schema: StoreSchema
+) -> None:
     """Commit a group whose arrays are encoded already, of a tar that there is none of."""
     records = {path: ObjectRecord(size=len(data), sha256=sha256(data).hexdigest()) for path, data in objects.items()}
     record = CommitRecord(
@@ -49,7 +51,7 @@ def publish_objects(place: Place, name: str, objects: Mapping[str, bytes], *, ro
         teacher_digest=schema.teacher.digest,
         prefix="",
         objects=records,
-        quarantined=(),
+        undecodable=(),
         provenance={},
     )
     publish(place, name, objects, record)

@@ -19,7 +19,7 @@ from store.errors import DamagedStoreError, LabelNotFoundError, RelabelError, St
 from store.format.arrays import BIG_ARRAYS, array_specs, find_key
 from store.format.checks import check_maps
 from store.format.schema import GROUP_FILE, CommitRecord, StoreSchema
-from store.storage.base import Place
+from store.storage.base import StorageBackend
 from store.text import first_line
 
 # The objects of one label group, compared with its commit record whenever they are read.
@@ -28,11 +28,11 @@ from store.text import first_line
 class GroupObjects:
     """What lies below a group, by the paths in its commit record."""
 
-    def __init__(self, place: Place, name: str, commit: CommitRecord, identity: object) -> None:
-        self.place, self.name, self.commit, self.identity = place, name, commit, identity
+    def __init__(self, backend: StorageBackend, name: str, commit: CommitRecord, identity: object) -> None:
+        self.backend, self.name, self.commit, self.identity = backend, name, commit, identity
 
     def __str__(self) -> str:
-        return self.place.at(self.name)
+        return self.backend.at(self.name)
 
     def object_path(self, path: str) -> str:
         """An object's path in the place, from its path in the commit record."""
@@ -50,9 +50,11 @@ class GroupObjects:
             raise DamagedStoreError(f"{self}: the commit record knows no {path!r}")
         self.check_size(path)
         try:
-            data = self.place.read(self.object_path(path))
+            data = self.backend.read(self.object_path(path))
         except MemoryError as error:
-            raise StoreReadError(f"{self.place.at(self.object_path(path))}: needs more memory than there is") from error
+            raise StoreReadError(
+                f"{self.backend.at(self.object_path(path))}: needs more memory than there is"
+            ) from error
         except OSError as error:
             raise self.unread(path, error) from error
         self.check_not_replaced()
@@ -74,7 +76,7 @@ class GroupObjects:
         """Compare an object's size with the commit record; raises as `read_object`."""
         expected = self.commit.objects[path].size
         try:
-            size = self.place.size(self.object_path(path))
+            size = self.backend.size(self.object_path(path))
         except OSError as error:
             raise self.unread(path, error) from error
         if size != expected:
@@ -103,7 +105,7 @@ class GroupObjects:
     def check_not_replaced(self) -> None:
         """After bytes were read: they are of the group whose commit record this is."""
         try:
-            same = self.place.identity(self.name) == self.identity
+            same = self.backend.identity(self.name) == self.identity
         except FileNotFoundError:
             same = False
         if not same:
@@ -112,7 +114,7 @@ class GroupObjects:
     def damaged(self, path: str, problem: str) -> DamagedStoreError:
         """The error for an object, or a whole array, that is not as it was written."""
         return DamagedStoreError(
-            f"{self.place.at(self.object_path(path))}: damaged ({problem}); "
+            f"{self.backend.at(self.object_path(path))}: damaged ({problem}); "
             "annotate its shard again (--overwrite with only this shard)"
         )
 
@@ -122,7 +124,7 @@ class GroupObjects:
             return error
         if isinstance(error, FileNotFoundError | NotADirectoryError):
             return self.damaged(path, "missing")
-        return StoreReadError(f"{self.place.at(self.object_path(path))}: cannot be read: {error.strerror or error}")
+        return StoreReadError(f"{self.backend.at(self.object_path(path))}: cannot be read: {error.strerror or error}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -131,7 +133,7 @@ class LabelRows:
 
     classes: NDArray[np.uint16]  # (N, K, H, W)
     scores: NDArray[np.float16]  # (N, K, H, W)
-    tail: NDArray[np.float16] | None  # (N, H, W)
+    tail_logsumexp: NDArray[np.float16] | None  # (N, H, W)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -141,11 +143,11 @@ class LabelRow:
     key: str
     classes: NDArray[np.uint16]  # (K, H, W)
     scores: NDArray[np.float16]  # (K, H, W)
-    tail: NDArray[np.float16] | None  # (H, W)
-    target: int  # the original label, -1 where there is none
+    tail_logsumexp: NDArray[np.float16] | None  # (H, W)
+    label: int  # the original label, -1 where there is none
     offset: int  # of the image in its tar, bytes
     length: int  # of the image, bytes
-    quarantined: str | None  # why the image could not be decoded
+    undecodable: str | None  # why the image could not be decoded
 
 
 class LabelGroup(GroupObjects):
@@ -155,8 +157,10 @@ class LabelGroup(GroupObjects):
     is safe to read after it.
     """
 
-    def __init__(self, place: Place, name: str, schema: StoreSchema, commit: CommitRecord, identity: object) -> None:
-        super().__init__(place, name, commit, identity)
+    def __init__(
+        self, backend: StorageBackend, name: str, schema: StoreSchema, commit: CommitRecord, identity: object
+    ) -> None:
+        super().__init__(backend, name, commit, identity)
         self.schema = schema
 
     def __len__(self) -> int:
@@ -164,7 +168,7 @@ class LabelGroup(GroupObjects):
 
     def fresh(self) -> "LabelGroup":
         """The group with nothing read yet, for a reader that drops groups to bound its memory."""
-        return LabelGroup(self.place, self.name, self.schema, self.commit, self.identity)
+        return LabelGroup(self.backend, self.name, self.schema, self.commit, self.identity)
 
     @cached_property
     def keys(self) -> list[str]:
@@ -182,14 +186,14 @@ class LabelGroup(GroupObjects):
         return self.read_array("digests")
 
     @cached_property
-    def targets(self) -> NDArray[np.int32]:
+    def labels(self) -> NDArray[np.int32]:
         """(N,) int32: the original labels, -1 where the shard has none."""
         return self.read_array("targets")
 
     @cached_property
-    def quarantined(self) -> dict[int, str]:
+    def undecodable(self) -> dict[int, str]:
         """Row to reason of the images that could not be decoded."""
-        return {bad.row: bad.reason for bad in self.commit.quarantined}
+        return {bad.row: bad.reason for bad in self.commit.undecodable}
 
     @property
     def has_tail(self) -> bool:
@@ -199,27 +203,31 @@ class LabelGroup(GroupObjects):
     def usable(self, start: int = 0, stop: int | None = None) -> NDArray[np.bool_]:
         """Which of the rows start to stop are not quarantined."""
         mask = np.ones(len(self), bool)
-        mask[list(self.quarantined)] = False
+        mask[list(self.undecodable)] = False
         return mask[start:stop]
 
-    def read(self, start: int = 0, stop: int | None = None, *, tail: bool = True) -> LabelRows:
+    def read(self, start: int = 0, stop: int | None = None, *, with_tail: bool = True) -> LabelRows:
         """Label maps of rows start to stop, by default all; 64-row chunks are the unit of decoding.
 
         Args:
             start: the first row.
             stop: the row after the last.
-            tail: whether to read the tail, where the group has one.
+            with_tail: whether to read the tail, where the group has one.
 
         Raises:
             DamagedStoreError: a chunk is missing, fails its checksum or holds what cannot be a label map.
             StoreReadError: the disk or network failed.
         """
         rows = slice(start, len(self) if stop is None else stop)
-        names = BIG_ARRAYS if tail and self.has_tail else BIG_ARRAYS[:2]
+        names = BIG_ARRAYS if with_tail and self.has_tail else BIG_ARRAYS[:2]
         found = self._slices(names, rows)
-        maps = LabelRows(classes=found[0], scores=found[1], tail=found[2] if len(found) > 2 else None)
+        maps = LabelRows(classes=found[0], scores=found[1], tail_logsumexp=found[2] if len(found) > 2 else None)
         problem = check_maps(
-            maps.classes, maps.scores, maps.tail, self.usable(start, stop), num_classes=self.schema.num_classes
+            maps.classes,
+            maps.scores,
+            maps.tail_logsumexp,
+            self.usable(start, stop),
+            num_classes=self.schema.num_classes,
         )
         if problem is not None:
             raise DamagedStoreError(f"{self}: array {problem[0]!r} is damaged: {problem[1]}")
@@ -239,11 +247,11 @@ class LabelGroup(GroupObjects):
             key=self.keys[i],
             classes=maps.classes[0],
             scores=maps.scores[0],
-            tail=None if maps.tail is None else maps.tail[0],
-            target=int(self.targets[i]),
+            tail_logsumexp=None if maps.tail_logsumexp is None else maps.tail_logsumexp[0],
+            label=int(self.labels[i]),
             offset=offset,
             length=length,
-            quarantined=self.quarantined.get(i),
+            undecodable=self.undecodable.get(i),
         )
 
     def find(self, key: str) -> int | None:
@@ -271,10 +279,12 @@ class LabelGroup(GroupObjects):
     def _raise(self, name: str, problem: BaseException) -> NoReturn:
         """Say what it means that an array could not be read."""
         try:
-            with self.place.errors(self.object_path(name)):
+            with self.backend.errors(self.object_path(name)):
                 raise problem
         except MemoryError as error:
-            raise StoreReadError(f"{self.place.at(self.object_path(name))}: needs more memory than there is") from error
+            raise StoreReadError(
+                f"{self.backend.at(self.object_path(name))}: needs more memory than there is"
+            ) from error
         except OSError as error:
             raise self.unread(name, error) from error
         except Exception as error:  # whatever hostile bytes make of the codecs
@@ -297,7 +307,7 @@ class LabelGroup(GroupObjects):
         specs = array_specs(self.schema, len(self), with_tail=self.has_tail)
         spec = next(spec for spec in specs if spec.name == name)
         try:
-            array = self.place.array(self.object_path(name))
+            array = self.backend.array(self.object_path(name))
         except OSError as error:
             raise self.unread(name, error) from error
         except Exception as error:  # whatever hostile metadata makes of zarr

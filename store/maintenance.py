@@ -88,12 +88,12 @@ def _check_values(group: LabelGroup) -> Iterator[Fault]:
     """What the format demands of the values of arrays that are as they were written."""
     usable = group.usable()
     classes, scores, *rest = (group.read_array(name) for name in BIG_ARRAYS if name != "tail" or group.has_tail)
-    tail = rest[0] if rest else None
-    bad = {row.row: row.key for row in group.commit.quarantined}
+    tail_logsumexp = rest[0] if rest else None
+    bad = {row.row: row.key for row in group.commit.undecodable}
     problems = (
-        check_maps(classes, scores, tail, usable, num_classes=group.schema.num_classes),
-        check_ranks(classes, scores, tail, usable),
-        check_samples(group.keys, group.offsets, group.targets, bad, tar_size=group.commit.tar.size),
+        check_maps(classes, scores, tail_logsumexp, usable, num_classes=group.schema.num_classes),
+        check_ranks(classes, scores, tail_logsumexp, usable),
+        check_samples(group.keys, group.offsets, group.labels, bad, tar_size=group.commit.tar.size),
     )
     for problem in problems:
         if problem is not None:
@@ -133,21 +133,21 @@ def find_leftovers(store: LabelStore, *, min_age: float) -> Iterator[Leftover]:
     Raises:
         SettingsError: an age below the place's own minimum: there, a young leftover may be a writer's at work.
     """
-    place = store.place
-    if min_age < place.min_age:
-        raise SettingsError(f"{place}: attempts younger than {place.min_age / 3600:g} hours may be in use there")
+    backend = store.backend
+    if min_age < backend.min_age:
+        raise SettingsError(f"{backend}: attempts younger than {backend.min_age / 3600:g} hours may be in use there")
 
     def used_prefix(name: str) -> str | None:
         try:
             return store.unchecked_group(name).commit.prefix
         except LabelNotFoundError as error:
             try:
-                place.size(f"{name}/{GROUP_FILE}")
+                backend.size(f"{name}/{GROUP_FILE}")
             except FileNotFoundError:
                 return None
-            raise DamagedStoreError(f"{place.at(name)}: its {GROUP_FILE} holds no commit record") from error
+            raise DamagedStoreError(f"{backend.at(name)}: its {GROUP_FILE} holds no commit record") from error
 
-    return (leftover for leftover in place.leftovers(used_prefix) if leftover.age >= min_age)
+    return (leftover for leftover in backend.leftovers(used_prefix) if leftover.age >= min_age)
 
 
 def clean(store: LabelStore, leftover: Leftover) -> None:
@@ -156,8 +156,8 @@ def clean(store: LabelStore, leftover: Leftover) -> None:
     Raises:
         StoreWriteError: the disk or network refused.
     """
-    with write_errors(store.place):
-        store.place.clean(leftover)
+    with write_errors(store.backend):
+        store.backend.clean(leftover)
 
 
 # Joining stores that several machines made with the same teacher.
@@ -244,7 +244,7 @@ def _copy(name: str, group: LabelGroup | StoreFault, target: LabelStore) -> Merg
     except LabelNotFoundError:
         try:
             objects = {path: group.read_object(path) for path in group.commit.objects}
-            publish(target.place, name, objects, group.commit)
+            publish(target.backend, name, objects, group.commit)
         except GroupExistsError:  # another merge was quicker
             return Merged(group=name, outcome="there already")
         except (DamagedStoreError, StoreReadError) as error:

@@ -11,8 +11,8 @@ from store.errors import DamagedStoreError, LabelNotFoundError, RelabelError, St
 from store.format.parse import parse_attributes, parse_commit, parse_schema, sealed_root
 from store.format.schema import COMMIT_ATTRIBUTE, GROUP_FILE, ROOT_ATTRIBUTE, Json, StoreSchema, is_group_name
 from store.group import LabelGroup
-from store.storage.base import Place
-from store.storage.open import open_place
+from store.storage.base import StorageBackend
+from store.storage.open import open_backend
 
 StoreFault = DamagedStoreError | StoreReadError
 MAX_JSON_BYTES = 1 << 25  # 65,535 class names take a few MB
@@ -30,12 +30,12 @@ class Found:
 class LabelStore:
     """A store opened for reading; iterating gives its committed groups by name."""
 
-    def __init__(self, place: Place, root: str, schema: StoreSchema) -> None:
-        self.place, self.schema = place, schema
+    def __init__(self, backend: StorageBackend, root: str, schema: StoreSchema) -> None:
+        self.backend, self.schema = backend, schema
         self.root = root  # canonical JSON of the root attributes, which the groups' records are sealed with
 
     def __str__(self) -> str:
-        return str(self.place)
+        return str(self.backend)
 
     @classmethod
     def open(cls, location: Path | str) -> "LabelStore":
@@ -47,20 +47,20 @@ class LabelStore:
             DamagedStoreError: its root attributes cannot be read.
             StoreReadError: the disk or network failed.
         """
-        return cls.of(open_place(location))
+        return cls.of(open_backend(location))
 
     @classmethod
-    def of(cls, place: Place) -> "LabelStore":
+    def of(cls, backend: StorageBackend) -> "LabelStore":
         """Open the store at a place; raises as `open` does."""
-        where = place.at(GROUP_FILE)
+        where = backend.at(GROUP_FILE)
         try:
-            data = _read_json(place, GROUP_FILE)
+            data = _read_json(backend, GROUP_FILE)
         except (FileNotFoundError, NotADirectoryError) as error:
-            what = "a file, not a label store" if Path(str(place)).is_file() else "no label store here"
-            raise StoreNotFoundError(f"{place}: {what}; `relabel-annotate run` makes one") from error
+            what = "a file, not a label store" if Path(str(backend)).is_file() else "no label store here"
+            raise StoreNotFoundError(f"{backend}: {what}; `relabel-annotate run` makes one") from error
         root = parse_attributes(data, where).get(ROOT_ATTRIBUTE, {})
         schema = parse_schema(root, where)
-        return cls(place, sealed_root(root, where), schema)
+        return cls(backend, sealed_root(root, where), schema)
 
     def names(self) -> list[str]:
         """Names of the committed groups, sorted; a damaged one counts."""
@@ -78,7 +78,7 @@ class LabelStore:
 
     def survey(self) -> Iterator[tuple[str, LabelGroup | StoreFault]]:
         """Every committed group by name, one that is damaged or cannot be read as its error."""
-        return self.place.map(self._checked, (found for found in self._scan() if found.record is not None))
+        return self.backend.map(self._checked, (found for found in self._scan() if found.record is not None))
 
     def __contains__(self, name: str) -> bool:
         return is_group_name(name) and self._look(name).record is not None
@@ -110,7 +110,7 @@ class LabelStore:
         """
         damaged: list[StoreFault] = []
         committed = (found for found in self._scan() if found.record is not None)
-        for name, row in self.place.map(lambda found: (found.name, self._find_in(found, key)), committed):
+        for name, row in self.backend.map(lambda found: (found.name, self._find_in(found, key)), committed):
             if isinstance(row, RelabelError):
                 damaged.append(row)
             elif row is not None:
@@ -128,18 +128,18 @@ class LabelStore:
     def _scan(self) -> Iterator[Found]:
         """All that may be a group, with commit records as they lie in the store."""
         try:
-            names = self.place.folders()
+            names = self.backend.folders()
         except RelabelError:
             raise
         except OSError as error:
             raise StoreReadError(f"{self}: cannot be listed: {error.strerror or error}") from error
-        return self.place.map(self._look, names)
+        return self.backend.map(self._look, names)
 
     def _look(self, name: str) -> Found:
         path = f"{name}/{GROUP_FILE}"
         try:
-            identity = self.place.identity(name)
-            record = parse_attributes(_read_json(self.place, path), self.place.at(path)).get(COMMIT_ATTRIBUTE)
+            identity = self.backend.identity(name)
+            record = parse_attributes(_read_json(self.backend, path), self.backend.at(path)).get(COMMIT_ATTRIBUTE)
         except (FileNotFoundError, NotADirectoryError):
             return Found(name=name, identity=None, record=None)
         except (DamagedStoreError, StoreReadError) as error:
@@ -149,8 +149,8 @@ class LabelStore:
     def _open(self, found: Found) -> LabelGroup:
         if isinstance(found.record, RelabelError):
             raise found.record
-        commit = parse_commit(found.record, self.root, self.place.at(f"{found.name}/{GROUP_FILE}"))
-        return LabelGroup(self.place, found.name, self.schema, commit, found.identity)
+        commit = parse_commit(found.record, self.root, self.backend.at(f"{found.name}/{GROUP_FILE}"))
+        return LabelGroup(self.backend, found.name, self.schema, commit, found.identity)
 
     def _checked(self, found: Found) -> tuple[str, LabelGroup | StoreFault]:
         try:
@@ -161,13 +161,15 @@ class LabelStore:
         return found.name, group
 
 
-def _read_json(place: Place, path: str) -> bytes:
+def _read_json(backend: StorageBackend, path: str) -> bytes:
     """A `zarr.json`; FileNotFoundError where there is none."""
     try:
-        if (size := place.size(path)) > MAX_JSON_BYTES:
-            raise DamagedStoreError(f"{place.at(path)}: {size:,} bytes; none of ours is larger than {MAX_JSON_BYTES:,}")
-        return place.read(path)
+        if (size := backend.size(path)) > MAX_JSON_BYTES:
+            raise DamagedStoreError(
+                f"{backend.at(path)}: {size:,} bytes; none of ours is larger than {MAX_JSON_BYTES:,}"
+            )
+        return backend.read(path)
     except (FileNotFoundError, NotADirectoryError, RelabelError):
         raise
     except OSError as error:
-        raise StoreReadError(f"{place.at(path)}: cannot be read: {error.strerror or error}") from error
+        raise StoreReadError(f"{backend.at(path)}: cannot be read: {error.strerror or error}") from error

@@ -35,18 +35,21 @@ from store.format.schema import (
     CommitRecord,
     Json,
     ObjectRecord,
-    Quarantined,
     StoreSchema,
     TarIdentity,
+    Undecodable,
     is_group_name,
 )
 from store.reader import LabelStore
-from store.storage.base import Place
-from store.storage.open import open_place
+from store.storage.base import StorageBackend
+from store.storage.open import open_backend
 
 # The rows of one label group before they are written.
 #
 # Letters: N rows, K ranks, H W cells (y, x).
+
+
+FIELDS = {"tail": "tail_logsumexp", "targets": "labels"}  # arrays of the format that have another name here
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -59,25 +62,25 @@ class GroupLabels:
 
     classes: NDArray[np.uint16]  # (N, K, H, W), rank 0 the highest score
     scores: NDArray[np.float16]  # (N, K, H, W) logits, descending along K
-    tail: NDArray[np.float16] | None  # (N, H, W) log-sum-exp of the logits outside the top K
+    tail_logsumexp: NDArray[np.float16] | None  # (N, H, W) log-sum-exp of the logits outside the top K
     keys: tuple[str, ...]
     offsets: NDArray[np.uint64]  # (N, 2) byte offset and length of the image in its tar
     digests: NDArray[np.uint64]  # (N,) BLAKE2b-64 of the image bytes, little-endian
-    targets: NDArray[np.int32]  # (N,) original labels, -1 where there is none
-    quarantined: tuple[Quarantined, ...] = ()
+    labels: NDArray[np.int32]  # (N,) original labels, -1 where there is none
+    undecodable: tuple[Undecodable, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that the arrays belong together."""
         n, k, h, w = self.classes.shape
-        expected = {"scores": (n, k, h, w), "offsets": (n, 2), "digests": (n,), "targets": (n,)}
-        if self.tail is not None:
-            expected["tail"] = (n, h, w)
+        expected = {"scores": (n, k, h, w), "offsets": (n, 2), "digests": (n,), "labels": (n,)}
+        if self.tail_logsumexp is not None:
+            expected["tail_logsumexp"] = (n, h, w)
         for name, shape in expected.items():
             if getattr(self, name).shape != shape:
                 raise LabelMapError(f"{name} has shape {getattr(self, name).shape}, expected {shape}")
         if len(self.keys) != n or len(set(self.keys)) != n:
             raise LabelMapError(f"{n} rows need as many different keys, found {len(set(self.keys))}")
-        maps = self.classes, self.scores, self.tail, self.usable
+        maps = self.classes, self.scores, self.tail_logsumexp, self.usable
         # Tails of -inf are for the store to judge, which knows the class count.
         problem = check_maps(*maps[:2], None, self.usable, num_classes=MAX_CLASSES) or check_ranks(*maps)
         if problem is not None:
@@ -87,7 +90,7 @@ class GroupLabels:
     def usable(self) -> NDArray[np.bool_]:
         """(N,) bool: which rows are not quarantined."""
         mask = np.ones(len(self.keys), bool)
-        mask[[bad.row for bad in self.quarantined]] = False
+        mask[[bad.row for bad in self.undecodable]] = False
         return mask
 
 
@@ -101,15 +104,15 @@ def open_root(location: Path | str, schema: StoreSchema) -> StoreSchema:
         StoreMismatchError: the store belongs to another teacher, view or size, or has other class names.
         StoreWriteError: the place cannot be written.
     """
-    place = open_place(location)
-    with write_errors(place):
-        found = _find_root(place) or _create_root(place, schema)
+    backend = open_backend(location)
+    with write_errors(backend):
+        found = _find_root(backend) or _create_root(backend, schema)
     differences = found.differences(schema, "in the store", "in this run")
     if schema.class_names is not None and schema.class_names != found.class_names:
         differences.append("class_names")
     if differences:
         raise StoreMismatchError(
-            f"{place}: written with another teacher or view ({'; '.join(differences)}); "
+            f"{backend}: written with another teacher or view ({'; '.join(differences)}); "
             "choose another --labels, or --overwrite with all of its shards"
         )
     return found
@@ -129,12 +132,12 @@ def set_aside_other(location: Path | str, schema: StoreSchema, replaces: Set[str
     Raises:
         StoreWriteError: it cannot be renamed.
     """
-    place = open_place(location)
-    found = _find_root(place)
+    backend = open_backend(location)
+    found = _find_root(backend)
     if found is None or not found.differences(schema) or not set(LabelStore.open(location).names()) <= replaces:
         return None
-    with write_errors(place):
-        return place.set_aside()
+    with write_errors(backend):
+        return backend.set_aside()
 
 
 def write_group(
@@ -156,7 +159,7 @@ def write_group(
     """
     _check_fit(name, labels, schema, tar)
     objects: dict[str, bytes] = {}
-    for spec in array_specs(schema, len(labels.keys), with_tail=labels.tail is not None):
+    for spec in array_specs(schema, len(labels.keys), with_tail=labels.tail_logsumexp is not None):
         objects |= encode_array(spec, _values(labels, spec.name))
     record = CommitRecord(
         rows=len(labels.keys),
@@ -164,14 +167,14 @@ def write_group(
         teacher_digest=schema.teacher.digest,
         prefix="",
         objects={path: ObjectRecord(size=len(data), sha256=sha256(data).hexdigest()) for path, data in objects.items()},
-        quarantined=labels.quarantined,
+        undecodable=labels.undecodable,
         provenance=provenance,
     )
-    return publish(open_place(location), name, objects, record, overwrite=overwrite)
+    return publish(open_backend(location), name, objects, record, overwrite=overwrite)
 
 
 def publish(
-    place: Place,
+    backend: StorageBackend,
     name: str,
     objects: Mapping[str, bytes],
     record: CommitRecord,
@@ -189,9 +192,9 @@ def publish(
         sealed.append(replace(record, prefix=prefix))
         return _group_json({COMMIT_ATTRIBUTE: sealed[-1].to_attributes(root)})
 
-    with write_errors(place):
-        root = LabelStore.of(place).root
-        place.publish(name, objects, group_file, overwrite=overwrite)
+    with write_errors(backend):
+        root = LabelStore.of(backend).root
+        backend.publish(name, objects, group_file, overwrite=overwrite)
     return sealed[-1]
 
 
@@ -202,32 +205,32 @@ def _check_fit(name: str, labels: GroupLabels, schema: StoreSchema, tar: TarIden
         raise LabelMapError(
             f"{name}: maps of shape {labels.classes.shape[1:]}, the store holds {(schema.top_k, *schema.map_size)}"
         )
-    bad = {row.row: row.key for row in labels.quarantined}
+    bad = {row.row: row.key for row in labels.undecodable}
     problem = check_maps(
-        labels.classes, labels.scores, labels.tail, labels.usable, num_classes=schema.num_classes
-    ) or check_samples(labels.keys, labels.offsets, labels.targets, bad, tar_size=tar.size)
+        labels.classes, labels.scores, labels.tail_logsumexp, labels.usable, num_classes=schema.num_classes
+    ) or check_samples(labels.keys, labels.offsets, labels.labels, bad, tar_size=tar.size)
     if problem is not None:
         raise LabelMapError(f"{name}: {problem[0]}: {problem[1]}")
 
 
 def _values(labels: GroupLabels, name: str) -> NDArray[Any]:
     # numpy's object arrays are how zarr takes strings of any length.
-    return np.array(labels.keys, dtype=object) if name == "keys" else getattr(labels, name)
+    return np.array(labels.keys, dtype=object) if name == "keys" else getattr(labels, FIELDS.get(name, name))
 
 
-def _find_root(place: Place) -> StoreSchema | None:
+def _find_root(backend: StorageBackend) -> StoreSchema | None:
     try:
-        return LabelStore.of(place).schema
+        return LabelStore.of(backend).schema
     except StoreNotFoundError:
         return None
 
 
-def _create_root(place: Place, schema: StoreSchema) -> StoreSchema:
+def _create_root(backend: StorageBackend, schema: StoreSchema) -> StoreSchema:
     # Asked again, since another writer may have made the store between the two looks.
-    if place.is_occupied() and _find_root(place) is None:
-        raise StoreMismatchError(f"{place}: not a label store and not empty; choose an empty or new place")
-    place.create_root(_group_json({ROOT_ATTRIBUTE: schema.to_attributes()}))
-    return LabelStore.of(place).schema
+    if backend.is_occupied() and _find_root(backend) is None:
+        raise StoreMismatchError(f"{backend}: not a label store and not empty; choose an empty or new place")
+    backend.create_root(_group_json({ROOT_ATTRIBUTE: schema.to_attributes()}))
+    return LabelStore.of(backend).schema
 
 
 def _group_json(attributes: Json) -> bytes:
@@ -236,14 +239,14 @@ def _group_json(attributes: Json) -> bytes:
 
 
 @contextmanager
-def write_errors(place: Place) -> Iterator[None]:
+def write_errors(backend: StorageBackend) -> Iterator[None]:
     """Turn what a place raises while it is written into StoreWriteError."""
     try:
         yield
     except RelabelError:
         raise
     except OSError as error:
-        where = error.filename or place
+        where = error.filename or backend
         raise StoreWriteError(
             f"{where}: cannot be written: {error.strerror or error}; nothing was committed"
         ) from error

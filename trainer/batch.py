@@ -21,8 +21,8 @@ class Batch:
     boxes: Tensor  # (B, 4) float32: x1, y1, x2, y2 by the whole image
     classes: Tensor  # (B, K, H, W) uint16
     scores: Tensor  # (B, K, H, W) float16
-    tail: Tensor | None  # (B, H, W) float16; None unless the settings pool it
-    originals: Tensor  # (B,) int64, the dataset's own labels, -1 where there is none
+    tail_logsumexp: Tensor | None  # (B, H, W) float16; None unless the settings pool it
+    labels: Tensor  # (B,) int64, the dataset's own labels, -1 where there is none
     flips: Tensor  # (B,) bool: mirror this crop
 
     def to(self, device: torch.device) -> "Batch":
@@ -57,7 +57,7 @@ def blank_batch(settings: TrainSettings, size: int) -> Batch:
         boxes=torch.tensor([[0.0, 0.0, 1.0, 1.0]]).repeat(size, 1),
         classes=torch.zeros(size, 1, 1, 1, dtype=torch.uint16),
         scores=torch.zeros(size, 1, 1, 1, dtype=torch.float16),
-        tail=torch.zeros(size, 1, 1, dtype=torch.float16) if settings.pools_tail else None,
-        originals=torch.zeros(size, dtype=torch.int64),
+        tail_logsumexp=torch.zeros(size, 1, 1, dtype=torch.float16) if settings.pools_tail else None,
+        labels=torch.zeros(size, dtype=torch.int64),
         flips=torch.zeros(size, dtype=torch.bool),
     )

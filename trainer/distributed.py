@@ -108,7 +108,7 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
     try:
         if device == "cuda":
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=PATIENCE, **meeting_place())
+        dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=PATIENCE, **rendezvous())
         ranks = Ranks(
             rank=dist.get_rank(), world=dist.get_world_size(), control=dist.new_group(backend="gloo", timeout=PATIENCE)
         )
@@ -152,10 +152,10 @@ def peer_deaths() -> Iterator[None]:
 
 
 JOINING = timedelta(minutes=5)  # for the ranks to find each other
-MEETING = "relabel/rank0"  # the agent's key for where that is
+RENDEZVOUS = "relabel/rank0"  # the agent's key for where that is
 
 
-def meeting_place() -> dict[str, Any]:
+def rendezvous() -> dict[str, Any]:
     """Arguments for `init_process_group`; none where no agent serves a store.
 
     Raises:
@@ -173,7 +173,7 @@ def _serve(agents: TCPStore, host: str) -> TCPStore:
     store = TCPStore(host, 0, is_master=True, wait_for_workers=False)
     token = secrets.token_hex(8)
     store.set(token, "")
-    agents.set(MEETING, f"{store.port} {token}")
+    agents.set(RENDEZVOUS, f"{store.port} {token}")
     return store
 
 
@@ -181,7 +181,7 @@ def _find(agents: TCPStore, host: str) -> TCPStore:
     """The store of this attempt's rank 0; that of an earlier one is gone, or does not know the token."""
     deadline = time.monotonic() + JOINING.total_seconds()
     while True:
-        port, token = agents.get(MEETING).decode().split()
+        port, token = agents.get(RENDEZVOUS).decode().split()
         try:
             store = TCPStore(host, int(port), is_master=False, timeout=timedelta(seconds=2))
             store.wait([token], timedelta(seconds=2))

@@ -142,7 +142,7 @@ class TrainSettings:
         return self.fill == "tail" and self.target != "original"
 
     @property
-    def needs_original(self) -> bool:
+    def needs_labels(self) -> bool:
         """Whether the targets take the dataset's own labels."""
         return self.target == "original" or self.original_weight > 0
 

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from annotator.input.plan import RowRef
 from store import processes
 from store.errors import ImageError, WorkerError
-from store.format.schema import View
+from store.format.schema import Preprocessing
 from store.shards.images import decode_image
 from store.shards.index import image_digest
 
@@ -51,7 +51,7 @@ def start_server() -> None:
 
 
 def decode_batches(
-    rows: Iterable[RowRef], view: View, *, batch_size: int, workers: int, pin_memory: bool
+    rows: Iterable[RowRef], preprocessing: Preprocessing, *, batch_size: int, workers: int, pin_memory: bool
 ) -> Generator[DecodedBatch, None, None]:
     """Decode rows in order, in batches of `batch_size`, the last one shorter.
 
@@ -60,7 +60,7 @@ def decode_batches(
     """
     batches = _Batches(rows, batch_size)
     if not workers:
-        yield from DataLoader(_Images(view), batch_sampler=batches, collate_fn=_one, pin_memory=pin_memory)
+        yield from DataLoader(_Images(preprocessing), batch_sampler=batches, collate_fn=_one, pin_memory=pin_memory)
         return
     start_server()
     loaded: Iterator[DecodedBatch] = iter(())
@@ -69,7 +69,7 @@ def decode_batches(
             with warnings.catch_warnings(action="ignore"):  # more workers than cores is the user's choice
                 loaded = iter(
                     DataLoader(
-                        _Images(view),
+                        _Images(preprocessing),
                         batch_sampler=batches,
                         num_workers=workers,
                         collate_fn=_one,
@@ -119,8 +119,8 @@ class _Batches:
 class _Images(Dataset[DecodedBatch]):
     """Runs in the workers: rows in, a decoded batch out."""
 
-    def __init__(self, view: View) -> None:
-        self.size, self.resample = view.input_size, Image.Resampling[view.interpolation.upper()]
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        self.size, self.resample = preprocessing.input_size, Image.Resampling[preprocessing.interpolation.upper()]
 
     def __getitems__(self, rows: list[RowRef]) -> list[DecodedBatch]:
         height, width = self.size

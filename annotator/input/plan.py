@@ -47,7 +47,7 @@ def reading(shard: Shard) -> Iterator[None]:
         raise ShardError(f"{shard}: cannot be read: {error.strerror or error}{where}") from error
 
 
-class Spool:
+class LocalCopies:
     """To be used as a context; what it has copied is gone afterwards.
 
     Raises:
@@ -62,7 +62,7 @@ class Spool:
         except OSError as error:
             raise SettingsError(f"TMPDIR={asked}: {error.strerror}; make that folder writable, or unset it") from error
 
-    def __enter__(self) -> "Spool":
+    def __enter__(self) -> "LocalCopies":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -129,9 +129,9 @@ class Plan:
     """
 
     def __init__(
-        self, shards: Iterable[Shard], store: LabelStore, spool: Spool, *, overwrite: bool, reporter: Reporter
+        self, shards: Iterable[Shard], store: LabelStore, copies: LocalCopies, *, overwrite: bool, reporter: Reporter
     ) -> None:
-        self.shards, self.store, self.spool, self.overwrite, self.reporter = shards, store, spool, overwrite, reporter
+        self.shards, self.store, self.copies, self.overwrite, self.reporter = shards, store, copies, overwrite, reporter
         self.indexes: dict[Path, ShardIndex] = {}
 
     def __iter__(self) -> Iterator[RowRef]:
@@ -153,14 +153,14 @@ class Plan:
     def _index(self, shard: Shard) -> ShardIndex | RelabelError | None:
         """The shard's index, what is wrong with it, or None when its labels are there already."""
         try:
-            if not self.overwrite and is_done(self.store, shard, self.spool):
+            if not self.overwrite and is_done(self.store, shard, self.copies):
                 return None
-            return self.spool.index(shard)
+            return self.copies.index(shard)
         except (ShardError, DamagedStoreError, StoreReadError) as error:
             return error
 
 
-def is_done(store: LabelStore, shard: Shard, spool: Spool) -> bool:
+def is_done(store: LabelStore, shard: Shard, copies: LocalCopies) -> bool:
     """Whether the store has a shard's labels, made from this very file: the same size and time, or the same bytes.
 
     Raises:
@@ -175,7 +175,7 @@ def is_done(store: LabelStore, shard: Shard, spool: Spool) -> bool:
     with reading(shard):
         now = shard.stat()
         unchanged = now.st_mtime_ns != 0 and (now.st_size, now.st_mtime_ns) == (tar.size, tar.mtime_ns)
-        if unchanged or (now.st_size == tar.size and spool.hash(shard) == tar.sha256):
+        if unchanged or (now.st_size == tar.size and copies.hash(shard) == tar.sha256):
             return True
     raise ChangedShardError(
         f"{shard}: not the shard its labels were made from; to annotate it again, --overwrite with only this shard"

@@ -21,7 +21,7 @@ from annotator.published.files import MAX_IMAGE_BYTES, Axes, Origin, PublishedMa
 from annotator.published.source import MapSource, read_map
 from annotator.teacher.teacher import Teacher
 from store.errors import ImageError, LabelMapError, SettingsError, ShardError, TeacherError
-from store.format.schema import View
+from store.format.schema import Preprocessing
 from store.maps.pooling import check_box, pool_map, softmax
 from store.shards.images import decode_image
 from store.shards.index import index_shard, tar_members
@@ -49,8 +49,8 @@ class Verdict:
     def p(self) -> float:
         """How likely so lopsided a vote would be if the axes made no difference (two-sided sign test)."""
         winners = max(self.for_yx, self.for_xy)
-        tail = sum(math.comb(self.total, k) for k in range(winners, self.total + 1))
-        return min(1.0, float(2 * tail / 2**self.total))
+        tail_logsumexp = sum(math.comb(self.total, k) for k in range(winners, self.total + 1))
+        return min(1.0, float(2 * tail_logsumexp / 2**self.total))
 
     @property
     def axes(self) -> Axes | None:
@@ -197,7 +197,7 @@ def crop_size(image: tuple[int, int]) -> tuple[int, int]:
 
 
 def ask_teacher(
-    shards: Sequence[Path], source: MapSource, teacher: Teacher, view: View, *, num_classes: int
+    shards: Sequence[Path], source: MapSource, teacher: Teacher, preprocessing: Preprocessing, *, num_classes: int
 ) -> Verdict:
     """Whether a teacher's predictions on off-centre crops agree with the maps read as yx or as xy.
 
@@ -205,7 +205,7 @@ def ask_teacher(
         shards: Of the images; a few hundred are read, spread over all shards.
         source: Of the maps.
         teacher: Any classifier of the same classes, it has to run on crops of `crop_size(view.input_size)` pixels.
-        view: How the maps' images were resized.
+        preprocessing: How the maps' images were resized.
         num_classes: C.
 
     Raises:
@@ -218,7 +218,7 @@ def ask_teacher(
     preferences = (
         _prefers_yx(source_map, pixels, teacher, random_boxes(rng), num_classes)
         for path, count in spread_shards(shards, MAX_IMAGES)
-        for source_map, pixels in _crop_witnesses(path, source, count, view, num_classes)
+        for source_map, pixels in _crop_witnesses(path, source, count, preprocessing, num_classes)
     )
     return count_votes(preferences, unit="images")
 
@@ -274,7 +274,9 @@ def cut(pixels_hw3: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
     return pixels_hw3[top : top + crop[0], left : left + crop[1]]
 
 
-def _crop_witnesses(path: Path, source: MapSource, count: int, view: View, num_classes: int) -> Iterator[Witness]:
+def _crop_witnesses(
+    path: Path, source: MapSource, count: int, preprocessing: Preprocessing, num_classes: int
+) -> Iterator[Witness]:
     """Maps and squashed images of a shard; what is missing or damaged does not vote, the import will name it."""
     with suppress(ShardError, OSError), path.open("rb") as file:
         for sample in spread(index_shard(path).samples, count):
@@ -282,12 +284,12 @@ def _crop_witnesses(path: Path, source: MapSource, count: int, view: View, num_c
                 source_map = read_map(source, sample.key, num_classes=num_classes)
                 if source_map is not None and sample.length <= MAX_IMAGE_BYTES:
                     file.seek(sample.offset)
-                    yield source_map, _squash(decode_image(file.read(sample.length)), view)
+                    yield source_map, _squash(decode_image(file.read(sample.length)), preprocessing)
 
 
-def _squash(image: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
-    height, width = view.input_size
-    resample = Image.Resampling[view.interpolation.upper()]
+def _squash(image: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    height, width = preprocessing.input_size
+    resample = Image.Resampling[preprocessing.interpolation.upper()]
     return np.asarray(Image.fromarray(image).resize((width, height), resample))
 
 
@@ -317,7 +319,7 @@ def find_axes(
     """
     verdict = ask_boxes(shards, source, num_classes=origin.num_classes)
     if verdict.axes is None and load_teacher is not None:
-        verdict = ask_teacher(shards, source, load_teacher(), origin.view(), num_classes=origin.num_classes)
+        verdict = ask_teacher(shards, source, load_teacher(), origin.preprocessing(), num_classes=origin.num_classes)
         if verdict.axes is None:
             raise SettingsError(f"{verdict}: the maps may be another teacher's or other images'; else pass {CHOICES}")
     if verdict.axes is None:

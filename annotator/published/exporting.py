@@ -40,7 +40,7 @@ class ExportSummary:
     reporter: ExportReporter
     written: int = 0
     size: int = 0  # bytes of all files together
-    quarantined: int = 0  # rows that have no map
+    undecodable: int = 0  # rows that have no map
     failures: list[str] = field(default_factory=list)
 
     def failed(self, reason: str) -> None:
@@ -151,11 +151,11 @@ def _export_group(group: LabelGroup, namer: Namer, files: "_Files", summary: Exp
         stop = min(start + CHUNK_ROWS, len(group))
         maps = group.read(start, stop)
         for row in range(start, stop):
-            if row in group.quarantined:
-                summary.quarantined += 1
+            if row in group.undecodable:
+                summary.undecodable += 1
                 continue
             try:
-                name = namer.name(group.keys[row], int(group.targets[row]))
+                name = namer.name(group.keys[row], int(group.labels[row]))
             except LabelMapError as error:
                 refused.append(str(error))
                 continue
@@ -191,8 +191,8 @@ def _check_unique(group: LabelGroup, namer: Namer, seen: set[int]) -> None:
 
 def _names(group: LabelGroup, namer: Namer) -> Iterator[tuple[str, str]]:
     """Files of the rows that have one."""
-    for row, (key, target) in enumerate(zip(group.keys, group.targets.tolist(), strict=True)):
-        if row not in group.quarantined:
+    for row, (key, target) in enumerate(zip(group.keys, group.labels.tolist(), strict=True)):
+        if row not in group.undecodable:
             with suppress(LabelMapError):
                 yield namer.name(key, target)
 

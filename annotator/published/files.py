@@ -21,7 +21,7 @@ from torch.serialization import MAGIC_NUMBER
 
 from annotator.teacher.topk import FLOAT16_MAX
 from store.errors import LabelMapError
-from store.format.schema import StoreSchema, TeacherIdentity, View
+from store.format.schema import Preprocessing, StoreSchema, TeacherIdentity
 
 MAX_IMAGE_BYTES = 1 << 30  # a sparse tar may claim any number
 
@@ -271,9 +271,9 @@ class Origin:
         digest = hashlib.sha256(text.encode()).hexdigest()
         return TeacherIdentity(architecture=self.architecture, arguments={}, digest=digest)
 
-    def view(self) -> View:
+    def preprocessing(self) -> Preprocessing:
         """The whole image, squashed."""
-        return View(input_size=self.input_size, interpolation=self.interpolation, mean=self.mean, std=self.std)
+        return Preprocessing(input_size=self.input_size, interpolation=self.interpolation, mean=self.mean, std=self.std)
 
     def schema(self, shape: tuple[int, int, int], axes: Axes) -> StoreSchema:
         """What a store of these maps holds.
@@ -288,7 +288,7 @@ class Origin:
         ranks, first, second = shape
         return StoreSchema(
             teacher=self.identity(),
-            view=self.view(),
+            preprocessing=self.preprocessing(),
             num_classes=self.num_classes,
             top_k=ranks,
             map_size=(first, second) if axes == "yx" else (second, first),

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from annotator.input.plan import Plan, Spool
+from annotator.input.plan import LocalCopies, Plan
 from annotator.published.files import MAX_IMAGE_BYTES, Axes, PublishedMap, load_map
 from annotator.published.source import Claims, MapFile, MapSource, read_map
 from annotator.report import Summary
@@ -22,7 +22,7 @@ from store.errors import (
     StoreMismatchError,
 )
 from store.format.arrays import NO_CLASS
-from store.format.schema import Quarantined, StoreSchema, TarIdentity
+from store.format.schema import StoreSchema, TarIdentity, Undecodable
 from store.group import LabelGroup
 from store.reader import LabelStore
 from store.shards.images import decode_image
@@ -88,8 +88,8 @@ def import_maps(
     schema = open_root(labels, schema)
     store = LabelStore.open(labels)
     claims = _stored_claims(store, replaced, source, axes)
-    with Spool() as spool:
-        for index in Plan(shards, store, spool, overwrite=overwrite, reporter=summary).unfinished():
+    with LocalCopies() as copies:
+        for index in Plan(shards, store, copies, overwrite=overwrite, reporter=summary).unfinished():
             try:
                 group = _import_shard(index, labels, claims, schema, axes, overwrite=overwrite)
             except GroupExistsError:  # another importer was quicker
@@ -128,11 +128,11 @@ def _stored_claims(store: LabelStore, replaced: Set[str], source: MapSource, axe
         with suppress(LabelNotFoundError, DamagedStoreError):
             group = store.unchecked_group(name)
             _check_axes(group, axes)
-            return name, [key for row, key in enumerate(group.keys) if row not in group.quarantined]
+            return name, [key for row, key in enumerate(group.keys) if row not in group.undecodable]
         return name, []
 
     claims = Claims(source)
-    for name, keys in store.place.map(read, [name for name in store.names() if name not in replaced]):
+    for name, keys in store.backend.map(read, [name for name in store.names() if name not in replaced]):
         claims.hold(keys, name)
     return claims
 
@@ -142,15 +142,15 @@ def _check_axes(group: LabelGroup, axes: Axes) -> None:
     before = group.commit.provenance.get(AXES, axes)
     if before != axes:
         raise StoreMismatchError(
-            f"{group.place}: {group.name} was imported with --axes {before}, now it is {axes}; "
+            f"{group.backend}: {group.name} was imported with --axes {before}, now it is {axes}; "
             "--overwrite with all of the store's shards imports them again"
         )
 
 
 def _report(summary: Summary, index: ShardIndex, group: GroupLabels) -> None:
-    for bad in group.quarantined:
-        summary.quarantined(index.source, bad.key, bad.reason)
-    maps = len(group.keys) - len(group.quarantined)
+    for bad in group.undecodable:
+        summary.undecodable(index.source, bad.key, bad.reason)
+    maps = len(group.keys) - len(group.undecodable)
     summary.annotated(maps, index.source, 1.0)
     summary.committed(index.source, maps)
 
@@ -183,19 +183,19 @@ def read_group(index: ShardIndex, claims: Claims, schema: StoreSchema, axes: Axe
         if found is not None:
             classes[row], scores[row] = found.classes, found.scores
         elif (reason := _damage(image)) is not None:
-            damaged.append(Quarantined(row=row, key=sample.key, reason=reason))
+            damaged.append(Undecodable(row=row, key=sample.key, reason=reason))
         else:
             missing.append(sample.key)
     _refuse_incomplete(index, missing, refused)
     return GroupLabels(
         classes=classes,
         scores=scores,
-        tail=None,
+        tail_logsumexp=None,
         keys=tuple(sample.key for sample in samples),
         offsets=np.array([(sample.offset, sample.length) for sample in samples], np.uint64),
         digests=digests,
-        targets=np.array([sample.label for sample in samples], np.int32),
-        quarantined=tuple(damaged),
+        labels=np.array([sample.label for sample in samples], np.int32),
+        undecodable=tuple(damaged),
     )
 
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from annotator.input.decode import DecodedBatch, decode_batches
-from annotator.input.plan import Plan, Spool
+from annotator.input.plan import LocalCopies, Plan
 from annotator.report import Summary
 from annotator.run.commit import Collector, Committer
 from annotator.settings import RunSettings
 from annotator.teacher.build import one_line
 from annotator.teacher.selftest import SelfTest, check_teacher
-from annotator.teacher.teacher import Maps, PendingMaps, Teacher
+from annotator.teacher.teacher import AsyncMaps, Maps, Teacher
 from store.errors import TooManyBadImagesError
 from store.format.schema import StoreSchema
 from store.reader import LabelStore
@@ -50,7 +50,7 @@ def make_ready(teacher: Teacher, top_k: int, class_names: tuple[str, ...] | None
     teacher.expect(selftest.map_size)
     schema = StoreSchema(
         teacher=teacher.identity,
-        view=teacher.view,
+        preprocessing=teacher.preprocessing,
         num_classes=teacher.num_classes,
         top_k=min(top_k, teacher.num_classes),
         map_size=selftest.map_size,
@@ -99,17 +99,17 @@ def annotate(
     store = LabelStore.open(labels)  # a store that has vanished since must not be made anew in silence
     teacher, schema = ready.teacher, open_root(labels, ready.schema)
     bad_before = len(summary.bad_images)
-    with Spool() as spool:
-        plan = Plan(shards, store, spool, overwrite=settings.overwrite, reporter=summary)
+    with LocalCopies() as copies:
+        plan = Plan(shards, store, copies, overwrite=settings.overwrite, reporter=summary)
         collector = Collector(plan, schema, summary)
         decoding = decode_batches(
             plan,
-            schema.view,
+            schema.preprocessing,
             batch_size=settings.batch_size,
             workers=settings.workers,
             pin_memory=teacher.device.type == "cuda",
         )
-        committing = Committer(labels, schema, ready.provenance(), summary, spool, overwrite=settings.overwrite)
+        committing = Committer(labels, schema, ready.provenance(), summary, copies, overwrite=settings.overwrite)
         with closing(decoding) as batches, committing as committer:
             for batch, maps in _label_maps(batches, teacher, schema.top_k, summary):
                 for group in collector.add(batch, maps):
@@ -123,7 +123,7 @@ def _label_maps(
     batches: Iterator[DecodedBatch], teacher: Teacher, top_k: int, summary: Summary
 ) -> Iterator[tuple[DecodedBatch, Maps]]:
     """Each batch with its maps; the next batch is on the device before this one is waited for."""
-    started: deque[tuple[DecodedBatch, PendingMaps]] = deque()
+    started: deque[tuple[DecodedBatch, AsyncMaps]] = deque()
     for batch in _waited_for(batches, summary):
         with summary.computing.running():
             started.append((batch, teacher.start(batch.pixels_B3hw, top_k)))
@@ -133,7 +133,7 @@ def _label_maps(
         yield _finished(batch, pending, summary)
 
 
-def _finished(batch: DecodedBatch, pending: PendingMaps, summary: Summary) -> tuple[DecodedBatch, Maps]:
+def _finished(batch: DecodedBatch, pending: AsyncMaps, summary: Summary) -> tuple[DecodedBatch, Maps]:
     with summary.computing.running():
         return batch, pending.wait()
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from annotator.input.decode import DecodedBatch
-from annotator.input.plan import Plan, Spool
+from annotator.input.plan import LocalCopies, Plan
 from annotator.report import Reporter
 from annotator.teacher.teacher import Maps
 from store.errors import GroupExistsError, ShardError
 from store.format.arrays import NO_CLASS
-from store.format.schema import Quarantined, StoreSchema, TarIdentity
+from store.format.schema import StoreSchema, TarIdentity, Undecodable
 from store.shards.index import ShardIndex, check_unchanged
 from store.writer import GroupLabels, write_group
 
@@ -29,9 +29,9 @@ class OpenGroup:
         self.index = index
         self.classes = np.full((rows, *maps), NO_CLASS, np.uint16)
         self.scores = np.full((rows, *maps), np.nan, np.float16)
-        self.tail = np.full((rows, *schema.map_size), np.nan, np.float16)
+        self.tail_logsumexp = np.full((rows, *schema.map_size), np.nan, np.float16)
         self.digests = np.zeros(rows, np.uint64)
-        self.quarantined: list[Quarantined] = []
+        self.undecodable: list[Undecodable] = []
         self.missing = rows
         self.lost: str | None = None  # why the shard could not be read to its end
 
@@ -41,12 +41,12 @@ class OpenGroup:
         return GroupLabels(
             classes=self.classes,
             scores=self.scores,
-            tail=self.tail,
+            tail_logsumexp=self.tail_logsumexp,
             keys=tuple(sample.key for sample in samples),
             offsets=np.array([(sample.offset, sample.length) for sample in samples], np.uint64),
             digests=self.digests,
-            targets=np.array([sample.label for sample in samples], np.int32),
-            quarantined=tuple(self.quarantined),
+            labels=np.array([sample.label for sample in samples], np.int32),
+            undecodable=tuple(self.undecodable),
         )
 
 
@@ -59,7 +59,7 @@ class Collector:
 
     def add(self, batch: DecodedBatch, maps: Maps) -> Iterator[OpenGroup]:
         """Put a batch's rows into their groups and give out those that are finished."""
-        classes, scores, tail = (part.numpy() for part in maps)
+        classes, scores, tail_logsumexp = (part.numpy() for part in maps)
         for i, ref in enumerate(batch.rows):
             group = self._group(ref.path)
             group.digests[ref.row] = batch.digests[i]
@@ -67,11 +67,11 @@ class Collector:
                 group.lost = group.lost or batch.lost[i]
             elif i in batch.bad:
                 key = group.index.samples[ref.row].key
-                group.quarantined.append(Quarantined(row=ref.row, key=key, reason=batch.bad[i]))
-                self.reporter.quarantined(group.index.source, key, batch.bad[i])
+                group.undecodable.append(Undecodable(row=ref.row, key=key, reason=batch.bad[i]))
+                self.reporter.undecodable(group.index.source, key, batch.bad[i])
             else:
                 group.classes[ref.row], group.scores[ref.row] = classes[i], scores[i]
-                group.tail[ref.row] = tail[i]
+                group.tail_logsumexp[ref.row] = tail_logsumexp[i]
             group.missing -= 1
             if not group.missing:
                 yield self._open.pop(ref.path)
@@ -92,12 +92,12 @@ class Committer:
         schema: StoreSchema,
         provenance: dict[str, str],
         reporter: Reporter,
-        spool: Spool,
+        copies: LocalCopies,
         *,
         overwrite: bool,
     ) -> None:
         self.labels, self.schema, self.provenance = labels, schema, provenance
-        self.reporter, self.spool, self.overwrite = reporter, spool, overwrite
+        self.reporter, self.copies, self.overwrite = reporter, copies, overwrite
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._pending: tuple[OpenGroup, Future[None]] | None = None
 
@@ -128,13 +128,13 @@ class Committer:
         shard = group.index.source
         try:
             future.result()
-            self.reporter.committed(shard, len(group.index.samples) - len(group.quarantined))
+            self.reporter.committed(shard, len(group.index.samples) - len(group.undecodable))
         except GroupExistsError:  # another annotator was quicker
             self.reporter.skipped(shard)
         except ShardError as error:
             self.reporter.failed(shard, str(error))
         finally:
-            self.spool.release(group.index)
+            self.copies.release(group.index)
 
     def _write(self, group: OpenGroup) -> None:
         index = group.index

@@ -53,9 +53,9 @@ class Events(Reporter):
         """Keep it."""
         self.events.append(("failed", shard, (reason,)))
 
-    def quarantined(self, shard: Shard, key: str, reason: str) -> None:
+    def undecodable(self, shard: Shard, key: str, reason: str) -> None:
         """Keep it."""
-        self.events.append(("quarantined", shard, (key, reason)))
+        self.events.append(("undecodable", shard, (key, reason)))
 
 
 class Actor:
@@ -79,7 +79,7 @@ class Actor:
         annotate(shards, self.job.labels, self._ready, self.job.settings, summary)
         return summary, events.events
 
-    def pulse(self) -> None:
+    def heartbeat(self) -> None:
         """Answers as long as the actor lives, also while it is at work."""
 
     @cached_property
@@ -90,7 +90,7 @@ class Actor:
 HANDED = 4  # shards at a time at most, so that batches span their borders
 ROUNDS = 8  # hand-outs an actor gets at least, so that all end at about the same time
 DEATHS = 5  # of actors over the same shards, after which it is the shards that are suspected
-PULSE = 2.0  # seconds between two looks at the actors
+HEARTBEAT = 2.0  # seconds between two looks at the actors
 TOKENS = "give every node the head's ~/.ray/auth_token and RAY_AUTH_MODE=token, or RAY_AUTH_MODE=disabled everywhere"
 SILENCE = 10.0  # seconds without a pulse after which an actor is taken for lost
 
@@ -113,17 +113,17 @@ def annotate_on_ray(
         RelabelError: as of `annotator.run.annotate.annotate`.
     """
     with _connected(cluster.address):
-        crew = Crew(job, cluster, tell)
-        schema, selftest = crew.prepare()
+        workers = Workers(job, cluster, tell)
+        schema, selftest = workers.prepare()
         tell(f"self-test passed: {schema.map_size[0]} x {schema.map_size[1]} cells, {selftest.describe()}")
         open_labels(shards, job.labels, schema, summary, overwrite=job.settings.overwrite)
-        run = _Run(shards, job, crew, summary)
+        run = _Run(shards, job, workers, summary)
         while run.todo or run.busy:
-            run.hand_out()
+            run.assign()
             run.collect()
 
 
-class Crew:
+class Workers:
     """The actors, and which of them live."""
 
     def __init__(self, job: Job, cluster: ClusterSettings, tell: Callable[[str], None]) -> None:
@@ -140,7 +140,7 @@ class Crew:
         )(Actor)
         self.actors = [kind.remote(job) for _ in range(count)]
         self.tell, self._told = tell, ""
-        self._pulses = [_pulse(actor) for actor in self.actors]
+        self._heartbeats = [_heartbeat(actor) for actor in self.actors]
         self._heard = [float("-inf")] * count
 
     def prepare(self) -> Any:  # noqa: ANN401  (ray's references are not typed)
@@ -149,7 +149,7 @@ class Crew:
             for actor in self.living():
                 with suppress(WorkerError), _errors():  # lost meanwhile: ask another
                     return ray.get(self.actors[actor].prepare.remote())
-            time.sleep(PULSE)
+            time.sleep(HEARTBEAT)
 
     def living(self) -> list[int]:
         """Which actors have given a sign of life lately; tells when their number changes.
@@ -158,15 +158,15 @@ class Crew:
             WorkerError: a node on which no actor can start, for want of a package or the like.
         """
         now = time.monotonic()
-        ready, _ = ray.wait(self._pulses, num_returns=len(self._pulses), timeout=0)
-        for i in [i for i, pulse in enumerate(self._pulses) if pulse in ready]:
+        ready, _ = ray.wait(self._heartbeats, num_returns=len(self._heartbeats), timeout=0)
+        for i in [i for i, heartbeat in enumerate(self._heartbeats) if heartbeat in ready]:
             try:
-                ray.get(self._pulses[i])
+                ray.get(self._heartbeats[i])
                 self._heard[i] = now
             except RayError as error:  # most often lost while it was asked
                 if getattr(error, "actor_init_failed", False):
                     raise WorkerError(f"an actor cannot start: {str(error).strip().splitlines()[-1]}") from error
-            self._pulses[i] = _pulse(self.actors[i])
+            self._heartbeats[i] = _heartbeat(self.actors[i])
         living = [i for i, heard in enumerate(self._heard) if now - heard < SILENCE]
         waiting = len(self.actors) - len(living)
         line = f"{len(living)} of {len(self.actors)} actors live"
@@ -185,28 +185,28 @@ class Crew:
 class _Run:
     """What is still to be handed out, and what is with whom."""
 
-    def __init__(self, shards: Sequence[Shard], job: Job, crew: Crew, summary: Summary) -> None:
-        size = max(1, min(HANDED, len(shards) // (len(crew.actors) * ROUNDS)))
+    def __init__(self, shards: Sequence[Shard], job: Job, workers: Workers, summary: Summary) -> None:
+        size = max(1, min(HANDED, len(shards) // (len(workers.actors) * ROUNDS)))
         self.todo = deque(tuple(shards[i : i + size]) for i in range(0, len(shards), size))
         self.busy: dict[Any, tuple[int, tuple[Shard, ...]]] = {}
-        self.job, self.crew, self.summary = job, crew, summary
+        self.job, self.workers, self.summary = job, workers, summary
         self.deaths: Counter[tuple[Shard, ...]] = Counter()
         self.repeated: set[Shard] = set()  # handed to an actor that died
 
-    def hand_out(self) -> None:
+    def assign(self) -> None:
         """Give every living actor that has nothing to do its next shards."""
         at_work = {actor for actor, _ in self.busy.values()}
-        for actor in self.crew.living():
+        for actor in self.workers.living():
             if self.todo and actor not in at_work:
                 shards = self.todo.popleft()
-                self.busy[self.crew.actors[actor].annotate.remote(shards)] = actor, shards
+                self.busy[self.workers.actors[actor].annotate.remote(shards)] = actor, shards
 
     def collect(self) -> None:
         """Wait a while for something to be done, and tell of it."""
         if not self.busy:
-            time.sleep(PULSE)
+            time.sleep(HEARTBEAT)
             return
-        done, _ = ray.wait(list(self.busy), timeout=PULSE)
+        done, _ = ray.wait(list(self.busy), timeout=HEARTBEAT)
         for reference in done:
             _, shards = self.busy.pop(reference)
             try:
@@ -232,9 +232,9 @@ class _Run:
         """By an actor that died before it could tell."""
         group = LabelStore.open(self.job.labels).unchecked_group(shard_name(shard))
         self.summary.annotated(len(group), shard, 0.0)
-        for row in group.commit.quarantined:
-            self.summary.quarantined(shard, row.key, row.reason)
-        self.summary.committed(shard, len(group) - len(group.commit.quarantined))
+        for row in group.commit.undecodable:
+            self.summary.undecodable(shard, row.key, row.reason)
+        self.summary.committed(shard, len(group) - len(group.commit.undecodable))
 
     def _died(self, shards: tuple[Shard, ...], reason: str) -> None:
         """Hand them out again; one by one if it is one of them that kills its actor each time, to find out which."""
@@ -290,5 +290,5 @@ def _errors() -> Iterator[None]:
         ) from error
 
 
-def _pulse(actor: Any) -> Any:  # noqa: ANN401  (ray's actors are not typed)
-    return actor.pulse.options(concurrency_group="pulse").remote()
+def _heartbeat(actor: Any) -> Any:  # noqa: ANN401  (ray's actors are not typed)
+    return actor.heartbeat.options(concurrency_group="pulse").remote()

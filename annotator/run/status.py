@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from annotator.input.plan import Spool, is_done
+from annotator.input.plan import LocalCopies, is_done
 from store.errors import ChangedShardError, DamagedStoreError, ShardError, StoreReadError
 from store.reader import LabelStore
 from store.shards.index import shard_name
@@ -18,14 +18,14 @@ class ShardStatus:
     # missing: not annotated; changed: the shard is another now; unreadable: the shard; damaged: its labels
     state: Literal["done", "missing", "changed", "unreadable", "damaged"]
     rows: int = 0
-    quarantined: int = 0
+    undecodable: int = 0
     problem: str = ""
 
 
-def shard_status(store: LabelStore, shard: Shard, spool: Spool) -> ShardStatus:
+def shard_status(store: LabelStore, shard: Shard, copies: LocalCopies) -> ShardStatus:
     """Look a shard up; it is hashed only if its time is another than when it was annotated."""
     try:
-        if not is_done(store, shard, spool):
+        if not is_done(store, shard, copies):
             return ShardStatus(shard=str(shard), state="missing")
         group = store.group(shard_name(shard))
     except ChangedShardError as error:
@@ -34,4 +34,4 @@ def shard_status(store: LabelStore, shard: Shard, spool: Spool) -> ShardStatus:
         return ShardStatus(shard=str(shard), state="unreadable", problem=str(error))
     except (DamagedStoreError, StoreReadError) as error:
         return ShardStatus(shard=str(shard), state="damaged", problem=str(error))
-    return ShardStatus(shard=str(shard), state="done", rows=len(group), quarantined=len(group.quarantined))
+    return ShardStatus(shard=str(shard), state="done", rows=len(group), undecodable=len(group.undecodable))

@@ -110,12 +110,12 @@ SPEC = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
 METHODS = ("features", "head")
 
 
-def is_own(name: str) -> bool:
+def is_custom(name: str) -> bool:
     """Whether a teacher's name means a function, as `package.module:function`."""
     return SPEC.fullmatch(name) is not None
 
 
-def build_own(name: str, args: dict[str, Any], checkpoint: Path | None) -> nn.Module:
+def build_custom(name: str, args: dict[str, Any], checkpoint: Path | None) -> nn.Module:
     """Call the function of that name; a checkpoint replaces the weights that it gives.
 
     Args:

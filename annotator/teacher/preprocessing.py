@@ -8,7 +8,7 @@ from timm.data import resolve_model_data_config
 from torch import nn
 
 from store.errors import SettingsError, TeacherError
-from store.format.schema import View
+from store.format.schema import Preprocessing
 
 OPTIONS = {"input_size": "--input-size", "mean": "--mean", "std": "--std"}
 
@@ -24,7 +24,7 @@ def own_config(network: nn.Module) -> dict[str, Any]:
     return {"interpolation": "bicubic", **(config if isinstance(config, Mapping) else {})}
 
 
-def make_view(name: str, config: Mapping[str, Any], chosen: Mapping[str, Any]) -> View:
+def make_preprocessing(name: str, config: Mapping[str, Any], chosen: Mapping[str, Any]) -> Preprocessing:
     """The view `squash`: the whole image at the teacher's input size.
 
     Args:
@@ -51,7 +51,7 @@ def make_view(name: str, config: Mapping[str, Any], chosen: Mapping[str, Any]) -
             f"mean and std are of pixels in [0, 1] and std must be positive, not mean {mean}, std {std}"
         )
     height, width = chosen["input_size"] or config["input_size"][1:]
-    return View(input_size=(height, width), interpolation=str(config["interpolation"]), mean=mean, std=std)
+    return Preprocessing(input_size=(height, width), interpolation=str(config["interpolation"]), mean=mean, std=std)
 
 
 def _malformed(config: Mapping[str, Any]) -> str | None:

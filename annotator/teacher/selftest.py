@@ -47,12 +47,13 @@ def check_teacher(teacher: Teacher) -> SelfTest:
     Raises:
         TeacherError: the architecture is not supported; the message says why.
     """
-    images_B3hw = _images(*teacher.view.input_size).to(teacher.device)
+    images_B3hw = _images(*teacher.preprocessing.input_size).to(teacher.device)
     features_BDHW = _features(teacher, images_B3hw)
     map_size = features_BDHW.shape[2], features_BDHW.shape[3]
     if map_size == (1, 1):
         raise unsupported(
-            teacher.name, f"{teacher.view.input_size} pixels give it a single cell, which says nothing about where"
+            teacher.name,
+            f"{teacher.preprocessing.input_size} pixels give it a single cell, which says nothing about where",
         )
     _check_places(features_BDHW, teacher.name)
     _check_again(teacher, images_B3hw[:1], features_BDHW[:1])
@@ -88,7 +89,7 @@ def _features(teacher: Teacher, images_B3hw: Tensor) -> Tensor:
         raise
     except Exception as error:  # each architecture fails in its own way at sizes it was not made for
         raise TeacherError(
-            f"teacher {teacher.name!r} does not run at {teacher.view.input_size} pixels: {first_line(error)}"
+            f"teacher {teacher.name!r} does not run at {teacher.preprocessing.input_size} pixels: {first_line(error)}"
         ) from error
     if not isinstance(features, Tensor) or features.dim() != 4 or len(features) != len(images_B3hw):
         raise unsupported(teacher.name, "its features are not of the shape (B, D, H, W)")

@@ -15,9 +15,9 @@ from timm.models import split_model_name_tag
 from torch import Tensor
 
 from annotator.settings import TeacherSettings
-from annotator.teacher.build import build_own, build_timm, is_own, one_line, set_input_size
+from annotator.teacher.build import build_custom, build_timm, is_custom, one_line, set_input_size
 from annotator.teacher.classifier import Classifier, TimmClassifier
-from annotator.teacher.preprocessing import make_view, own_config, timm_config
+from annotator.teacher.preprocessing import make_preprocessing, own_config, timm_config
 from annotator.teacher.topk import fits_float16, keep_top_k
 from annotator.teacher.weights import digest_network
 from store.errors import SettingsError, TeacherError
@@ -33,7 +33,7 @@ Maps = tuple[Tensor, Tensor, Tensor]  # classes (B, K, H, W) int32, scores (B, K
 
 
 @dataclass(frozen=True, slots=True)
-class PendingMaps:
+class AsyncMaps:
     """Label maps that a device is still computing."""
 
     maps: Maps  # in host memory, valid once `done` is
@@ -53,14 +53,14 @@ class PendingMaps:
         return self.maps
 
 
-def send_to_host(classes: Tensor, scores: Tensor, tail: Tensor, fits: Tensor) -> PendingMaps:
+def send_to_host(classes: Tensor, scores: Tensor, tail_logsumexp: Tensor, fits: Tensor) -> AsyncMaps:
     """Start copies to page-locked host memory, behind what the device still has to compute."""
     if classes.device.type != "cuda":
-        return PendingMaps((classes.cpu(), scores.cpu(), tail.cpu()), fits.cpu(), None)
-    parts = [_page_locked(part) for part in (classes, scores, tail, fits)]
+        return AsyncMaps((classes.cpu(), scores.cpu(), tail_logsumexp.cpu()), fits.cpu(), None)
+    parts = [_page_locked(part) for part in (classes, scores, tail_logsumexp, fits)]
     done = torch.cuda.Event()  # type: ignore[no-untyped-call]
     done.record(torch.cuda.current_stream(classes.device))
-    return PendingMaps((parts[0], parts[1], parts[2]), parts[3], done)
+    return AsyncMaps((parts[0], parts[1], parts[2]), parts[3], done)
 
 
 def copy_to_device(batch: Tensor, device: torch.device) -> Tensor:
@@ -101,9 +101,9 @@ class Teacher:
         if self.device.type == "cuda":  # page-locked memory and events belong to the current device
             torch.cuda.set_device(self.device)
         self.precision, self.compiled = settings.precision, settings.compiled
-        own = is_own(settings.name)
+        own = is_custom(settings.name)
         if own:
-            network = build_own(settings.name, settings.args, settings.checkpoint)
+            network = build_custom(settings.name, settings.args, settings.checkpoint)
         else:
             network = build_timm(settings.name, settings.args, settings.num_classes, settings.checkpoint)
         self.network = network
@@ -112,7 +112,7 @@ class Teacher:
             network.requires_grad_(False)
         self._map_size: tuple[int, int] | None = None
         chosen = {key: getattr(settings, key) for key in ("input_size", "mean", "std")}
-        self.view = make_view(self.name, own_config(network) if own else timm_config(network), chosen)
+        self.preprocessing = make_preprocessing(self.name, own_config(network) if own else timm_config(network), chosen)
         self.classifier: Classifier = network if own else TimmClassifier(network, self.name)  # type: ignore[assignment]
         self.num_classes = self._count_classes(settings.num_classes) if own else int(network.num_classes)  # type: ignore[arg-type]
         with one_line(f"teacher {self.name!r} has weights that cannot be told from others"):
@@ -124,7 +124,7 @@ class Teacher:
         if self.device.type == "cpu":
             keep_freed_memory()
         self._features = torch.compile(self.classifier.features) if self.compiled else self.classifier.features
-        mean, std = torch.tensor((self.view.mean, self.view.std), device=self.device).view(2, 3, 1, 1)
+        mean, std = torch.tensor((self.preprocessing.mean, self.preprocessing.std), device=self.device).view(2, 3, 1, 1)
         self._scale, self._shift = 1 / (255 * std), -mean / std
 
     def provenance(self) -> dict[str, str]:
@@ -167,7 +167,7 @@ class Teacher:
         return logits_NC.float().view(batch, height, width, -1)
 
     @torch.inference_mode()
-    def start(self, pixels_B3hw: Tensor, top_k: int) -> PendingMaps:
+    def start(self, pixels_B3hw: Tensor, top_k: int) -> AsyncMaps:
         """Begin the label maps of resized images; on a GPU it returns before they are there.
 
         Args:
@@ -185,7 +185,7 @@ class Teacher:
                 parts = [
                     keep_top_k(self.head(part), top_k) for part in torch.split(features, max(1, LOGITS_AT_ONCE // size))
                 ]
-                classes, scores, tail = (torch.cat(part) for part in zip(*parts, strict=True))
+                classes, scores, tail_logsumexp = (torch.cat(part) for part in zip(*parts, strict=True))
         except torch.OutOfMemoryError as error:
             raise TeacherError("the teacher's device ran out of memory; lower --batch-size") from error
         found = (len(scores), tuple(scores.shape[2:]))
@@ -194,14 +194,14 @@ class Teacher:
                 f"teacher {self.name!r} gives {found[0]} maps of {found[1]} cells for {len(pixels_B3hw)} images, which "
                 f"had {self._map_size} in its self-test"
             )
-        return send_to_host(classes.int(), scores.half(), tail.half(), fits_float16(scores))
+        return send_to_host(classes.int(), scores.half(), tail_logsumexp.half(), fits_float16(scores))
 
     def expect(self, map_size: tuple[int, int]) -> None:
         """Refuse maps of another size (H, W) from now on."""
         self._map_size = map_size
 
     def label_maps(self, pixels_B3hw: Tensor, top_k: int) -> Maps:
-        """Label maps of resized images, as `start` and `PendingMaps.wait` give them."""
+        """Label maps of resized images, as `start` and `AsyncMaps.wait` give them."""
         return self.start(pixels_B3hw, top_k).wait()
 
     def _identity(self, architecture: str, args: dict[str, Any]) -> TeacherIdentity:
@@ -212,8 +212,8 @@ class Teacher:
     @torch.inference_mode()
     def _count_classes(self, expected: int | None) -> int:
         """The classes of a module that need not say how many it has."""
-        with one_line(f"teacher {self.name!r} does not run at {self.view.input_size} pixels"):
-            features_BDHW = self.classifier.features(torch.zeros(1, 3, *self.view.input_size))
+        with one_line(f"teacher {self.name!r} does not run at {self.preprocessing.input_size} pixels"):
+            features_BDHW = self.classifier.features(torch.zeros(1, 3, *self.preprocessing.input_size))
             logits_NC = self.classifier.head(features_BDHW.flatten(2).transpose(1, 2)[0])
             found = int(logits_NC.shape[1])
         if expected not in (None, found):

@@ -18,12 +18,12 @@ def keep_top_k(logits_BHWC: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor]
     Returns:
         classes: (B, K, H, W) int64, rank 0 the highest.
         scores: (B, K, H, W) float32, descending along K.
-        tail: (B, H, W) float32, log-sum-exp of the logits that were not kept; -inf when all were.
+        tail_logsumexp: (B, H, W) float32, log-sum-exp of the logits that were not kept; -inf when all were.
     """
     scores_BHWK, classes_BHWK = logits_BHWC.topk(top_k, dim=-1)
     others_BHWC = logits_BHWC.scatter(-1, classes_BHWK, float("-inf"))
-    tail_BHW = others_BHWC.logsumexp(dim=-1)
-    return classes_BHWK.permute(0, 3, 1, 2), scores_BHWK.permute(0, 3, 1, 2), tail_BHW
+    tail_logsumexp_BHW = others_BHWC.logsumexp(dim=-1)
+    return classes_BHWK.permute(0, 3, 1, 2), scores_BHWK.permute(0, 3, 1, 2), tail_logsumexp_BHW
 
 
 def fits_float16(scores: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ def make(teacher: Teacher, file: Path, *, scenes: int) -> list[str]:
     found = _measure(teacher, scenes)
     _draw(label_map, found, file)
     kept = ", ".join(f"{score:.2f}" for score in label_map.scores[(slice(None), *CELL)])
-    lines = [f"cell {CELL[0]},{CELL[1]} of train-{SCENE:06d}: scores {kept}, tail {label_map.tail[CELL]:.2f}"]
+    lines = [f"cell {CELL[0]},{CELL[1]} of train-{SCENE:06d}: scores {kept}, tail {label_map.tail_logsumexp[CELL]:.2f}"]
     for fill in FILLS:
         shares = ", ".join(f"{count:,}: {first_class(label_map, count, fill):.3f}" for count in (10, 1_000, 21_841))
         lines.append(f"{fill}: first class of the cell by the number of classes, {shares}")
@@ -65,7 +65,7 @@ def make(teacher: Teacher, file: Path, *, scenes: int) -> list[str]:
 def first_class(label_map: LabelMap, num_classes: int, fill: Fill) -> float:
     """The probability of the cell's first class if its rest were spread over so many classes."""
     scores_K11 = label_map.scores[:, CELL[0], CELL[1], None, None].astype(np.float32)
-    tail_11 = label_map.tail[CELL[0], CELL[1], None, None]
+    tail_11 = label_map.tail_logsumexp[CELL[0], CELL[1], None, None]
     rest = float(fill_logits(scores_K11, num_classes, fill, tail_11)[0, 0])
     kept_K = np.exp(scores_K11[:, 0, 0].astype(np.float64))
     return float(kept_K[0] / (kept_K.sum() + (num_classes - len(kept_K)) * np.exp(rest)))

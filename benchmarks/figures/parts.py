@@ -47,11 +47,13 @@ class LabelMap:
 
     classes: NDArray[np.uint16]  # (K, H, W)
     scores: NDArray[np.float16]  # (K, H, W)
-    tail: NDArray[np.float16]  # (H, W)
+    tail_logsumexp: NDArray[np.float16]  # (H, W)
 
     def pooled(self, box: Box, fill: Fill = "zero") -> Floats:
         """(C,) logits of a crop."""
-        return pool_map(self.classes, self.scores, num_classes=CLASSES, box=box, fill=fill, tail_HW=self.tail)
+        return pool_map(
+            self.classes, self.scores, num_classes=CLASSES, box=box, fill=fill, tail_logsumexp_HW=self.tail_logsumexp
+        )
 
     def target(self, box: Box, fill: Fill = "zero") -> Floats:
         """(C,) what a student is trained on for a crop."""
@@ -67,9 +69,9 @@ def make_teacher() -> Teacher:
 def label_maps(teacher: Teacher, images: Sequence[Pixels], top_k: int = 5) -> list[LabelMap]:
     """The maps of images of the teacher's input size."""
     pixels_B3hw = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-    classes, scores, tail = (part.numpy() for part in teacher.label_maps(pixels_B3hw, top_k))
-    maps = zip(classes.astype(np.uint16), scores, tail, strict=True)
-    return [LabelMap(classes=c, scores=s, tail=t) for c, s, t in maps]
+    classes, scores, tail_logsumexp = (part.numpy() for part in teacher.label_maps(pixels_B3hw, top_k))
+    maps = zip(classes.astype(np.uint16), scores, tail_logsumexp, strict=True)
+    return [LabelMap(classes=c, scores=s, tail_logsumexp=t) for c, s, t in maps]
 
 
 def scene(index: int) -> Scene:
@@ -94,7 +96,7 @@ def draw_cells(panel: "Axes", label_map: LabelMap, colours: dict[int, tuple[floa
     """Each cell's leading class as its digit and colour, the paler the less sure the teacher is."""
     _, height, width = label_map.classes.shape
     rgb_HW3 = np.array([[colours.get(int(c), GREY)[:3] for c in line] for line in label_map.classes[0]])
-    sure_HW1 = cell_confidence(label_map.scores, label_map.tail)[..., None]
+    sure_HW1 = cell_confidence(label_map.scores, label_map.tail_logsumexp)[..., None]
     panel.imshow(1 - sure_HW1 * (1 - rgb_HW3), extent=(0, 1, 1, 0), interpolation="nearest", aspect="auto")
     for (y, x), class_id in np.ndenumerate(label_map.classes[0]):
         panel.text((x + 0.5) / width, (y + 0.5) / height, str(class_id), fontsize=CELL_FONT, ha="center", va="center")

@@ -81,7 +81,7 @@ def wide_picture(index: int) -> WidePicture | None:
 
 def both_maps(teacher: Teacher, pictures: list[WidePicture]) -> tuple[list[LabelMap], list[LabelMap]]:
     """Label maps of the view `squash`, and of resize and centre crop, by the same teacher at the same size."""
-    size = teacher.view.input_size[0]
+    size = teacher.preprocessing.input_size[0]
     squashed = [
         np.asarray(Image.fromarray(picture.image).resize((size, size), Image.Resampling.BILINEAR))
         for picture in pictures

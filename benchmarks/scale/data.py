@@ -68,13 +68,13 @@ def read_maps(location: str) -> LabelRows:
         SettingsError: too few to fill a chunk with different ones, or without tail.
     """
     parts = [(group.read(), group.usable()) for group in LabelStore.open(location)]
-    tails = [maps.tail[usable] for maps, usable in parts if maps.tail is not None]
-    if sum(int(usable.sum()) for _, usable in parts) < CHUNK_ROWS or len(tails) < len(parts):
+    tails_logsumexp = [maps.tail_logsumexp[usable] for maps, usable in parts if maps.tail_logsumexp is not None]
+    if sum(int(usable.sum()) for _, usable in parts) < CHUNK_ROWS or len(tails_logsumexp) < len(parts):
         raise SettingsError(f"{location}: needs at least {CHUNK_ROWS} label maps, all with a tail")
     return LabelRows(
         classes=np.concatenate([maps.classes[usable] for maps, usable in parts]),
         scores=np.concatenate([maps.scores[usable] for maps, usable in parts]),
-        tail=np.concatenate(tails),
+        tail_logsumexp=np.concatenate(tails_logsumexp),
     )
 
 
@@ -101,8 +101,8 @@ def draw_maps(maps: LabelRows, count: int, rng: np.random.Generator) -> LabelRow
             found[which] = np.flip(found[which], axis)
         return found
 
-    tail = None if maps.tail is None else drawn(maps.tail)
-    return LabelRows(classes=drawn(maps.classes), scores=drawn(maps.scores), tail=tail)
+    tail_logsumexp = None if maps.tail_logsumexp is None else drawn(maps.tail_logsumexp)
+    return LabelRows(classes=drawn(maps.classes), scores=drawn(maps.scores), tail_logsumexp=tail_logsumexp)
 
 
 def middle_class(classes_KHW: NDArray[np.uint16]) -> int:
@@ -120,11 +120,11 @@ def make_labels(maps: LabelRows, first: int, rng: np.random.Generator, synsets: 
     return GroupLabels(
         classes=maps.classes,
         scores=maps.scores,
-        tail=maps.tail,
+        tail_logsumexp=maps.tail_logsumexp,
         keys=tuple(f"n{synsets[target]:08}_{first + row}" for row, target in enumerate(targets)),
         offsets=np.stack([HEADER + np.cumsum(members) - members, lengths], axis=1).astype(np.uint64),
         digests=rng.integers(0, 1 << 64, count, np.uint64),
-        targets=targets,
+        labels=targets,
     )
 
 

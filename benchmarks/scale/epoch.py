@@ -99,7 +99,7 @@ def read_table(joined: Sequence[JoinedShard]) -> RowTable:
 
 
 def table_bytes(table: RowTable) -> int:
-    tensors = (table.keys, table.key_starts, table.offsets, table.digests, table.targets)
+    tensors = (table.keys, table.key_starts, table.offsets, table.digests, table.labels)
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
@@ -141,7 +141,7 @@ def read_part(held: Rank, rank: int, worker: int) -> Part:
     streams = held.order.streams(0)[mine]
     ordered = time.perf_counter()
     rows = [held.order.batch(streams, step).reshape(-1) for step in range(held.order.steps)]
-    targets, wrong = held.table.targets.numpy(), 0
+    targets, wrong = held.table.labels.numpy(), 0
     for part in rows:
         maps = zip(part, reader.maps(part), strict=True)
         wrong += sum(middle_class(classes) != targets[row] for row, (classes, _) in maps)

@@ -69,7 +69,7 @@ def synchronise(teacher: Teacher) -> None:
 
 def run_bare(teacher: Teacher, batch_size: int, images: int) -> float:
     """Images a second of features, head and top-k, on data that lie on the device."""
-    batch = torch.randn(batch_size, 3, *teacher.view.input_size, device=teacher.device)
+    batch = torch.randn(batch_size, 3, *teacher.preprocessing.input_size, device=teacher.device)
     batch = batch.to(memory_format=torch.channels_last)
     batches = max(1, round(images / batch_size))
     synchronise(teacher)
@@ -110,7 +110,7 @@ class ImageFiles(Dataset[tuple[Tensor, str]]):
 def run_one_file_each(teacher: Teacher, files: Sequence[Path], out: Path, settings: RunSettings) -> float:
     """Images a second of the usual way: the same decoding, batches and teacher, then one `.pt` file for each map."""
     out.mkdir()
-    dataset = ImageFiles(files, teacher.view.input_size, teacher.view.interpolation)
+    dataset = ImageFiles(files, teacher.preprocessing.input_size, teacher.preprocessing.interpolation)
     start = time.perf_counter()
     with torch.inference_mode():
         for pixels, names in DataLoader(
@@ -212,7 +212,7 @@ def main(
         settings = with_random_weights(teacher, scratch) if random_weights else teacher
         ready = make_ready(Teacher(settings), TOP_K, None)
         run = RunSettings(top_k=TOP_K, batch_size=batch_size, workers=workers)
-        height, width = ready.teacher.view.input_size
+        height, width = ready.teacher.preprocessing.input_size
         done_by = ready.teacher.provenance()
         print(f"{teacher.name}, {height} x {width} pixels, {done_by['precision']} on {done_by['device']}, "
               f"torch threads: {torch.get_num_threads()}, batch {batch_size}, workers: {workers}\n")  # fmt: skip

@@ -31,7 +31,7 @@ from benchmarks.tables import ratios, table
 from benchmarks.turns import milliseconds, time_turns
 from store.cli.base import Command
 from store.format.arrays import array_specs, encode_array
-from store.format.schema import StoreSchema, TeacherIdentity, View
+from store.format.schema import Preprocessing, StoreSchema, TeacherIdentity
 from store.reader import LabelStore
 from store.shards.index import image_digest, index_shard
 from store.writer import GroupLabels, open_root
@@ -46,7 +46,7 @@ main()
 """
 SCHEMA = StoreSchema(
     teacher=TeacherIdentity(architecture="random", arguments={}, digest="00"),
-    view=View(input_size=(480, 480), interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3),
+    preprocessing=Preprocessing(input_size=(480, 480), interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3),
     num_classes=1000,
     top_k=5,
     map_size=(15, 15),
@@ -79,11 +79,11 @@ def make_labels(shard: Path, rng: np.random.Generator) -> GroupLabels:
     return GroupLabels(
         classes=((first + np.arange(5)[:, None, None] * 7) % 1000).astype(np.uint16),
         scores=-np.sort(-rng.normal(4, 3, shape), axis=1).astype(np.float16),
-        tail=rng.normal(2, 1, (ROWS, *SCHEMA.map_size)).astype(np.float16),
+        tail_logsumexp=rng.normal(2, 1, (ROWS, *SCHEMA.map_size)).astype(np.float16),
         keys=tuple(sample.key for sample in samples),
         offsets=np.array([(sample.offset, sample.length) for sample in samples], np.uint64),
         digests=np.array([image_digest(data[s.offset : s.offset + s.length]) for s in samples], np.uint64),
-        targets=rng.integers(0, 1000, ROWS).astype(np.int32),
+        labels=rng.integers(0, 1000, ROWS).astype(np.int32),
     )
 
 
@@ -91,7 +91,7 @@ def make_store(path: Path, labels: GroupLabels, groups: int) -> None:
     """Groups that differ in their keys."""
     rng = np.random.default_rng(1)
     schema = open_root(path, SCHEMA)
-    place, shared = LabelStore.open(path).place, dict[str, bytes]()
+    backend, shared = LabelStore.open(path).backend, dict[str, bytes]()
     specs = array_specs(schema, ROWS, with_tail=True)
     for spec in specs:
         if spec.name != "keys":
@@ -100,7 +100,7 @@ def make_store(path: Path, labels: GroupLabels, groups: int) -> None:
     for i in range(groups):
         keys = np.array([f"n{number:08}_{row}" for row, number in enumerate(rng.integers(0, 1 << 26, ROWS))], object)
         objects = shared | encode_array(keys_spec, keys)
-        publish_objects(place, f"train-{i:04}", objects, rows=ROWS, schema=schema)
+        publish_objects(backend, f"train-{i:04}", objects, rows=ROWS, schema=schema)
         for name in shared if i else ():
             copy, first = path / f"train-{i:04}" / name, path / "train-0000" / name
             copy.unlink()

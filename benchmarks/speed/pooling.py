@@ -65,9 +65,9 @@ def make_labels(batch: int, device: str) -> LabelBatch:
     return LabelBatch(
         classes=classes.to(torch.uint16).contiguous().to(device),
         scores=scores.half().contiguous().to(device),
-        tail=torch.randn(batch, SIDE, SIDE, generator=generator).half().to(device),
+        tail_logsumexp=torch.randn(batch, SIDE, SIDE, generator=generator).half().to(device),
         boxes=corners.reshape(batch, 4).to(device),
-        originals=torch.zeros(batch, dtype=torch.int64, device=device),
+        labels=torch.zeros(batch, dtype=torch.int64, device=device),
     )
 
 
@@ -79,7 +79,7 @@ def sparse(labels: LabelBatch, case: Case) -> Tensor:
         num_classes=CLASSES,
         fill=case.fill,
         grid=case.grid,
-        tail_BHW=labels.tail,
+        tail_logsumexp_BHW=labels.tail_logsumexp,
     )
 
 
@@ -88,8 +88,8 @@ def dense(labels: LabelBatch, case: Case) -> Tensor:
     if case.fill == "zero":
         maps = torch.zeros(batch, CLASSES, SIDE, SIDE, device=labels.boxes.device)
     else:
-        assert labels.tail is not None
-        maps = (labels.tail.float() - math.log(CLASSES - TOP_K))[:, None].repeat(1, CLASSES, 1, 1)
+        assert labels.tail_logsumexp is not None
+        maps = (labels.tail_logsumexp.float() - math.log(CLASSES - TOP_K))[:, None].repeat(1, CLASSES, 1, 1)
     maps.scatter_(1, labels.classes.long(), labels.scores.float())
     index = torch.arange(batch, dtype=torch.float32, device=maps.device)[:, None]
     rois = torch.cat([index, labels.boxes * SIDE], dim=1)

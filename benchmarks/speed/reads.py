@@ -57,12 +57,12 @@ def make_store(labels: LabelStore, path: Path, groups: int) -> LabelStore:
         made = GroupLabels(
             classes=classes[order],
             scores=scores[order],
-            tail=None,
+            tail_logsumexp=None,
             keys=tuple(f"{i:04}/{row:06}" for row in range(ROWS)),
             offsets=np.column_stack([np.arange(1, ROWS + 1) * 2048, np.full(ROWS, 1024)]).astype(np.uint64),
             digests=np.zeros(ROWS, np.uint64),
-            targets=np.full(ROWS, -1, np.int32),
-            quarantined=(),
+            labels=np.full(ROWS, -1, np.int32),
+            undecodable=(),
         )
         tar = TarIdentity(size=(ROWS + 4) * 2048, mtime_ns=1, sha256="0" * 64)
         write_group(path, f"copy-{i:03}", made, schema=schema, tar=tar, provenance={})

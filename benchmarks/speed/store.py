@@ -45,7 +45,9 @@ def against_floor(title: str, ways: Mapping[str, Callable[[], object]], runs: in
 def bench_group(labels: GroupLabels, schema: StoreSchema, scratch: Path, runs: int) -> None:
     path = scratch / "group.zarr"
     schema = open_root(path, schema)
-    raw = b"".join(part.tobytes() for part in (labels.classes, labels.scores, labels.tail) if part is not None)
+    raw = b"".join(
+        part.tobytes() for part in (labels.classes, labels.scores, labels.tail_logsumexp) if part is not None
+    )
     names, raw_file = (f"g{i}" for i in count()), scratch / "raw"
 
     def write() -> None:
@@ -81,14 +83,14 @@ def bench_group(labels: GroupLabels, schema: StoreSchema, scratch: Path, runs: i
 def make_big_store(maps: LabelRows, schema: StoreSchema, path: Path, groups: int) -> None:
     """Groups that share label arrays but not keys: encoding a thousand would only take time."""
     schema = open_root(path, schema)
-    place, shared = LabelStore.open(path).place, dict[str, bytes]()
+    backend, shared = LabelStore.open(path).backend, dict[str, bytes]()
     for name, labels, _ in draw_groups(maps, schema, Plan(rows=groups * ROWS, groups=groups)):
         for spec in array_specs(schema, ROWS, with_tail=True):
             if spec.sharded and shared.get(f"{spec.name}/zarr.json"):
                 continue
             values = np.array(labels.keys, dtype=object) if spec.name == "keys" else getattr(labels, spec.name)
             shared |= encode_array(spec, values)
-        publish_objects(place, name, shared, rows=ROWS, schema=schema)
+        publish_objects(backend, name, shared, rows=ROWS, schema=schema)
 
 
 def read_each(path: Path, name: str) -> None:

@@ -95,8 +95,8 @@ def crops(store: LabelStore, truths: dict[str, SceneTruth], seed: int) -> Iterat
             box = draw_crop(rng, SIDE, SIDE, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3)).normalised(SIDE, SIDE)
             row = group.row(i)
             corners = (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
-            pooled, whole = (crop_target(store.schema, row, box=b)[row.target] for b in (corners, (0.0, 0.0, 1.0, 1.0)))
-            yield visible_share(truths[key], row.target, corners), float(pooled), float(whole)
+            pooled, whole = (crop_target(store.schema, row, box=b)[row.label] for b in (corners, (0.0, 0.0, 1.0, 1.0)))
+            yield visible_share(truths[key], row.label, corners), float(pooled), float(whole)
 
 
 def average_precision(suspicion: NDArray[np.float64], lacks: NDArray[np.bool_]) -> float:

@@ -65,7 +65,7 @@ def statistics(batches: NDArray[np.int64], sizes: tuple[int, ...]) -> Iterator[t
 def main(rows: int, shards: int, batch_size: int, epochs: int) -> None:
     """Print the statistics of one epoch as a table."""
     sizes = shard_rows(rows, shards)
-    order = SampleOrder(group_rows=sizes, quarantined=(), batch_size=batch_size, seed=0)
+    order = SampleOrder(group_rows=sizes, undecodable=(), batch_size=batch_size, seed=0)
 
     def batches_of(epoch: int) -> NDArray[np.int64]:
         streams = order.streams(epoch)

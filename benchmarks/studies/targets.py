@@ -61,9 +61,11 @@ def draw_crops(
     batch = LabelBatch(
         classes=torch.from_numpy(np.stack([sample.classes for sample in samples])),
         scores=torch.from_numpy(np.stack([sample.scores for sample in samples])),
-        tail=torch.from_numpy(np.stack([sample.tail for sample in samples if sample.tail is not None])),
+        tail_logsumexp=torch.from_numpy(
+            np.stack([sample.tail_logsumexp for sample in samples if sample.tail_logsumexp is not None])
+        ),
         boxes=torch.tensor(boxes, dtype=torch.float32),
-        originals=torch.tensor([sample.original for sample in samples]),
+        labels=torch.tensor([sample.label for sample in samples]),
     )
     return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2), batch
 
@@ -87,7 +89,7 @@ def compare(answers_BC: Tensor, batch: LabelBatch, fill: Fill) -> dict[str, Agre
             boxes_B4,
             num_classes=answers_BC.shape[1],
             fill=fill,
-            tail_BHW=batch.tail,
+            tail_logsumexp_BHW=batch.tail_logsumexp,
         )
         entropies_B = -(answers_BC * logits_BC.log_softmax(1)).sum(1)
         same_B = logits_BC.argmax(1) == answers_BC.argmax(1)
@@ -104,7 +106,7 @@ def compare(answers_BC: Tensor, batch: LabelBatch, fill: Fill) -> dict[str, Agre
 def main(patterns: tuple[str, ...], labels: str, teacher: TeacherSettings, crops: int, seed: int) -> None:
     """Compare pooled targets with the teacher's own answers."""
     network, shards = Teacher(teacher), [Path(shard) for shard in expand_shards(patterns)]
-    size = network.view.input_size[0]
+    size = network.preprocessing.input_size[0]
     pixels, batch = draw_crops(shards, LabelStore.open(labels), crops=crops, size=size, seed=seed)
     answers = ask_teacher(network, pixels)
     print(f"{teacher.name} at {size} pixels, {crops} random crops of {len(shards)} shards, seed {seed}")

@@ -129,7 +129,7 @@ def run(
         cluster = ClusterSettings(address=ray_address or None, actors=actors, gpus_per_actor=gpus_per_actor)
         annotate_on_cluster(shards, job, cluster)
         return
-    annotate_shards(*own_share(shards, job, os.environ))
+    annotate_shards(*assigned_shards(shards, job, os.environ))
 
 
 for command in (run, pack_command, status_command, import_command, export_command):
@@ -139,7 +139,7 @@ for command in (run, pack_command, status_command, import_command, export_comman
 # One process's share of a run that torchrun or SLURM has spread over several.
 
 
-def own_share(shards: Sequence[Shard], job: Job, environment: Mapping[str, str]) -> tuple[Sequence[Shard], Job]:
+def assigned_shards(shards: Sequence[Shard], job: Job, environment: Mapping[str, str]) -> tuple[Sequence[Shard], Job]:
     """The shards and the job of this process: all of them where it runs alone.
 
     Raises:

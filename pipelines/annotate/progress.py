@@ -101,7 +101,7 @@ class ShardProgress(Reporter):
         self.bar.update(self.task, total=self._total())
         self.line(f"error: {reason}")
 
-    def quarantined(self, shard: Shard, key: str, reason: str) -> None:
+    def undecodable(self, shard: Shard, key: str, reason: str) -> None:
         """Tell of an image that could not be decoded."""
         self.line(f"{shard.name}: quarantined {key}: {reason}")
 
@@ -178,7 +178,7 @@ def print_exported(summary: "ExportSummary", folder: Path, seconds: float) -> No
     out = sys.stdout.write
     out(
         f"{printable(str(folder))}: {summary.written:,} maps written, {summary.size / max(summary.written, 1):,.0f} "
-        f"bytes each, {summary.quarantined:,} quarantined images have none; {seconds:.1f} s\n"
+        f"bytes each, {summary.undecodable:,} quarantined images have none; {seconds:.1f} s\n"
     )
     for reason in summary.failures:
         out(f"  not exported: {printable(reason)}\n")

@@ -214,8 +214,8 @@ def doubt_numbering(labels: Path | str, name: str) -> str | None:
     try:
         group = LabelStore.open(labels).group(name)
         stop = min(len(group), ROWS)
-        labelled = group.usable(stop=stop) & (group.targets[:stop] >= 0)
-        lead = int((labels_lead(group.read(stop=stop, tail=False), group.targets[:stop]) & labelled).sum())
+        labelled = group.usable(stop=stop) & (group.labels[:stop] >= 0)
+        lead = int((labels_lead(group.read(stop=stop, with_tail=False), group.labels[:stop]) & labelled).sum())
     except RelabelError as error:  # the labels are written; the run must not end as one that failed
         return f"what was written cannot be looked at: {printable(str(error))}"
     count = int(labelled.sum())

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from annotator.input.plan import Spool
+from annotator.input.plan import LocalCopies
 from annotator.run.status import ShardStatus, shard_status
 from pipelines.options import sources_option
 from store.cli.base import examples
@@ -31,8 +31,8 @@ def status_command(labels: str, patterns: tuple[str, ...], as_json: bool) -> Non
     """
     shards = expand_sources(patterns)
     store = LabelStore.open(labels)
-    with Spool() as spool:
-        found = [shard_status(store, shard, spool) for shard in track(shards, "shards")]
+    with LocalCopies() as copies:
+        found = [shard_status(store, shard, copies) for shard in track(shards, "shards")]
     if as_json:
         click.echo(json.dumps([asdict(status) for status in found]))
         return
@@ -43,7 +43,7 @@ def status_command(labels: str, patterns: tuple[str, ...], as_json: bool) -> Non
 
 def _line(status: ShardStatus) -> str:
     if status.state == "done":
-        bad = f", {status.quarantined:,} quarantined" if status.quarantined else ""
+        bad = f", {status.undecodable:,} quarantined" if status.undecodable else ""
         return f"{status.state:10} {status.shard}: {status.rows:,} images{bad}"
     return f"{status.state:10} {status.problem or status.shard}"
 
@@ -53,5 +53,5 @@ def _sum(found: Sequence[ShardStatus]) -> str:
     others = "".join(
         f", {counts[state]:,} {state}" for state in ("missing", "changed", "unreadable", "damaged") if counts[state]
     )
-    rows, bad = sum(status.rows for status in found), sum(status.quarantined for status in found)
+    rows, bad = sum(status.rows for status in found), sum(status.undecodable for status in found)
     return f"{counts['done']:,} of {len(found):,} shards done{others}; {rows:,} images, {bad:,} quarantined"

@@ -61,7 +61,7 @@ def _compare(console: Console, out: Path, val: list[Path]) -> None:
         hits = label_hits = 0
         for prediction in predict(model, open_val(val, 10), settings):
             best = prediction.logits.argmax(1)
-            label_hits += int((best == prediction.originals).sum())
+            label_hits += int((best == prediction.labels).sum())
             hits += sum(int(b) in present[key] for key, b in zip(prediction.keys, best, strict=True))
         table.add_row(name, f"{hits / len(present):.1%}", f"{label_hits / len(present):.1%}")
     console.print(table)

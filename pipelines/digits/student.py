@@ -9,7 +9,7 @@ import torch
 from trainer.run.loop import train
 from trainer.run.records import Reporter
 from trainer.settings import TrainSettings
-from trainer.targets.custom import OwnTargets
+from trainer.targets.custom import CustomTargets
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def train_to_end(
     val_shards: Sequence[Path],
     out: Path,
     reporter: Reporter,
-    own_targets: OwnTargets | None = None,
+    custom_targets: CustomTargets | None = None,
 ) -> None:
     """Train a student, or go on with it, as `trainer.run.loop.train` does.
 
@@ -48,7 +48,7 @@ def train_to_end(
             out=out,
             resume=True,
             reporter=reporter,
-            own_targets=own_targets,
+            custom_targets=custom_targets,
         )
     if result.stopped:
         raise KeyboardInterrupt

@@ -13,7 +13,7 @@ from pipelines.digits.teacher import load_teacher, normalise
 from pipelines.train.recipes import demo
 from trainer.batch import Batch
 from trainer.settings import TrainSettings
-from trainer.targets.custom import OwnTargets
+from trainer.targets.custom import CustomTargets
 from trainer.types import TargetKind
 
 
@@ -68,7 +68,7 @@ ARMS = (
 # Shapes: B batch, C classes, S side of a crop.
 
 
-def distilled_targets() -> OwnTargets:
+def distilled_targets() -> CustomTargets:
     """The softmax of the demo's teacher's logits for each crop, without a temperature."""
     teacher = load_teacher().to(memory_format=torch.channels_last)
 
@@ -77,4 +77,4 @@ def distilled_targets() -> OwnTargets:
         logits_BC: Tensor = teacher(normalise(batch.images))
         return logits_BC.softmax(1)
 
-    return OwnTargets(name="the demo's teacher on every crop", make=make)
+    return CustomTargets(name="the demo's teacher on every crop", make=make)

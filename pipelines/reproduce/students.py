@@ -30,7 +30,7 @@ from trainer.evaluation.evaluate import load_student, open_val, predict
 from trainer.run.records import EpochReport, StepReport
 from trainer.settings import settings_differences, settings_to_json
 from trainer.student.checkpoint import step_checkpoints
-from trainer.targets.custom import OwnTargets
+from trainer.targets.custom import CustomTargets
 
 # What all arms share: scenes to train on, their label maps, and scenes to test on.
 
@@ -162,11 +162,11 @@ def _train_one(arm: Arm, seed: int, material: Material, folder: Path) -> None:
         val_shards=(),  # no epoch is chosen by its accuracy
         out=folder,
         reporter=Silent(),
-        own_targets=own_targets(arm),
+        custom_targets=custom_targets(arm),
     )
 
 
-def own_targets(arm: Arm) -> OwnTargets | None:
+def custom_targets(arm: Arm) -> CustomTargets | None:
     """What an arm is trained on if the trainer does not know it."""
     return distilled_targets() if arm.distils else None
 
@@ -179,7 +179,7 @@ def _score(folder: Path, material: Material) -> Scores:
     keys = [key for prediction in predictions for key in prediction.keys]
     return measure(
         torch.cat([prediction.logits for prediction in predictions]).numpy(),
-        torch.cat([prediction.originals for prediction in predictions]).numpy(),
+        torch.cat([prediction.labels for prediction in predictions]).numpy(),
         present(material.truths, keys),
     )
 

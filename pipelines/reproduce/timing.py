@@ -15,7 +15,7 @@ from pipelines.demo.stages import annotate_digits
 from pipelines.digits.student import one_thread, train_to_end
 from pipelines.machine import describe_machine
 from pipelines.reproduce.arms import Arm
-from pipelines.reproduce.students import Material, own_targets
+from pipelines.reproduce.students import Material, custom_targets
 from store.errors import RunFolderError
 from store.files import read_whole, write_atomically
 from trainer.run.records import EpochReport, StepReport
@@ -97,7 +97,7 @@ def _epoch(arm: Arm, material: Material) -> float:
             val_shards=(),
             out=Path(folder) / "run",
             reporter=clock,
-            own_targets=own_targets(arm),
+            custom_targets=custom_targets(arm),
         )
     return clock.seconds()
 

@@ -21,7 +21,7 @@ from trainer.evaluation.real import RealLabels, check_real, read_real
 from trainer.settings import TrainSettings
 from trainer.student.checkpoint import load_checkpoint
 from trainer.student.device import resolve_device
-from trainer.student.model import build_student, named_settings
+from trainer.student.model import build_student, pretrained_settings
 from trainer.student.trained import build_trained
 
 # What `relabel-train evaluate` evaluates: a student of this project, or any network that timm knows by name.
@@ -40,7 +40,7 @@ class Named:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Candidate:
+class LoadedModel:
     """A network that is ready to be evaluated."""
 
     model: nn.Module  # on the settings' device
@@ -49,7 +49,7 @@ class Candidate:
     origin: str  # which weights, after how many epochs
 
 
-def load_candidate(checkpoint: Path, named: Named | None, chosen: Mapping[str, Any]) -> Candidate:
+def load_model(checkpoint: Path, named: Named | None, chosen: Mapping[str, Any]) -> LoadedModel:
     """Read a checkpoint: with a name, weights from elsewhere; without, one of this project's.
 
     Args:
@@ -71,7 +71,7 @@ def load_candidate(checkpoint: Path, named: Named | None, chosen: Mapping[str, A
             raise
         raise RunFolderError(f"{error}. A checkpoint from elsewhere needs --model NAME") from error
     trained = build_trained(content, checkpoint, chosen={**chosen, "accumulate": 1})
-    return Candidate(
+    return LoadedModel(
         model=trained.model,
         settings=trained.settings,
         num_classes=trained.num_classes,
@@ -79,13 +79,13 @@ def load_candidate(checkpoint: Path, named: Named | None, chosen: Mapping[str, A
     )
 
 
-def _load_named(checkpoint: Path, named: Named, chosen: Mapping[str, Any]) -> Candidate:
-    settings, num_classes = named_settings(named.model, named.model_args, chosen)
+def _load_named(checkpoint: Path, named: Named, chosen: Mapping[str, Any]) -> LoadedModel:
+    settings, num_classes = pretrained_settings(named.model, named.model_args, chosen)
     num_classes = named.num_classes or num_classes
     model = build_student(settings, num_classes)
     fit_state(model, load_state(checkpoint), checkpoint, role=f"{settings.model} with {num_classes:,} classes")
     settings = resolve_device(settings)
-    return Candidate(
+    return LoadedModel(
         model=model.to(settings.device).eval(), settings=settings, num_classes=num_classes, origin="given weights"
     )
 
@@ -98,7 +98,7 @@ class Evaluation:
     """A finished evaluation."""
 
     checkpoint: Path
-    candidate: Candidate
+    candidate: LoadedModel
     shards: int
     tally: Tally
     has_real: bool
@@ -203,7 +203,7 @@ def evaluate_checkpoint(job: EvaluateJob) -> Evaluation | None:
 
 
 class _Ready(NamedTuple):
-    candidate: Candidate
+    candidate: LoadedModel
     val: tuple[ShardIndex, ...]
     real: RealLabels | None
     class_names: tuple[str, ...] | None
@@ -230,7 +230,7 @@ def _prepare(job: EvaluateJob) -> _Ready:
     shards = expand_shards(job.patterns)
     real = read_real(job.real) if job.real else None
     names = read_class_names(job.class_names) if job.class_names else None
-    candidate = load_candidate(job.checkpoint, job.named, job.chosen)
+    candidate = load_model(job.checkpoint, job.named, job.chosen)
     if names and len(names) != candidate.num_classes:
         raise SettingsError(f"{job.class_names}: {len(names):,} names for {candidate.num_classes:,} classes")
     val = open_val(shards, candidate.num_classes)

@@ -46,13 +46,13 @@ class ImageFigures:
 
 
 def image_figures(
-    maps: LabelRows, targets: NDArray[np.int32], *, num_classes: int, fill: Fill, threshold: float
+    maps: LabelRows, labels: NDArray[np.int32], *, num_classes: int, fill: Fill, threshold: float
 ) -> ImageFigures:
     """The figures of label maps, none of them quarantined.
 
     Args:
         maps: of N images.
-        targets: (N,) the original labels; what is not one of the C classes is no label.
+        labels: (N,) the original labels; what is not one of the C classes is no label.
         num_classes: C.
         fill: the logit of classes outside a cell's top K, as `store.maps.pooling` takes it.
         threshold: a class is present if it leads with this probability in `present_cells` cells.
@@ -61,10 +61,10 @@ def image_figures(
         LabelMapError: a fill that needs a tail where there is none.
     """
     probabilities, entropy = softmax_entropy(pool_whole(maps, num_classes=num_classes, fill=fill))
-    rows = np.flatnonzero(is_class(targets, num_classes))
-    label_whole, label_best = np.full((2, len(targets)), np.nan, np.float32)
-    label_whole[rows] = probabilities[rows, targets[rows]]
-    label_best[rows] = _best_cell(maps, targets, num_classes, fill)[rows]
+    rows = np.flatnonzero(is_class(labels, num_classes))
+    label_whole, label_best = np.full((2, len(labels)), np.nan, np.float32)
+    label_whole[rows] = probabilities[rows, labels[rows]]
+    label_best[rows] = _best_cell(maps, labels, num_classes, fill)[rows]
     top = probabilities.argmax(axis=1)
     cells = present_cells(maps.scores.shape[2:])
     present_rows, present = present_classes(maps, threshold=threshold, cells=cells)
@@ -79,9 +79,9 @@ def image_figures(
     )
 
 
-def is_class(targets: NDArray[np.int32], num_classes: int) -> NDArray[np.bool_]:
+def is_class(labels: NDArray[np.int32], num_classes: int) -> NDArray[np.bool_]:
     """(N,) whether an original label is one of the teacher's classes."""
-    return (targets >= 0) & (targets < num_classes)
+    return (labels >= 0) & (labels < num_classes)
 
 
 def present_cells(map_size: tuple[int, ...]) -> int:
@@ -89,17 +89,17 @@ def present_cells(map_size: tuple[int, ...]) -> int:
     return max(math.ceil(PRESENT_AREA * math.prod(map_size)), 1)
 
 
-def _best_cell(maps: LabelRows, targets: NDArray[np.int32], num_classes: int, fill: Fill) -> Floats:
+def _best_cell(maps: LabelRows, labels: NDArray[np.int32], num_classes: int, fill: Fill) -> Floats:
     """(N,) the highest probability that any cell gives to the original label."""
     scores = maps.scores.astype(np.float32)
-    fill_NHW = fill_logits(scores, num_classes, fill, maps.tail)
+    fill_NHW = fill_logits(scores, num_classes, fill, maps.tail_logsumexp)
     others_count = num_classes - scores.shape[1]
     # Relative to each cell's largest logit, which the fill of a class that is not kept may be.
     largest = np.maximum(scores[:, 0], fill_NHW) if others_count else scores[:, 0]
     others = np.exp(fill_NHW - largest) if others_count else np.zeros_like(largest)
     total = np.exp(scores - largest[:, None]).sum(axis=1) + others_count * others
     label = others
-    rows, ranks, ys, xs = np.nonzero(maps.classes == targets[:, None, None, None])
+    rows, ranks, ys, xs = np.nonzero(maps.classes == labels[:, None, None, None])
     label[rows, ys, xs] = np.exp(scores[rows, ranks, ys, xs] - largest[rows, ys, xs])
     return np.asarray((label / total).max(axis=(1, 2)), np.float32)
 
@@ -133,7 +133,7 @@ class GroupAudit:
     name: str
     rows: NDArray[np.int32]  # (N,) in the group
     keys: list[str]  # N
-    targets: NDArray[np.int32]  # (N,)
+    labels: NDArray[np.int32]  # (N,)
     figures: ImageFigures  # of N images
 
 
@@ -147,24 +147,24 @@ def audit_group(group: LabelGroup, settings: AuditSettings) -> GroupAudit:
     """
     if settings.fill == "tail" and not group.has_tail and group.schema.top_k < group.schema.num_classes:
         raise LabelMapError(f"{group}: fill 'tail' needs a tail, which this group does not have; use 'zero' or 'min'")
-    usable, targets, keys = group.usable(), group.targets, group.keys
+    usable, labels, keys = group.usable(), group.labels, group.keys
     rows = np.flatnonzero(usable).astype(np.int32)
     parts = [
         image_figures(
             maps,
-            block_targets,
+            block_labels,
             num_classes=group.schema.num_classes,
             fill=settings.fill,
             threshold=settings.threshold,
         )
-        for maps, block_targets in _blocks(group, usable, targets)
+        for maps, block_labels in _blocks(group, usable, labels)
     ]
     kept = [keys[row] for row in rows.tolist()]
-    return GroupAudit(name=group.name, rows=rows, keys=kept, targets=targets[rows], figures=_join(parts))
+    return GroupAudit(name=group.name, rows=rows, keys=kept, labels=labels[rows], figures=_join(parts))
 
 
 def _blocks(
-    group: LabelGroup, usable: NDArray[np.bool_], targets: NDArray[np.int32]
+    group: LabelGroup, usable: NDArray[np.bool_], labels: NDArray[np.int32]
 ) -> Iterator[tuple[LabelRows, NDArray[np.int32]]]:
     """Label maps and original labels of some usable rows at a time, at least one block, be it empty."""
     for start in range(0, max(len(group), 1), READ_ROWS):
@@ -175,9 +175,9 @@ def _blocks(
             block = LabelRows(
                 classes=maps.classes[rows],
                 scores=maps.scores[rows],
-                tail=None if maps.tail is None else maps.tail[rows],
+                tail_logsumexp=None if maps.tail_logsumexp is None else maps.tail_logsumexp[rows],
             )
-            yield block, targets[start + rows]
+            yield block, labels[start + rows]
 
 
 def _join(parts: list[ImageFigures]) -> ImageFigures:

@@ -55,7 +55,7 @@ class TopImages:
 
 def describe_image(group: GroupAudit, schema: StoreSchema, i: int) -> Entry:
     """One image's figures as plain values; None for what it has no label for."""
-    figures, target = group.figures, int(group.targets[i])
+    figures, target = group.figures, int(group.labels[i])
     is_known = 0 <= target < schema.num_classes
     present = figures.present[figures.present_rows == i].tolist()
     return {
@@ -93,7 +93,7 @@ class Audit:
     confusions: Counter[tuple[int, int]] = field(default_factory=Counter)  # original label, top class
     suspicious: TopImages = field(init=False)
     several: TopImages = field(init=False)
-    quarantined: list[dict[str, Any]] = field(default_factory=list)
+    undecodable: list[dict[str, Any]] = field(default_factory=list)
     damaged: list[dict[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -103,9 +103,9 @@ class Audit:
     def add(self, audited: GroupAudit, group: LabelGroup) -> None:
         """Count a group's images, and name its quarantined rows."""
         self.images += len(audited.rows)
-        self.quarantined += [
+        self.undecodable += [
             {"group": group.name, "row": bad.row, "key": bad.key, "reason": bad.reason}
-            for bad in group.commit.quarantined
+            for bad in group.commit.undecodable
         ]
         self._count_classes(audited)
         self._compare_labels(audited)
@@ -124,17 +124,17 @@ class Audit:
         self.several.add(audited, self.schema, rows, -figures.classes[rows], -figures.entropy[rows])
 
     def _compare_labels(self, audited: GroupAudit) -> None:
-        figures, targets, num_classes = audited.figures, audited.targets, self.schema.num_classes
-        known = is_class(targets, num_classes)
-        self.without_label += int((targets < 0).sum())
-        self.unknown_label += int((targets >= num_classes).sum())
-        agree = known & (targets == figures.top)
-        self.counts[0] += np.bincount(targets[known], minlength=num_classes)
-        self.counts[2] += np.bincount(targets[agree], minlength=num_classes)
-        is_label = figures.present == targets[figures.present_rows]
-        present = np.bincount(figures.present_rows[is_label], minlength=len(targets)) > 0
+        figures, labels, num_classes = audited.figures, audited.labels, self.schema.num_classes
+        known = is_class(labels, num_classes)
+        self.without_label += int((labels < 0).sum())
+        self.unknown_label += int((labels >= num_classes).sum())
+        agree = known & (labels == figures.top)
+        self.counts[0] += np.bincount(labels[known], minlength=num_classes)
+        self.counts[2] += np.bincount(labels[agree], minlength=num_classes)
+        is_label = figures.present == labels[figures.present_rows]
+        present = np.bincount(figures.present_rows[is_label], minlength=len(labels)) > 0
         self.label_present += int((present & ~agree).sum())
-        pairs, times = np.unique(np.stack([targets, figures.top], axis=1)[known & ~agree], axis=0, return_counts=True)
+        pairs, times = np.unique(np.stack([labels, figures.top], axis=1)[known & ~agree], axis=0, return_counts=True)
         self.confusions.update(dict(zip(map(tuple, pairs.tolist()), times.tolist(), strict=True)))
         # The best cell first: a label that is right for a small part of an image has it, a wrong one has not.
         rows = np.flatnonzero(known & ~agree)
@@ -158,7 +158,7 @@ class Audit:
             "several_classes": self.several.to_json(),
             "confusions": self._confusions(),
             "classes": self._classes(),
-            "quarantined": self.quarantined,
+            "quarantined": self.undecodable,
             "damaged": self.damaged,
         }
 

@@ -19,7 +19,7 @@ import csv
 import hashlib
 import io
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from errno import ENOENT
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from store.audit.figures import GroupAudit
 from store.errors import AuditIndexError, DamagedStoreError, StoreReadError
-from store.format.schema import CommitRecord, StoreSchema, listed, seal
+from store.format.schema import CommitRecord, StoreSchema, seal
 from store.reader import LabelStore
 from store.text import first_line, printable
 
@@ -113,7 +113,7 @@ def _commits(store: LabelStore) -> Commits:
 def _digest(store: LabelStore, commits: Commits) -> str:
     state = hashlib.sha256(seal({}, store.root).encode())
     for name, commit in commits.items():
-        record = "damaged" if commit is None else seal(listed(asdict(commit)), store.root)
+        record = "damaged" if commit is None else seal(commit.body(), store.root)
         state.update(f"\n{name} {record}".encode())
     return state.hexdigest()
 
@@ -178,7 +178,7 @@ def _problem(index: AuditIndex, commits: Commits) -> str | None:
         commit, found = commits[name], index.row[start:end]
         if commit is None:
             return f"{name}: is damaged"
-        usable = np.delete(np.arange(commit.rows), [bad.row for bad in commit.quarantined])
+        usable = np.delete(np.arange(commit.rows), [bad.row for bad in commit.undecodable])
         if not np.array_equal(found, usable):
             return f"{name}: other rows"
     share = index.disagreement[~np.isnan(index.disagreement)]
@@ -211,7 +211,7 @@ class CsvAudit:
         columns = zip(
             group.rows.tolist(),
             group.keys,
-            group.targets.tolist(),
+            group.labels.tolist(),
             figures.label_whole.tolist(),
             figures.label_best.tolist(),
             figures.top.tolist(),

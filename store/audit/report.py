@@ -11,7 +11,7 @@ from store.errors import RelabelError
 from store.reader import LabelStore
 from store.shards.images import decode_image
 from store.text import printable
-from store.view.images import Photos
+from store.view.images import ShardImages
 from store.view.page import environment, jpeg_url, render
 from store.view.terminal import PALETTE, class_text, fact_table, plain
 
@@ -162,7 +162,7 @@ def refuse_without_extra() -> None:
     environment()
 
 
-def read_pictures(store: LabelStore, photos: Photos, audit: Mapping[str, Any]) -> tuple[Pictures, list[str]]:
+def read_pictures(store: LabelStore, photos: ShardImages, audit: Mapping[str, Any]) -> tuple[Pictures, list[str]]:
     """The images that an audit lists, small, and what was wrong with those that are left out."""
     pictures: Pictures = {}
     problems: list[str] = []

@@ -7,34 +7,34 @@ from urllib.parse import urlencode
 
 import numpy as np
 
-from store.browse.rows import SORTS, Groups, SortedWalk, Sorting, Spot, StoreWalk, Walk
+from store.browse.rows import SORTS, Groups, Ordering, SortedOrdering, Sorting, Spot, StoreOrdering
 from store.browse.search import Query, parse_classes, search
 from store.errors import RelabelError
 from store.format.schema import StoreSchema
 from store.maps.pooling import crop_target, has_label
 from store.text import first_few, printable
-from store.view.images import Photos
+from store.view.images import ShardImages
 from store.view.page import Links, render
 from store.view.terminal import class_text
 
-CARDS = 24  # of a page
+THUMBNAILS = 24  # of a page
 SHOWN_PROBLEMS = 5
 
 
 class Listing:
     """Makes them from the parameters of an address."""
 
-    def __init__(self, groups: Groups, photos: Photos, sorting: Sorting | None) -> None:
+    def __init__(self, groups: Groups, photos: ShardImages, sorting: Sorting | None) -> None:
         self.groups, self.photos, self.sorting = groups, photos, sorting
-        self.in_store = StoreWalk(groups)
+        self.in_store = StoreOrdering(groups)
 
-    def walk(self, parameters: Mapping[str, str]) -> tuple[Walk, str]:
+    def ordering(self, parameters: Mapping[str, str]) -> tuple[Ordering, str]:
         """The order that is asked for and its name, empty for the store's own."""
         by = next((sort for sort in SORTS if sort == parameters.get("sort")), None)
         if by is None or self.sorting is None:
             return self.in_store, ""
         self.sorting.refuse_stale()
-        return SortedWalk(self.sorting, by), by
+        return SortedOrdering(self.sorting, by), by
 
     def page(self, parameters: Mapping[str, str]) -> str:
         """The HTML of a page.
@@ -45,29 +45,30 @@ class Listing:
         key, classes = parameters.get("key", ""), parameters.get("class", "").strip()
         if key or classes:
             return self._results(key, classes, parameters.get("at"))
-        walk, sort = self.walk(parameters)
-        at = parameters.get("at", walk.first)
+        ordering, sort = self.ordering(parameters)
+        at = parameters.get("at", ordering.first)
         if at is None:
-            return self._page(sort=sort, cards=[], note="no images")
-        shown = walk.after(at, CARDS + 1)
-        before = walk.before(at, CARDS)
+            return self._page(sort=sort, thumbnails=[], note="no images")
+        shown = ordering.after(at, THUMBNAILS + 1)
+        before = ordering.before(at, THUMBNAILS)
         order = {"sort": sort} if sort else {}
         return self._page(
             sort=sort,
-            cards=[
-                make_card(self.groups, self.photos, walk.place(a), walk.href(a), walk.figure(a)) for a in shown[:CARDS]
+            thumbnails=[
+                make_thumbnail(self.groups, self.photos, ordering.place(a), ordering.href(a), ordering.figure(a))
+                for a in shown[:THUMBNAILS]
             ],
             note=self._sorted_note() if sort else "",
             first=list_address(order) if before is not None else None,
             previous=list_address(order | {"at": before}) if before is not None else None,
-            next=list_address(order | {"at": shown[CARDS]}) if len(shown) > CARDS else None,
+            next=list_address(order | {"at": shown[THUMBNAILS]}) if len(shown) > THUMBNAILS else None,
         )
 
     def problem_page(self, sort: str, error: RelabelError, links: Links) -> str:
         """Instead of a row that cannot be read: why, and the way on."""
         return self._page(
             sort=sort,
-            cards=[],
+            thumbnails=[],
             problems=[str(error)],
             previous=None if links.previous is None else links.previous.href,
             next=None if links.next is None else links.next.href,
@@ -96,16 +97,16 @@ class Listing:
     def _results(self, key: str, classes: str, at: str | None) -> str:
         query = Query(key=key, classes=parse_classes(self.groups.store.schema, classes))
         if query.classes == ():
-            return self._page(key=key, class_text=classes, cards=[], note="no class has this number or name")
-        found = search(self.groups, query, Spot(0, 0) if at is None else self.in_store.place(at), CARDS)
+            return self._page(key=key, class_text=classes, thumbnails=[], note="no class has this number or name")
+        found = search(self.groups, query, Spot(0, 0) if at is None else self.in_store.place(at), THUMBNAILS)
         asked = {"key": key, "class": classes}
         total = f"{len(self.groups):,} groups"
         reached = f"all {total} searched" if found.next is None else f"at group {found.next.group + 1:,} of {total}"
         return self._page(
             key=key,
             class_text=classes,
-            cards=[
-                make_card(self.groups, self.photos, spot, self.in_store.href(self.in_store.at(spot)))
+            thumbnails=[
+                make_thumbnail(self.groups, self.photos, spot, self.in_store.href(self.in_store.at(spot)))
                 for spot in found.spots
             ],
             problems=found.problems,
@@ -143,7 +144,7 @@ def list_address(parameters: Mapping[str, str]) -> str:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Card:
+class Thumbnail:
     """One image of a page."""
 
     href: str  # of its page
@@ -152,7 +153,7 @@ class Card:
     lines: tuple[str, ...]
 
 
-def make_card(groups: Groups, photos: Photos, place: Spot, href: str, figure: str = "") -> Card:
+def make_thumbnail(groups: Groups, photos: ShardImages, place: Spot, href: str, figure: str = "") -> Thumbnail:
     """What a place shows; a group that cannot be read says so instead.
 
     Args:
@@ -167,21 +168,21 @@ def make_card(groups: Groups, photos: Photos, place: Spot, href: str, figure: st
         row = groups.open(place.group).row(place.row)
     except RelabelError as error:
         groups.forget(place.group)
-        return Card(href=href, thumb=None, key=f"{name}, row {place.row}", lines=(printable(str(error)),))
+        return Thumbnail(href=href, thumb=None, key=f"{name}, row {place.row}", lines=(printable(str(error)),))
     thumb = "/thumb?" + urlencode({"group": name, "row": place.row}) if name in photos else None
-    if row.quarantined is not None:
-        return Card(
-            href=href, thumb=None, key=printable(row.key), lines=(f"quarantined: {printable(row.quarantined)}",)
+    if row.undecodable is not None:
+        return Thumbnail(
+            href=href, thumb=None, key=printable(row.key), lines=(f"quarantined: {printable(row.undecodable)}",)
         )
     schema = groups.store.schema
     target = crop_target(schema, row)
     best = int(np.argmax(target))
-    lines = [f"label {_name(schema, row.target)} {target[row.target]:.2g}" if has_label(schema, row) else "no label"]
-    if best != row.target:
+    lines = [f"label {_name(schema, row.label)} {target[row.label]:.2g}" if has_label(schema, row) else "no label"]
+    if best != row.label:
         lines.append(f"map {_name(schema, best)} {target[best]:.2g}")
     if thumb is None:
         lines.append(f"no image: --shards lacks {name}.tar")
-    return Card(href=href, thumb=thumb, key=printable(row.key), lines=(*lines, *([figure] if figure else [])))
+    return Thumbnail(href=href, thumb=thumb, key=printable(row.key), lines=(*lines, *([figure] if figure else [])))
 
 
 def _name(schema: StoreSchema, class_id: int) -> str:

@@ -173,7 +173,7 @@ class Sorting:
         return self._orders[by]
 
 
-class Walk(Protocol):
+class Ordering(Protocol):
     """An order of rows."""
 
     def place(self, at: str) -> Spot:
@@ -194,7 +194,7 @@ class Walk(Protocol):
     first: str | None  # None where there are no rows
 
 
-class StoreWalk:
+class StoreOrdering:
     """Groups by name, rows as in their shards."""
 
     def __init__(self, groups: Groups) -> None:
@@ -206,7 +206,7 @@ class StoreWalk:
         return f"{self.groups.names[place.group]}:{place.row}"
 
     def place(self, at: str) -> Spot:
-        """See `Walk`."""
+        """See `Ordering`."""
         name, colon, row = at.rpartition(":")
         if not colon or not row.isdecimal() or len(row) > 9:
             raise LabelNotFoundError(f"no row {at!r}; rows are named as in train-0000:12")
@@ -216,24 +216,24 @@ class StoreWalk:
         return Spot(number, int(row))
 
     def after(self, at: str, count: int) -> list[str]:
-        """See `Walk`."""
+        """See `Ordering`."""
         return [self.at(place) for place in itertools.islice(self.groups.following(self.place(at)), count)]
 
     def before(self, at: str, count: int) -> str | None:
-        """See `Walk`."""
+        """See `Ordering`."""
         places: Sequence[Spot] = list(itertools.islice(self.groups.preceding(self.place(at)), count))
         return self.at(places[-1]) if places else None
 
     def href(self, at: str) -> str:
-        """See `Walk`."""
+        """See `Ordering`."""
         return "/sample?" + urlencode({"at": at})
 
     def figure(self, at: str) -> str:
-        """See `Walk`."""
+        """See `Ordering`."""
         return ""
 
 
-class SortedWalk:
+class SortedOrdering:
     """By a figure of the audit, the largest first."""
 
     def __init__(self, sorting: Sorting, by: Sort) -> None:
@@ -241,25 +241,25 @@ class SortedWalk:
         self.first = "0" if len(sorting) else None
 
     def place(self, at: str) -> Spot:
-        """See `Walk`."""
+        """See `Ordering`."""
         return self.sorting.place(self.by, self._rank(at))
 
     def after(self, at: str, count: int) -> list[str]:
-        """See `Walk`."""
+        """See `Ordering`."""
         rank = self._rank(at)
         return [str(i) for i in range(rank, min(rank + count, len(self.sorting)))]
 
     def before(self, at: str, count: int) -> str | None:
-        """See `Walk`."""
+        """See `Ordering`."""
         rank = self._rank(at)
         return str(max(rank - count, 0)) if rank else None
 
     def href(self, at: str) -> str:
-        """See `Walk`."""
+        """See `Ordering`."""
         return "/sample?" + urlencode({"sort": self.by, "at": at})
 
     def figure(self, at: str) -> str:
-        """See `Walk`."""
+        """See `Ordering`."""
         value = self.sorting.figure(self.by, self._rank(at))
         if math.isnan(value):
             return ""

@@ -88,6 +88,6 @@ def _rows_of_key(group: LabelGroup, part: str) -> set[int]:
 
 
 def _rows_of_classes(group: LabelGroup, classes: tuple[int, ...]) -> set[int]:
-    labelled = np.isin(group.targets, classes)
+    labelled = np.isin(group.labels, classes)
     leading = np.isin(group.read_array("classes")[:, 0], classes).any(axis=(1, 2))
     return set(np.flatnonzero(labelled | leading).tolist())

@@ -22,12 +22,12 @@ from starlette.routing import Route
 
 from store.audit.index import read_index
 from store.browse.pages import Listing, list_address
-from store.browse.rows import Groups, Sorting, Walk
+from store.browse.rows import Groups, Ordering, Sorting
 from store.errors import LabelNotFoundError, RelabelError, SettingsError
 from store.reader import LabelStore
 from store.shards.images import decode_image
 from store.text import printable
-from store.view.images import Photos
+from store.view.images import ShardImages
 from store.view.page import Link, Links, sample_page, small_jpeg
 
 HOSTS = ["127.0.0.1", "localhost"]
@@ -44,7 +44,7 @@ HEADERS = {
 class Browser:
     """What the server answers from."""
 
-    def __init__(self, groups: Groups, photos: Photos, sorting: Sorting | None) -> None:
+    def __init__(self, groups: Groups, photos: ShardImages, sorting: Sorting | None) -> None:
         self.groups, self.photos = groups, photos
         self.schema = groups.store.schema
         self.listing = Listing(groups, photos, sorting)
@@ -67,13 +67,13 @@ class Browser:
 
     def sample(self, request: Request) -> Response:
         """A row's own page."""
-        walk, sort = self.listing.walk(request.query_params)
+        ordering, sort = self.listing.ordering(request.query_params)
         at = request.query_params.get("at", "")
-        place = walk.place(at)
+        place = ordering.place(at)
         links = Links(
             list=list_address(({"sort": sort} if sort else {}) | {"at": at}),
-            previous=self._link(walk, walk.before(at, 1)),
-            next=self._link(walk, next(iter(walk.after(at, 2)[1:]), None)),
+            previous=self._link(ordering, ordering.before(at, 1)),
+            next=self._link(ordering, next(iter(ordering.after(at, 2)[1:]), None)),
         )
         try:
             group = self.groups.open(place.group)
@@ -86,21 +86,21 @@ class Browser:
         image, problem = None, None
         try:
             with self._decoding:
-                image = None if row.quarantined is not None else decode_image(self.photos.read(group, place.row))
+                image = None if row.undecodable is not None else decode_image(self.photos.read(group, place.row))
         except RelabelError as error:
             problem = str(error)
         page = sample_page(self.schema, group.name, place.row, row, image, problem=problem, links=links)
         return HTMLResponse(page, headers=HEADERS)
 
-    def _link(self, walk: Walk, at: str | None) -> Link | None:
+    def _link(self, ordering: Ordering, at: str | None) -> Link | None:
         if at is None:
             return None
-        place = walk.place(at)
+        place = ordering.place(at)
         try:
             key = printable(self.groups.open(place.group).keys[place.row])
         except (RelabelError, IndexError):
             key = at
-        return Link(href=walk.href(at), key=key)
+        return Link(href=ordering.href(at), key=key)
 
     def thumb(self, request: Request) -> Response:
         """A row's image, small."""
@@ -146,7 +146,7 @@ def serve(labels: str, patterns: Sequence[str], index: Path | None, port: int) -
         SettingsError: the port is taken.
     """
     store = LabelStore.open(labels)
-    photos = Photos(patterns)
+    photos = ShardImages(patterns)
     groups = Groups(store)
     sorting = None if index is None else Sorting(read_index(index, store), groups)
     app = Browser(groups, photos, sorting).app()

@@ -19,7 +19,7 @@ from store.errors import DamagedStoreError, StoreReadError
 from store.files import check_outputs, written_aside
 from store.maps.pooling import Fill
 from store.reader import LabelStore
-from store.view.images import Photos
+from store.view.images import ShardImages
 from store.view.terminal import make_console
 
 
@@ -94,7 +94,7 @@ def audit(
     store = LabelStore.open(labels)
     if patterns and html_file is None:
         raise click.UsageError("--shards needs --html, the page for which images are read")
-    photos = Photos(patterns) if patterns else None
+    photos = ShardImages(patterns) if patterns else None
     check_outputs(
         [file for file in (csv_file, html_file, index_file) if file is not None],
         inputs=[] if photos is None else photos.files,

@@ -28,9 +28,9 @@ from store.view.describe import (
     describe_store,
     list_groups,
     refuse_damage,
-    refuse_quarantined,
+    refuse_undecodable,
 )
-from store.view.images import Photos
+from store.view.images import ShardImages
 from store.view.terminal import (
     make_console,
     render_box,
@@ -134,7 +134,7 @@ class RowView:
             LabelNotFoundError: no such key.
             ShardError: the shard is not among those given, or holds another image.
         """
-        photos = Photos(patterns) if patterns else None
+        photos = ShardImages(patterns) if patterns else None
         group, index = store.find(key)
         row = group.row(index)
         photo = photos.read(group, index) if photos is not None else None
@@ -154,7 +154,7 @@ class RowView:
         Raises:
             ImageError: it cannot be decoded here.
         """
-        if self.photo is None or self.row.quarantined is not None:
+        if self.photo is None or self.row.undecodable is not None:
             return None
         try:
             return decode_image(self.photo)
@@ -182,7 +182,7 @@ class RowView:
         """The image, its map over it, and the target of a crop, by default of the whole image."""
         from store.view.figure import draw_map
 
-        refuse_quarantined(self.row)
+        refuse_undecodable(self.row)
         assert self.image is not None
         with written_aside(file) as handle:
             draw_map(handle, self.image, self.row, self.schema, crops=(box or WHOLE_IMAGE,))
@@ -191,7 +191,7 @@ class RowView:
         """A page that needs nothing but itself."""
         from store.view.page import sample_page
 
-        refuse_quarantined(self.row)
+        refuse_undecodable(self.row)
         page = sample_page(self.schema, self.group.name, self.index, self.row, self.image, box=box or WHOLE_IMAGE)
         with written_aside(file) as handle:
             handle.write(page.encode())

@@ -18,7 +18,7 @@ NO_SIGN, INFINITE, MINUS_INFINITE = 0x7FFF, 0x7C00, 0xFC00
 
 
 def check_maps(
-    classes: NDArray[np.uint16], scores: NDArray[np.float16], tail: NDArray[np.float16] | None,
+    classes: NDArray[np.uint16], scores: NDArray[np.float16], tail_logsumexp: NDArray[np.float16] | None,
     usable: NDArray[np.bool_], *, num_classes: int,
 ) -> Problem | None:  # fmt: skip
     """Class ids below C, finite scores, a tail that is a number, in usable rows; cheap enough for every read.
@@ -26,7 +26,7 @@ def check_maps(
     Args:
         classes: (N, K, H, W) uint16.
         scores: (N, K, H, W) float16, logits.
-        tail: (N, H, W) float16; -inf where K = C.
+        tail_logsumexp: (N, H, W) float16; -inf where K = C.
         usable: (N,) bool, false for quarantined rows.
         num_classes: C.
     """
@@ -36,8 +36,8 @@ def check_maps(
     # Bits are compared, since np.isfinite takes twenty times as long on float16.
     if scores.size and (scores.view(np.uint16) & NO_SIGN).max() >= INFINITE:
         return "scores", "scores that are not finite"
-    if tail is not None and tail.size:
-        bits = _kept(tail, usable).view(np.uint16)
+    if tail_logsumexp is not None and tail_logsumexp.size:
+        bits = _kept(tail_logsumexp, usable).view(np.uint16)
         is_whole = classes.shape[1] == num_classes
         if ((bits & NO_SIGN) >= INFINITE).any() and not (is_whole and (bits == MINUS_INFINITE).all()):
             return "tail", "a tail that is not a finite number"
@@ -45,7 +45,7 @@ def check_maps(
 
 
 def check_ranks(
-    classes: NDArray[np.uint16], scores: NDArray[np.float16], tail: NDArray[np.float16] | None,
+    classes: NDArray[np.uint16], scores: NDArray[np.float16], tail_logsumexp: NDArray[np.float16] | None,
     usable: NDArray[np.bool_],
 ) -> Problem | None:  # fmt: skip
     """Scores descending along K, no class twice in a cell, fill values where quarantined.
@@ -53,7 +53,7 @@ def check_ranks(
     Args:
         classes: (N, K, H, W) uint16.
         scores: (N, K, H, W) float16, logits.
-        tail: (N, H, W) float16.
+        tail_logsumexp: (N, H, W) float16.
         usable: (N,) bool, false for quarantined rows.
     """
     kept = _kept(scores, usable)
@@ -63,8 +63,8 @@ def check_ranks(
     if (ranked[:, :-1] == ranked[:, 1:]).any():
         return "classes", "a class twice in one cell"
     fills = [("classes", classes[~usable] == NO_CLASS), ("scores", np.isnan(scores[~usable]))]
-    if tail is not None:
-        fills.append(("tail", np.isnan(tail[~usable])))
+    if tail_logsumexp is not None:
+        fills.append(("tail", np.isnan(tail_logsumexp[~usable])))
     for name, is_fill in fills:
         if not is_fill.all():
             return name, "values in a quarantined row"
@@ -75,7 +75,7 @@ def check_samples(
     keys: Sequence[str],
     offsets: NDArray[np.uint64],
     targets: NDArray[np.int32],
-    quarantined: Mapping[int, str],
+    undecodable: Mapping[int, str],
     *,
     tar_size: int,
 ) -> Problem | None:
@@ -85,12 +85,12 @@ def check_samples(
         keys: N texts.
         offsets: (N, 2) uint64, byte offset and length.
         targets: (N,) int32.
-        quarantined: row to key.
+        undecodable: row to key.
         tar_size: bytes.
     """
     if len(set(keys)) != len(keys) or "" in keys:
         return "keys", "keys that are empty or come twice"
-    if any(keys[row] != key for row, key in quarantined.items()):
+    if any(keys[row] != key for row, key in undecodable.items()):
         return "keys", "quarantined rows of other keys"
     # In Python's integers, which do not overflow.
     if any(offset + length > tar_size for offset, length in offsets.tolist()):

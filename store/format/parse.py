@@ -12,16 +12,16 @@ from typing import TypeVar
 from store.errors import DamagedStoreError, FormatVersionError, LabelMapError
 from store.format.schema import (
     FORMAT_VERSION,
+    PREPROCESSING_MODE,
     SCORE_KIND,
-    VIEW_MODE,
     CommitRecord,
     Json,
     ObjectRecord,
-    Quarantined,
+    Preprocessing,
     StoreSchema,
     TarIdentity,
     TeacherIdentity,
-    View,
+    Undecodable,
     brief,
     canonical,
     seal,
@@ -79,8 +79,8 @@ def parse_schema(attributes: object, where: str) -> StoreSchema:
         )
     if version < 1:
         raise DamagedStoreError(f"{where}: there is no format version {version}")
-    teacher, view = Fields(root.get("teacher", dict), where), Fields(root.get("view", dict), where)
-    for fields, name, known in ((root, "score_kind", SCORE_KIND), (view, "mode", VIEW_MODE)):
+    teacher, preprocessing = Fields(root.get("teacher", dict), where), Fields(root.get("view", dict), where)
+    for fields, name, known in ((root, "score_kind", SCORE_KIND), (preprocessing, "mode", PREPROCESSING_MODE)):
         if fields.get(name, str) != known:
             raise DamagedStoreError(f"{where}: {name} should be {known!r}, found {brief(fields.get(name, str))}")
     names = root.values.get("class_names")
@@ -91,12 +91,12 @@ def parse_schema(attributes: object, where: str) -> StoreSchema:
                 arguments=_shallow(teacher, "arguments"),
                 digest=teacher.get("digest", str),
             ),
-            view=View(
-                mode=view.get("mode", str),
-                input_size=view.pair("input_size"),
-                interpolation=view.get("interpolation", str),
-                mean=tuple(view.items("mean", float)),
-                std=tuple(view.items("std", float)),
+            preprocessing=Preprocessing(
+                mode=preprocessing.get("mode", str),
+                input_size=preprocessing.pair("input_size"),
+                interpolation=preprocessing.get("interpolation", str),
+                mean=tuple(preprocessing.items("mean", float)),
+                std=tuple(preprocessing.items("std", float)),
             ),
             num_classes=root.get("num_classes", int),
             top_k=root.get("top_k", int),
@@ -137,7 +137,7 @@ def parse_commit(attributes: object, root: str, where: str) -> CommitRecord:
         teacher_digest=record.get("teacher_digest", str),
         prefix=record.text("prefix", PREFIX),
         objects=dict(_objects(record)),
-        quarantined=tuple(_quarantined(record, rows)),
+        undecodable=tuple(_quarantined(record, rows)),
         provenance={name: str(value) for name, value in record.get("provenance", dict).items()},
     )
 
@@ -181,7 +181,7 @@ def _objects(record: "Fields") -> Iterator[tuple[str, ObjectRecord]]:
         yield path, ObjectRecord(size=fields.number("size", 0), sha256=fields.text("sha256", SHA256))
 
 
-def _quarantined(record: "Fields", rows: int) -> Iterator[Quarantined]:
+def _quarantined(record: "Fields", rows: int) -> Iterator[Undecodable]:
     seen: set[int] = set()
     for value in record.get("quarantined", list):
         fields = Fields(value, f"{record.where}: quarantined")
@@ -189,7 +189,7 @@ def _quarantined(record: "Fields", rows: int) -> Iterator[Quarantined]:
         if row in seen:
             raise DamagedStoreError(f"{record.where}: row {row} is quarantined twice")
         seen.add(row)
-        yield Quarantined(row=row, key=fields.get("key", str), reason=fields.get("reason", str))
+        yield Undecodable(row=row, key=fields.get("key", str), reason=fields.get("reason", str))
 
 
 class Fields:

@@ -15,7 +15,7 @@ from store.text import printable
 
 FORMAT_VERSION = 1
 SCORE_KIND = "logit"
-VIEW_MODE = "squash"  # the whole image, its aspect not kept
+PREPROCESSING_MODE = "squash"  # the whole image, its aspect not kept
 MAX_CLASSES = 65_535  # 65535 itself is the fill value of `classes`
 GROUP_FILE = "zarr.json"  # of the root and of every group
 GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
@@ -36,14 +36,14 @@ class TeacherIdentity:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class View:
+class Preprocessing:
     """What part of the image a map covers and how it was resized.
 
     Raises:
         LabelMapError: sizes or deviations that are not above zero, or numbers that are not finite.
     """
 
-    mode: str = VIEW_MODE
+    mode: str = PREPROCESSING_MODE
     input_size: tuple[int, int]  # height, width in pixels
     interpolation: str
     mean: tuple[float, ...]  # per channel, of pixels scaled to [0, 1]
@@ -66,7 +66,7 @@ class StoreSchema:
     """
 
     teacher: TeacherIdentity
-    view: View
+    preprocessing: Preprocessing
     num_classes: int
     top_k: int  # kept ranks K, at most `num_classes`
     map_size: tuple[int, int]  # H, W cells
@@ -85,7 +85,9 @@ class StoreSchema:
 
     def to_attributes(self) -> Json:
         """The value of the root attribute `relabel`."""
-        return {"format_version": FORMAT_VERSION, "score_kind": SCORE_KIND, **listed(asdict(self))}
+        fields: Json = listed(asdict(self))
+        fields["view"] = fields.pop("preprocessing")  # the format's name for it
+        return {"format_version": FORMAT_VERSION, "score_kind": SCORE_KIND, **fields}
 
     def differences(self, other: "StoreSchema", own: str = "here", others: str = "there") -> list[str]:
         """What keeps two stores from being one, as `field: mine own, theirs others`; class names may differ."""
@@ -117,7 +119,7 @@ class ObjectRecord:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Quarantined:
+class Undecodable:
     """A row whose image could not be decoded; its arrays hold fill values."""
 
     row: int
@@ -134,7 +136,7 @@ class CommitRecord:
     teacher_digest: str
     prefix: str  # where the arrays lie relative to the group; '' on local disks
     objects: dict[str, ObjectRecord]
-    quarantined: tuple[Quarantined, ...]
+    undecodable: tuple[Undecodable, ...]
     provenance: dict[str, str]  # timm and torch versions, precision, device
 
     def to_attributes(self, root: str) -> Json:
@@ -143,8 +145,14 @@ class CommitRecord:
         `root` is the canonical JSON of what lies in the store, not of what this release would write: the two may
         differ in form.
         """
-        body = listed(asdict(self))
+        body = self.body()
         return {**body, "digest": seal(body, root)}
+
+    def body(self) -> Json:
+        """The record's fields under the names that the format gives them."""
+        fields: Json = listed(asdict(self))
+        fields["quarantined"] = fields.pop("undecodable")
+        return fields
 
 
 def is_group_name(name: str) -> bool:

@@ -28,7 +28,7 @@ def pool_map(
     box: Box = WHOLE_IMAGE,
     fill: Fill = "zero",
     grid: int | tuple[int, int] = 1,
-    tail_HW: NDArray[np.float16] | None = None,
+    tail_logsumexp_HW: NDArray[np.float16] | None = None,
 ) -> NDArray[np.float32]:
     """Pool one label map over a box, or over each bin of a grid on it, to a logit for every class.
 
@@ -39,7 +39,7 @@ def pool_map(
         box: x1, y1, x2, y2, normalised to [0, 1] by the whole image.
         fill: the logit of classes outside a cell's top K: 0, the tail's mass spread evenly, or the lowest kept score.
         grid: bins down and across that the box is cut into, or one number for both.
-        tail_HW: (H, W) log-sum-exp of the other logits; needed for `fill="tail"`.
+        tail_logsumexp_HW: (H, W) log-sum-exp of the other logits; needed for `fill="tail"`.
 
     Returns:
         (C,) float32 logits for one bin, (Y, X, C) for a grid.
@@ -51,7 +51,7 @@ def pool_map(
     rows, columns = grid_shape(grid)
     check_box(box)
     scores = scores_KHW.astype(np.float32)
-    fill_HW = fill_logits(scores, num_classes, fill, tail_HW)
+    fill_HW = fill_logits(scores, num_classes, fill, tail_logsumexp_HW)
     down_YH = axis_weights(box[1], box[3], scores.shape[1], rows)
     across_XW = axis_weights(box[0], box[2], scores.shape[2], columns)
     weights_GHW = np.einsum("yh,xw->yxhw", down_YH, across_XW).reshape(rows * columns, *fill_HW.shape)
@@ -104,7 +104,7 @@ def check_box(box: Box) -> None:
 
 
 def fill_logits(
-    scores: NDArray[np.float32], num_classes: int, fill: Fill, tail: NDArray[np.float16] | None
+    scores: NDArray[np.float32], num_classes: int, fill: Fill, tail_logsumexp: NDArray[np.float16] | None
 ) -> NDArray[np.float32]:
     """The logit of the classes outside each cell's top K.
 
@@ -112,7 +112,7 @@ def fill_logits(
         scores: (..., K, H, W) logits.
         num_classes: C.
         fill: as `pool_map` takes it.
-        tail: (..., H, W) log-sum-exp of the other logits.
+        tail_logsumexp: (..., H, W) log-sum-exp of the other logits.
 
     Returns:
         (..., H, W) float32.
@@ -125,26 +125,26 @@ def fill_logits(
         return np.zeros((*scores.shape[:-3], *scores.shape[-2:]), np.float32)
     if fill == "min":
         return np.asarray(scores[..., -1, :, :])
-    if tail is None:
+    if tail_logsumexp is None:
         raise LabelMapError("fill 'tail' needs the tail, which these labels do not have; use 'zero' or 'min'")
-    return tail.astype(np.float32) - np.float32(math.log(num_classes - top_k))
+    return tail_logsumexp.astype(np.float32) - np.float32(math.log(num_classes - top_k))
 
 
-def cell_confidence(scores: NDArray[np.float16], tail: NDArray[np.float16] | None) -> NDArray[np.float32]:
+def cell_confidence(scores: NDArray[np.float16], tail_logsumexp: NDArray[np.float16] | None) -> NDArray[np.float32]:
     """The probability of each cell's first class, exact where there is a tail.
 
     Args:
         scores: (..., K, H, W) logits.
-        tail: (..., H, W) log-sum-exp of the other logits.
+        tail_logsumexp: (..., H, W) log-sum-exp of the other logits.
 
     Returns:
         (..., H, W) float32.
     """
     first = scores[..., :1, :, :].astype(np.float32)
     others = np.exp(scores - first).sum(axis=-3)
-    if tail is not None:
+    if tail_logsumexp is not None:
         with np.errstate(over="ignore"):  # a tail far above the first class leaves it nothing
-            others = others + np.exp(tail - first[..., 0, :, :])
+            others = others + np.exp(tail_logsumexp - first[..., 0, :, :])
     return np.asarray(1 / others, np.float32)
 
 
@@ -180,14 +180,14 @@ def crop_target(
     if kind == "original":
         if not has_label(schema, row):
             raise LabelMapError(f"{row.key!r} has no original label")
-        return _one_hot(row.target, schema.num_classes)
+        return _one_hot(row.label, schema.num_classes)
     logits_C = pool_map(
         row.classes,
         row.scores,
         num_classes=schema.num_classes,
         box=WHOLE_IMAGE if kind.startswith("global") else box,
         fill=fill,
-        tail_HW=row.tail,
+        tail_logsumexp_HW=row.tail_logsumexp,
     )
     if kind.endswith("-single"):
         return _one_hot(int(logits_C.argmax()), schema.num_classes)
@@ -196,12 +196,12 @@ def crop_target(
 
 def has_label(schema: StoreSchema, row: LabelRow) -> bool:
     """Whether the row's original label is a class of the teacher's."""
-    return 0 <= row.target < schema.num_classes
+    return 0 <= row.label < schema.num_classes
 
 
 def fills_of(row: LabelRow) -> tuple[Fill, ...]:
     """The fills that a row's map allows."""
-    return tuple(fill for fill in FILLS if fill != "tail" or row.tail is not None)
+    return tuple(fill for fill in FILLS if fill != "tail" or row.tail_logsumexp is not None)
 
 
 def _one_hot(class_id: int, num_classes: int) -> NDArray[np.float32]:

@@ -55,7 +55,7 @@ class StoreStats:
             self.classes_per_image += np.bincount(counts, minlength=SHOWN_COUNTS)
             self.images_of_class += np.bincount(classes, minlength=self.num_classes)
             self.leading_cells += np.bincount(first.reshape(-1), minlength=self.num_classes)
-            fills: tuple[Fill, ...] = ("zero",) if maps.tail is None else ("zero", "tail")
+            fills: tuple[Fill, ...] = ("zero",) if maps.tail_logsumexp is None else ("zero", "tail")
             for fill in fills:
                 logits_NC = pool_whole(maps, num_classes=self.num_classes, fill=fill)
                 self.entropies[fill].append(softmax_entropy(logits_NC)[1])
@@ -94,9 +94,9 @@ def _usable_maps(group: LabelGroup) -> Iterator[tuple[LabelRows, NDArray[np.int3
             kept = LabelRows(
                 classes=maps.classes[usable],
                 scores=maps.scores[usable],
-                tail=None if maps.tail is None else maps.tail[usable],
+                tail_logsumexp=None if maps.tail_logsumexp is None else maps.tail_logsumexp[usable],
             )
-            yield kept, group.targets[start:stop][usable]
+            yield kept, group.labels[start:stop][usable]
 
 
 # What the label maps of many images say of each of them as a whole.
@@ -120,7 +120,7 @@ def pool_whole(maps: LabelRows, *, num_classes: int, fill: Fill) -> Floats:
     """
     scores = maps.scores.astype(np.float32)
     n, _, h, w = scores.shape
-    fill_NHW = fill_logits(scores, num_classes, fill, maps.tail)
+    fill_NHW = fill_logits(scores, num_classes, fill, maps.tail_logsumexp)
     weights_HW = np.outer(axis_weights(0, 1, h)[0], axis_weights(0, 1, w)[0])
     index = np.arange(n)[:, None, None, None] * num_classes + maps.classes
     added = (scores - fill_NHW[:, None]) * weights_HW
@@ -158,7 +158,7 @@ def present_classes(
         cells: in how many cells it must.
     """
     first = maps.classes[:, 0].reshape(len(maps.classes), -1).astype(np.int32)
-    sure = cell_confidence(maps.scores, maps.tail).reshape(first.shape) >= threshold
+    sure = cell_confidence(maps.scores, maps.tail_logsumexp).reshape(first.shape) >= threshold
     return _runs(np.where(sure, first, -1), cells)
 
 

@@ -32,7 +32,7 @@ class Leftover:
     only_copy_of: str | None = None  # a group that a writer was killed while replacing
 
 
-class Place(Protocol):
+class StorageBackend(Protocol):
     """The objects of one store. Methods that touch it raise OSError where the disk or the network does."""
 
     def at(self, path: str) -> str:

@@ -32,7 +32,7 @@ ATTEMPT = "attempt-"
 PLAIN_GROUP = b'{"zarr_format": 3, "node_type": "group"}'  # so that xarray opens a prefix
 
 
-class CloudPlace:
+class CloudBackend:
     """A prefix in a bucket. obstore reads the credentials from the environment."""
 
     min_age = 3600.0  # a writer may be at work on any machine
@@ -41,8 +41,8 @@ class CloudPlace:
         self.url = url.rstrip("/")
         check_url(self.url, StoreNotFoundError, "s3://bucket/labels.zarr")
 
-    def __reduce__(self) -> tuple[type["CloudPlace"], tuple[str]]:
-        return CloudPlace, (self.url,)  # a spawned worker opens its own connections
+    def __reduce__(self) -> tuple[type["CloudBackend"], tuple[str]]:
+        return CloudBackend, (self.url,)  # a spawned worker opens its own connections
 
     def __str__(self) -> str:
         return self.url

@@ -29,8 +29,8 @@ ATTEMPT = re.compile(rf"(?!zarr\.json\.){GROUP_NAME.pattern}\.[0-9a-f]{{16}}({re
 UNLOCKABLE_AGE = 3600.0  # seconds
 
 
-class LocalPlace:
-    """A folder; see `store.storage.base.Place`."""
+class LocalBackend:
+    """A folder; see `store.storage.base.StorageBackend`."""
 
     min_age = 0.0  # a running writer holds a lock
 

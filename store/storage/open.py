@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from store.errors import StoreReadError, not_installed
-from store.storage.base import Place
-from store.storage.local import LocalPlace
+from store.storage.base import StorageBackend
+from store.storage.local import LocalBackend
 
 
-def open_place(location: Path | str) -> Place:
+def open_backend(location: Path | str) -> StorageBackend:
     """The place that a path or a URL names; nothing is read yet.
 
     Raises:
@@ -16,8 +16,8 @@ def open_place(location: Path | str) -> Place:
     """
     if isinstance(location, str) and "://" in location:
         try:
-            from store.storage.cloud import CloudPlace
+            from store.storage.cloud import CloudBackend
         except ModuleNotFoundError as error:
             raise StoreReadError(not_installed(error.name, "cloud", use="URLs need it")) from error
-        return CloudPlace(location)
-    return LocalPlace(Path(location))
+        return CloudBackend(location)
+    return LocalBackend(Path(location))

@@ -47,7 +47,7 @@ def _group_entry(name: str, group: LabelGroup | StoreFault) -> Description:
     return {
         "name": name,
         "rows": len(group),
-        "quarantined": len(group.quarantined),
+        "quarantined": len(group.undecodable),
         "bytes": sizes.total(),
         "arrays": dict(sizes),
         "damaged": None,
@@ -72,7 +72,7 @@ def describe_group(group: LabelGroup) -> Description:
         "bytes": _bytes(group),
         "tar": {"size": tar.size, "sha256": tar.sha256},
         "provenance": group.commit.provenance,
-        "quarantined": [{"row": bad.row, "key": bad.key, "reason": bad.reason} for bad in group.commit.quarantined],
+        "quarantined": [{"row": bad.row, "key": bad.key, "reason": bad.reason} for bad in group.commit.undecodable],
         "keys": group.keys,
     }
 
@@ -99,23 +99,23 @@ SHOWN_CLASSES = 5
 def describe_row(schema: StoreSchema, group: LabelGroup, index: int) -> Description:
     """One label map: the pooled target of the whole image, the dominant classes, and the map itself."""
     row = group.row(index)
-    name = schema.class_name(row.target) if has_label(schema, row) else None
+    name = schema.class_name(row.label) if has_label(schema, row) else None
     description: Description = {
         "key": row.key,
         "group": group.name,
         "row": index,
-        "target": row.target,
+        "target": row.label,
         "target_name": name,
-        "quarantined": row.quarantined,
+        "quarantined": row.undecodable,
     }
-    if row.quarantined is not None:
+    if row.undecodable is not None:
         return description
     return description | {
         "pooled": _pooled(schema, row)[0],
         "dominant": [{"class": c, "name": schema.class_name(c), "cells": cells} for c, cells in leading_classes(row)],
         "classes": row.classes.tolist(),
         "scores": row.scores.tolist(),
-        "confidence": cell_confidence(row.scores, row.tail).tolist(),
+        "confidence": cell_confidence(row.scores, row.tail_logsumexp).tolist(),
     }
 
 
@@ -125,17 +125,17 @@ def describe_cell(schema: StoreSchema, row: LabelRow, y: int, x: int) -> Descrip
     Raises:
         LabelMapError: no such cell, or a quarantined row.
     """
-    refuse_quarantined(row)
+    refuse_undecodable(row)
     _, height, width = row.classes.shape
     if not (0 <= y < height and 0 <= x < width):
         raise LabelMapError(
             f"cell {y},{x}: the map has {height} x {width} cells, so y is 0 to {height - 1} and x 0 to {width - 1}"
         )
     scores = row.scores[:, y, x].astype(np.float32)
-    first = cell_confidence(row.scores, row.tail)[y, x]
+    first = cell_confidence(row.scores, row.tail_logsumexp)[y, x]
     return {
         "cell": [y, x],
-        "exact": row.tail is not None,
+        "exact": row.tail_logsumexp is not None,
         "classes": [
             {"class": c, "name": schema.class_name(c), "score": float(score), "probability": float(probability)}
             for c, score, probability in zip(
@@ -151,15 +151,15 @@ def describe_box(schema: StoreSchema, row: LabelRow, box: Box) -> Description:
     Raises:
         LabelMapError: a box without area or outside the image, or a quarantined row.
     """
-    refuse_quarantined(row)
+    refuse_undecodable(row)
     pooled, label = _pooled(schema, row, box)
     return {"box": list(box), "pooled": pooled, "label": label}
 
 
-def refuse_quarantined(row: LabelRow) -> None:
+def refuse_undecodable(row: LabelRow) -> None:
     """Raise LabelMapError where a row has no label map."""
-    if row.quarantined is not None:
-        raise LabelMapError(f"{row.key!r} is quarantined and has no label map: {row.quarantined}")
+    if row.undecodable is not None:
+        raise LabelMapError(f"{row.key!r} is quarantined and has no label map: {row.undecodable}")
 
 
 def _pooled(schema: StoreSchema, row: LabelRow, box: Box = WHOLE_IMAGE) -> tuple[list[Description], Description | None]:
@@ -171,7 +171,7 @@ def _pooled(schema: StoreSchema, row: LabelRow, box: Box = WHOLE_IMAGE) -> tuple
         return {"class": c, "name": schema.class_name(c), "probability": probabilities}
 
     best = np.argsort(-targets["zero"], kind="stable")[:SHOWN_CLASSES]
-    return [entry(c) for c in best.tolist()], entry(row.target) if has_label(schema, row) else None
+    return [entry(c) for c in best.tolist()], entry(row.label) if has_label(schema, row) else None
 
 
 def leading_classes(row: LabelRow) -> list[tuple[int, int]]:

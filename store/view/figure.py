@@ -61,7 +61,7 @@ def _draw(
     width, height = picture.size
     figure = Figure(figsize=(3.4 * (2 + len(crops)), 3.7), layout="constrained")
     panels = figure.subplots(1, 2 + len(crops))
-    label = f"\nlabel {_name(schema, row.target, 22)}" if has_label(schema, row) else ""
+    label = f"\nlabel {_name(schema, row.label, 22)}" if has_label(schema, row) else ""
     for panel, title in zip(panels, (f"image and crops{label}", "label map"), strict=False):
         panel.imshow(picture, extent=(0, 1, 1, 0), aspect=height / width)
         panel.set_title(title, fontsize=10)
@@ -95,7 +95,7 @@ def _overlay(row: LabelRow, colours: dict[int, tuple[float, ...]]) -> NDArray[np
     """(H, W, 4) RGBA: each cell's leading class, the more opaque the surer the teacher."""
     other = tuple(value / 255 for value in OTHER)
     rgb = np.array([[colours.get(int(c), other) for c in line] for line in row.classes[0]], np.float32)
-    return np.concatenate([rgb, 0.85 * cell_confidence(row.scores, row.tail)[..., None]], axis=2)
+    return np.concatenate([rgb, 0.85 * cell_confidence(row.scores, row.tail_logsumexp)[..., None]], axis=2)
 
 
 def _draw_letters(panel: "Axes", row: LabelRow, colours: dict[int, tuple[float, ...]]) -> None:

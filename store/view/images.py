@@ -10,7 +10,7 @@ from store.shards.patterns import expand_shards
 from store.text import first_few
 
 
-class Photos:
+class ShardImages:
     """Image shards by name.
 
     Raises:

@@ -72,7 +72,7 @@ def sample_page(
         problem: why there is no image.
         links: to other samples.
     """
-    shown = None if row.quarantined is not None else map_data(schema, row, image, box)
+    shown = None if row.undecodable is not None else map_data(schema, row, image, box)
     return render(
         "sample.html",
         images="data:",
@@ -86,19 +86,19 @@ def sample_page(
 
 
 def _facts(schema: StoreSchema, group: str, index: int, row: LabelRow, problem: str | None) -> Json:
-    if row.quarantined is not None:
-        problem = f"quarantined, without a label map: {row.quarantined}"
-    label = class_text(row.target, schema.class_name(row.target)) if has_label(schema, row) else str(row.target)
+    if row.undecodable is not None:
+        problem = f"quarantined, without a label map: {row.undecodable}"
+    label = class_text(row.label, schema.class_name(row.label)) if has_label(schema, row) else str(row.label)
     return {
         "key": printable(row.key),
         "group": group,
         "row": index,
-        "label": "none" if row.target < 0 else printable(label),
+        "label": "none" if row.label < 0 else printable(label),
         "ranks": schema.top_k,
         "classes": f"{schema.num_classes:,}",
         "size": f"{schema.map_size[0]} x {schema.map_size[1]}",
         "teacher": printable(schema.teacher.architecture),
-        "exact": row.tail is not None,
+        "exact": row.tail_logsumexp is not None,
         "problem": None if problem is None else printable(problem),
     }
 
@@ -125,8 +125,8 @@ def map_data(schema: StoreSchema, row: LabelRow, image: NDArray[np.uint8] | None
         "names": [printable(class_text(c, schema.class_name(c))) for c in ids],
         "classes": row.classes.reshape(-1).tolist(),
         "scores": row.scores.reshape(-1).tolist(),
-        "tail": None if row.tail is None else _finite(row.tail),
-        "label": row.target if has_label(schema, row) else -1,
+        "tail": None if row.tail_logsumexp is None else _finite(row.tail_logsumexp),
+        "label": row.label if has_label(schema, row) else -1,
         "marks": {at[c]: _mark(letter, colour) for (c, _), letter, colour in marks},
         "otherMark": _mark(OTHER_LETTER, OTHER),
         "legend": [[at[c], cells] for c, cells in marked],
@@ -143,14 +143,14 @@ def _shown_classes(schema: StoreSchema, row: LabelRow) -> list[int]:
     """
     shown = set(row.classes.reshape(-1).tolist())
     if has_label(schema, row):
-        shown.add(row.target)
+        shown.add(row.label)
     other = next((c for c in range(schema.num_classes) if c not in shown), None)
     return sorted(shown if other is None else shown | {other})
 
 
-def _finite(tail: NDArray[np.float16]) -> list[float | None]:
+def _finite(tail_logsumexp: NDArray[np.float16]) -> list[float | None]:
     """A tail of minus infinity, where every class is kept, has no number in JSON."""
-    return [value if np.isfinite(value) else None for value in tail.reshape(-1).tolist()]
+    return [value if np.isfinite(value) else None for value in tail_logsumexp.reshape(-1).tolist()]
 
 
 def _mark(letter: str, colour: tuple[int, int, int]) -> Json:

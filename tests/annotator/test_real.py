@@ -82,7 +82,7 @@ def test_stored_top_5_equals_an_independent_recomputation(
     gaps = (logits.gather(0, torch.from_numpy(stored.classes.astype(np.int64))) - scores).abs()
     assert gaps[~same].le(2 * step).all(), "a class differs where the scores do not tie"
     assert same.float().mean() > 0.99
-    kept = torch.logaddexp(stored_scores.logsumexp(dim=0), torch.from_numpy(stored.tail).float())
+    kept = torch.logaddexp(stored_scores.logsumexp(dim=0), torch.from_numpy(stored.tail_logsumexp).float())
     torch.testing.assert_close(kept, logits.logsumexp(dim=0), rtol=2e-3, atol=1e-2)
 
 
@@ -92,7 +92,7 @@ def test_whole_image_pooling_is_right_about_as_often_as_was_measured(store: Labe
     for group in store:
         scores = group.read().scores.astype(np.float32)
         classes = group.read().classes.astype(np.int64)
-        for row, target in enumerate(group.targets):
+        for row, target in enumerate(group.labels):
             total = np.bincount(classes[row].reshape(-1), weights=scores[row].reshape(-1), minlength=1000)
             hits += int(total.argmax() == target)
     assert hits / 128 > 0.5

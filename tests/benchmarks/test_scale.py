@@ -113,7 +113,7 @@ def test_keys_and_digests_are_unique_in_the_whole_store(given: Path) -> None:
 
 
 def test_an_epoch_that_lacks_a_row_or_mixes_batches_is_refused() -> None:
-    order = SampleOrder(group_rows=(400, 250), quarantined=(), batch_size=128, seed=0)
+    order = SampleOrder(group_rows=(400, 250), undecodable=(), batch_size=128, seed=0)
     streams = order.streams(0)
 
     def parts() -> list[NDArray[np.int64]]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from store.format.schema import Quarantined, StoreSchema, TarIdentity, TeacherIdentity, View
+from store.format.schema import Preprocessing, StoreSchema, TarIdentity, TeacherIdentity, Undecodable
 from store.reader import LabelStore
 from store.storage.cloud import PLAIN_GROUP
 from store.writer import GroupLabels, open_root, write_group
@@ -21,7 +21,9 @@ NAMES = ("ant", "bee", "\u00e9l\u00e9phant", "<b>", "zebra", "yak")
 def golden_schema() -> StoreSchema:
     return StoreSchema(
         teacher=TeacherIdentity(architecture="resnet18", arguments={"output_stride": 8}, digest="ab" * 32),
-        view=View(input_size=(96, 128), interpolation="bicubic", mean=(0.5, 0.25, 0.125), std=(0.5, 0.5, 0.25)),
+        preprocessing=Preprocessing(
+            input_size=(96, 128), interpolation="bicubic", mean=(0.5, 0.25, 0.125), std=(0.5, 0.5, 0.25)
+        ),
         num_classes=6,
         top_k=2,
         map_size=(3, 4),
@@ -36,19 +38,19 @@ def golden_labels(name: str) -> GroupLabels:
     bad = [BAD_ROW] if offset == 1 else []
     classes = ((row + rank * (y + 1) + x + offset) % 6).astype(np.uint16)
     scores = (8 - 2.5 * rank - 0.5 * y + 0.25 * x - row / 64).astype(np.float16)
-    tail = (row / 32 - y - x)[:, 0].astype(np.float16)
-    classes[bad], scores[bad], tail[bad] = 65_535, np.nan, np.nan
+    tail_logsumexp = (row / 32 - y - x)[:, 0].astype(np.float16)
+    classes[bad], scores[bad], tail_logsumexp[bad] = 65_535, np.nan, np.nan
     rows = np.arange(n)
     return GroupLabels(
         classes=classes,
         scores=scores,
-        tail=None if offset == 1 else tail,
+        tail_logsumexp=None if offset == 1 else tail_logsumexp,
         keys=tuple(f"{name}/im\u00e5ge_{i}" for i in range(n)),
         offsets=np.stack([512 + 4096 * rows, 3000 + rows], axis=1).astype(np.uint64),
         digests=np.uint64(1 << 63) + rows.astype(np.uint64),
-        targets=(rows % 7 - 1).astype(np.int32),
-        quarantined=tuple(
-            Quarantined(row=i, key=f"{name}/im\u00e5ge_{i}", reason="damaged JPEG: premature end") for i in bad
+        labels=(rows % 7 - 1).astype(np.int32),
+        undecodable=tuple(
+            Undecodable(row=i, key=f"{name}/im\u00e5ge_{i}", reason="damaged JPEG: premature end") for i in bad
         ),
     )
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from store.storage import local
-from store.storage.cloud import CloudPlace
+from store.storage.cloud import CloudBackend
 
 WRITES: tuple[tuple[object, str], ...] = (
     (Path, "mkdir"), (Path, "rename"), (os, "link"), (shutil, "rmtree"),
     (local, "write_synced"), (local, "sync_folder"), (local, "remove_if_empty"),
-    (CloudPlace, "_put"), (CloudPlace, "_delete"),
+    (CloudBackend, "_put"), (CloudBackend, "_delete"),
 )  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def mortal(death: Death) -> Iterator[Death]:
         for owner, name in WRITES:
             patch.setattr(owner, name, _mortal(getattr(owner, name), death))
         # One after the other, so that the number of a put says which it is.
-        patch.setattr(CloudPlace, "map", lambda _, function, items: map(function, items))
+        patch.setattr(CloudBackend, "map", lambda _, function, items: map(function, items))
         with suppress(Killed):
             yield death
 

@@ -49,7 +49,7 @@ def label_shard(labels: Path, shard: Path, schema: StoreSchema, *, seed: int = 0
         keys=tuple(sample.key for sample in index.samples),
         offsets=np.array([(sample.offset, sample.length) for sample in index.samples], np.uint64),
         digests=np.array(digests, np.uint64),
-        targets=np.array([sample.label for sample in index.samples], np.int32),
+        labels=np.array([sample.label for sample in index.samples], np.int32),
     )
     tar = TarIdentity(size=index.size, mtime_ns=index.mtime_ns, sha256=index.sha256 or "")
     write_group(labels, index.name, group, schema=open_root(labels, schema), tar=tar, provenance={})

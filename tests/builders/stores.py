@@ -14,7 +14,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from store.format.arrays import array_specs, encode_array
-from store.format.schema import Quarantined, StoreSchema, TarIdentity, TeacherIdentity, View, canonical, seal
+from store.format.schema import Preprocessing, StoreSchema, TarIdentity, TeacherIdentity, Undecodable, canonical, seal
 from store.writer import GroupLabels, open_root, write_group
 
 Members = Sequence[tuple[str, bytes]]
@@ -27,14 +27,16 @@ def make_schema(
 ) -> StoreSchema:
     return StoreSchema(
         teacher=TeacherIdentity(architecture="resnet18", arguments={"pad_type": "same"}, digest=digest),
-        view=View(input_size=(64, 128), interpolation="bicubic", mean=(0.5, 0.5, 0.5), std=(0.5, 0.25, 0.1)),
+        preprocessing=Preprocessing(
+            input_size=(64, 128), interpolation="bicubic", mean=(0.5, 0.5, 0.5), std=(0.5, 0.25, 0.1)
+        ),
         num_classes=num_classes,
         top_k=top_k,
         map_size=map_size,
     )
 
 
-def make_labels(schema: StoreSchema, rows: int, seed: int = 0, *, tail: bool = True) -> GroupLabels:
+def make_labels(schema: StoreSchema, rows: int, seed: int = 0, *, with_tail: bool = True) -> GroupLabels:
     """Random labels, a pure function of the arguments."""
     rng = np.random.default_rng(seed)
     shape = (rows, schema.top_k, *schema.map_size)
@@ -42,23 +44,23 @@ def make_labels(schema: StoreSchema, rows: int, seed: int = 0, *, tail: bool = T
     return GroupLabels(
         classes=order[:, : schema.top_k].astype(np.uint16),
         scores=-np.sort(-rng.normal(4, 3, shape), axis=1).astype(np.float16),
-        tail=rng.normal(2, 1, (rows, *schema.map_size)).astype(np.float16) if tail else None,
+        tail_logsumexp=rng.normal(2, 1, (rows, *schema.map_size)).astype(np.float16) if with_tail else None,
         keys=tuple(f"seed{seed}/row{row:04}" for row in range(rows)),
         offsets=rng.integers(0, 1 << 40, (rows, 2)).astype(np.uint64),
         digests=rng.integers(0, 1 << 63, rows).astype(np.uint64),
-        targets=rng.integers(-1, schema.num_classes, rows).astype(np.int32),
+        labels=rng.integers(-1, schema.num_classes, rows).astype(np.int32),
     )
 
 
-def quarantine(labels: GroupLabels, row: int, reason: str) -> GroupLabels:
+def mark_undecodable(labels: GroupLabels, row: int, reason: str) -> GroupLabels:
     """The same labels with a row that holds fill values."""
     fields = {name: getattr(labels, name) for name in GroupLabels.__slots__}
-    for name, fill in (("classes", 65_535), ("scores", np.nan), ("tail", np.nan)):
+    for name, fill in (("classes", 65_535), ("scores", np.nan), ("tail_logsumexp", np.nan)):
         if fields[name] is not None:
             fields[name] = fields[name].copy()
             fields[name][row] = fill
-    bad = Quarantined(row=row, key=labels.keys[row], reason=reason)
-    return GroupLabels(**(fields | {"quarantined": (*labels.quarantined, bad)}))
+    bad = Undecodable(row=row, key=labels.keys[row], reason=reason)
+    return GroupLabels(**(fields | {"undecodable": (*labels.undecodable, bad)}))
 
 
 def make_jpeg(seed: int = 0, *, width: int = 40, height: int = 30) -> bytes:

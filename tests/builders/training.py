@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from store.format.schema import Quarantined, StoreSchema, TarIdentity, TeacherIdentity, View
+from store.format.schema import Preprocessing, StoreSchema, TarIdentity, TeacherIdentity, Undecodable
 from store.shards.index import hash_file, image_digest, index_shard
 from store.writer import GroupLabels, open_root, write_group
 from trainer.batch import Batch
@@ -85,7 +85,9 @@ def write_shard(path: Path, count: int, *, first: int = 0, labelled: bool = True
 def make_schema(*, digest: str = "0" * 64) -> StoreSchema:
     return StoreSchema(
         teacher=TeacherIdentity(architecture="test", arguments={}, digest=digest),
-        view=View(input_size=(24, 32), interpolation="bilinear", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+        preprocessing=Preprocessing(
+            input_size=(24, 32), interpolation="bilinear", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
+        ),
         num_classes=NUM_CLASSES,
         top_k=TOP_K,
         map_size=MAP_SIZE,
@@ -101,7 +103,7 @@ def random_maps(rng: np.random.Generator, count: int) -> tuple[NDArray[np.uint16
 
 
 def label_shard(
-    store: Path, shard: Path, *, quarantined: Sequence[int] = (), with_tail: bool = True, digest: str = "0" * 64
+    store: Path, shard: Path, *, undecodable: Sequence[int] = (), with_tail: bool = True, digest: str = "0" * 64
 ) -> None:
     """Commit a group of random maps for a shard."""
     schema = make_schema(digest=digest)
@@ -112,19 +114,19 @@ def label_shard(
     count = len(images)
     rng = np.random.default_rng(len(index.name) + count)
     classes, scores = random_maps(rng, count)
-    classes[list(quarantined)], scores[list(quarantined)] = 65_535, np.nan
-    tail = rng.normal(0, 1, (count, *MAP_SIZE)).astype(np.float16) if with_tail else None
-    if tail is not None:
-        tail[list(quarantined)] = np.nan
+    classes[list(undecodable)], scores[list(undecodable)] = 65_535, np.nan
+    tail_logsumexp = rng.normal(0, 1, (count, *MAP_SIZE)).astype(np.float16) if with_tail else None
+    if tail_logsumexp is not None:
+        tail_logsumexp[list(undecodable)] = np.nan
     labels = GroupLabels(
         classes=classes,
         scores=scores,
-        tail=tail,
+        tail_logsumexp=tail_logsumexp,
         keys=tuple(sample.key for sample in index.samples),
         offsets=np.array([(sample.offset, sample.length) for sample in index.samples], np.uint64),
         digests=np.array([image_digest(image) for image in images], np.uint64),
-        targets=np.array([sample.label for sample in index.samples], np.int32),
-        quarantined=tuple(Quarantined(row=row, key=index.samples[row].key, reason="test") for row in quarantined),
+        labels=np.array([sample.label for sample in index.samples], np.int32),
+        undecodable=tuple(Undecodable(row=row, key=index.samples[row].key, reason="test") for row in undecodable),
     )
     tar = TarIdentity(size=index.size, mtime_ns=index.mtime_ns, sha256=hash_file(shard))
     write_group(store, index.name, labels, schema=schema, tar=tar, provenance={})
@@ -224,5 +226,5 @@ def interrupted_run(data: Dataset, out: Path, *, at_step: int, **changes: Any) -
 
 
 def assert_same(ours: Batch, theirs: Batch) -> None:
-    for name in ("images", "boxes", "classes", "scores", "tail", "originals", "flips"):
+    for name in ("images", "boxes", "classes", "scores", "tail_logsumexp", "labels", "flips"):
         assert torch.equal(getattr(ours, name), getattr(theirs, name)), name

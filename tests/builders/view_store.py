@@ -8,7 +8,7 @@ import numpy as np
 from store.format.schema import StoreSchema
 from store.shards.index import index_shard
 from store.writer import GroupLabels, open_root, write_group
-from tests.builders.stores import PROVENANCE, TAR, make_jpeg, make_labels, make_schema, quarantine, write_tar
+from tests.builders.stores import PROVENANCE, TAR, make_jpeg, make_labels, make_schema, mark_undecodable, write_tar
 
 EVIL_KEY = "k<script>alert(1)</script>'\"&\x1b[31m\u202e"
 EVIL_NAME = "</script><img src=x onerror=alert(2)>\x1b[2J\u202e$\\frac$"
@@ -40,21 +40,21 @@ def write_shard(folder: Path, seed: int) -> Path:
     return write_tar(folder / f"train-{seed}.tar", members)
 
 
-def view_labels(seed: int, shard: Path, *, tail: bool = True) -> GroupLabels:
+def view_labels(seed: int, shard: Path, *, with_tail: bool = True) -> GroupLabels:
     """Labels whose offsets, lengths and digests are the shard's."""
     from store.shards.index import image_digest
 
     samples = index_shard(shard).samples
     data = shard.read_bytes()
-    labels = make_labels(view_schema(), ROWS, seed, tail=tail)
+    labels = make_labels(view_schema(), ROWS, seed, with_tail=with_tail)
     fields = {name: getattr(labels, name) for name in GroupLabels.__slots__}
     fields["keys"] = tuple(sample.key for sample in samples)
     fields["offsets"] = np.array([(sample.offset, sample.length) for sample in samples], np.uint64)
     digests = [image_digest(data[sample.offset : sample.offset + sample.length]) for sample in samples]
     fields["digests"] = np.array(digests, np.uint64)
-    fields["targets"] = np.array([3, 3, 5, -1, 7, 0, 19], np.int32)
+    fields["labels"] = np.array([3, 3, 5, -1, 7, 0, 19], np.int32)
     fields["classes"] = fields["classes"].copy()
-    return quarantine(GroupLabels(**fields), BAD_ROW, "damaged JPEG: <b>") if seed == 0 else GroupLabels(**fields)
+    return mark_undecodable(GroupLabels(**fields), BAD_ROW, "damaged JPEG: <b>") if seed == 0 else GroupLabels(**fields)
 
 
 def write_view_store(folder: Path, groups: int = 2) -> tuple[Path, str]:
@@ -62,6 +62,6 @@ def write_view_store(folder: Path, groups: int = 2) -> tuple[Path, str]:
     path = folder / "labels.zarr"
     schema = open_root(path, view_schema())
     for seed in range(groups):
-        labels = view_labels(seed, write_shard(folder, seed), tail=seed != groups - 1)
+        labels = view_labels(seed, write_shard(folder, seed), with_tail=seed != groups - 1)
         write_group(path, f"train-{seed}", labels, schema=schema, tar=TAR, provenance=PROVENANCE)
     return path, str(folder / "train-*.tar")

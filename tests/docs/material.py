@@ -26,7 +26,7 @@ from tests.builders.published import label_shard, pt_bytes, write_map
 from tests.builders.stores import make_jpeg, make_schema, write_tar
 from tests.builders.teachers import run_annotator, save_weights
 from tests.builders.training import small_settings
-from trainer.student.checkpoint import Position, save_checkpoint
+from trainer.student.checkpoint import TrainState, save_checkpoint
 from trainer.student.device import resolve_device
 from trainer.student.student import Student
 from trainer.student.trained import export_student
@@ -126,7 +126,7 @@ class Material:
         def make(path: Path) -> None:
             settings = resolve_device(small_settings(model="resnet18", batch_size=2))
             student = Student(settings, num_classes=1000, steps_per_epoch=1)
-            save_checkpoint(path, student.checkpoint(Position(epoch=1, top1=None, best_top1=None)))
+            save_checkpoint(path, student.checkpoint(TrainState(epoch=1, top1=None, best_top1=None)))
 
         (folder / "runs" / "resnet18").mkdir(parents=True)
         os.link(self.once("best.pt", make), folder / "runs" / "resnet18" / "best.pt")

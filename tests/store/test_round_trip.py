@@ -11,7 +11,7 @@ from store.errors import LabelMapError, LabelNotFoundError
 from store.format.schema import StoreSchema
 from store.reader import LabelStore
 from store.writer import GroupLabels, open_root, write_group
-from tests.builders.stores import PROVENANCE, TAR, make_labels, make_schema, quarantine
+from tests.builders.stores import PROVENANCE, TAR, make_labels, make_schema, mark_undecodable
 
 KEYS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
 
@@ -36,11 +36,11 @@ def label_groups(draw: st.DrawFn, schema: StoreSchema) -> GroupLabels:
     return GroupLabels(
         classes=((first + np.arange(schema.top_k)[:, None, None]) % schema.num_classes).astype(np.uint16),
         scores=scores.astype(np.float16),
-        tail=draw(st.none() | st.just(rng.normal(0, 9, (rows, *schema.map_size)).astype(np.float16))),
+        tail_logsumexp=draw(st.none() | st.just(rng.normal(0, 9, (rows, *schema.map_size)).astype(np.float16))),
         keys=tuple(draw(st.lists(KEYS, min_size=rows, max_size=rows, unique=True))),
         offsets=draw(hnp.arrays(np.uint64, (rows, 2), elements=st.integers(0, 1 << 40))),
         digests=draw(hnp.arrays(np.uint64, rows)),
-        targets=draw(hnp.arrays(np.int32, rows, elements=st.integers(-1, (1 << 31) - 1))),
+        labels=draw(hnp.arrays(np.int32, rows, elements=st.integers(-1, (1 << 31) - 1))),
     )
 
 
@@ -84,13 +84,13 @@ def test_plain_zarr_reads_the_same_with_names_and_checksums(tmp_path: Path) -> N
 
 def test_quarantined_rows_hold_fill_values_and_their_reason(tmp_path: Path) -> None:
     path = tmp_path / "labels.zarr"
-    kept = quarantine(make_labels(schema := make_schema(), 3), 1, "damaged JPEG")
+    kept = mark_undecodable(make_labels(schema := make_schema(), 3), 1, "damaged JPEG")
     write_group(path, "a", kept, schema=open_root(path, schema), tar=TAR, provenance=PROVENANCE)
     group = LabelStore.open(path).group("a")
-    assert group.quarantined == {1: "damaged JPEG"}
-    assert group.row(1).quarantined == "damaged JPEG"
+    assert group.undecodable == {1: "damaged JPEG"}
+    assert group.row(1).undecodable == "damaged JPEG"
     assert np.isnan(group.row(1).scores).all()
-    assert group.row(0).quarantined is None
+    assert group.row(0).undecodable is None
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from store.errors import GroupExistsError
 from store.maintenance import clean, find_leftovers, merge, verify_group
 from store.reader import LabelStore
-from store.storage.open import open_place
+from store.storage.open import open_backend
 from store.writer import open_root, write_group
 from tests.builders.mortal import Death, mortal
 from tests.builders.stores import PROVENANCE, TAR, make_labels, make_schema
@@ -32,7 +32,7 @@ def write(location: str, name: str, seed: int, *, overwrite: bool = False) -> No
 
 def content(location: str) -> dict[str, int]:
     """Group to seed; each group is compared with what that seed gives."""
-    if not open_place(location).is_occupied():
+    if not open_backend(location).is_occupied():
         return {}
     found = {}
     for group in LabelStore.open(location):
@@ -46,9 +46,9 @@ def content(location: str) -> dict[str, int]:
     return found
 
 
-def collect_garbage(location: str) -> None:
+def collect_leftovers(location: str) -> None:
     store = LabelStore.open(location)
-    store.place.min_age = 0.0  # as if hours had gone by
+    store.backend.min_age = 0.0  # as if hours had gone by
     for leftover in list(find_leftovers(store, min_age=0)):
         clean(store, leftover)
     assert list(find_leftovers(store, min_age=0)) == []
@@ -99,8 +99,8 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def gc(self) -> None:
         for location in (self.first, self.second):
-            if open_place(location).is_occupied():
-                collect_garbage(location)
+            if open_backend(location).is_occupied():
+                collect_leftovers(location)
         self.model |= self.lost
         self.lost.clear()
 
@@ -157,13 +157,13 @@ def test_store_in_a_bucket_holds_what_a_dict_would(s3_store: str, examples: int)
 
 
 @pytest.mark.parametrize(
-    ("place", "overwrite"),
+    ("backend", "overwrite"),
     [("local", False), ("local", True), ("bucket", False), pytest.param("bucket", True, marks=pytest.mark.slow)],
 )
 def test_kill_before_or_after_any_write_leaves_the_old_group_or_the_new(
-    place: str, overwrite: bool, tmp_path: Path, s3_store: str
+    backend: str, overwrite: bool, tmp_path: Path, s3_store: str
 ) -> None:
-    base = str(tmp_path / "labels.zarr") if place == "local" else s3_store
+    base = str(tmp_path / "labels.zarr") if backend == "local" else s3_store
 
     def attempt(location: str, death: Death) -> dict[str, int]:
         open_root(location, SCHEMA)
@@ -181,10 +181,10 @@ def test_kill_before_or_after_any_write_leaves_the_old_group_or_the_new(
             location = f"{base}-{at}-{after}"
             found = attempt(location, Death(at, after)).get("a")
             old = {(False, "local"): (None,), (False, "bucket"): (None,), (True, "local"): (1, None)}
-            assert found in (2, *old.get((overwrite, place), (1,)))
-            if place == "bucket" or found is not None:
+            assert found in (2, *old.get((overwrite, backend), (1,)))
+            if backend == "bucket" or found is not None:
                 continue
-            collect_garbage(location)
+            collect_leftovers(location)
             assert content(location) == ({"a": 1} if overwrite else {})
 
 

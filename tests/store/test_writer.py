@@ -234,7 +234,7 @@ def test_flipped_bits_are_never_read_as_labels(tmp_path: Path) -> None:
             same = np.array_equal(rows.classes, expected.classes) and np.array_equal(rows.scores, expected.scores)
             assert same, file
             assert tuple(group.keys) == expected.keys, file
-            assert np.array_equal(group.targets, expected.targets), file
+            assert np.array_equal(group.labels, expected.labels), file
         except RelabelError:
             pass
         file.write_bytes(whole)

@@ -8,7 +8,7 @@ from pipelines.train.recipes import RECIPES
 from store.errors import SettingsError
 from tests.builders.training import small_settings
 from trainer.settings import TrainSettings, settings_from_json, settings_to_json, with_overrides
-from trainer.student.model import named_settings
+from trainer.student.model import pretrained_settings
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_the_widest_values_are_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "needs_original", "pools_tail"),
+    ("changes", "needs_labels", "pools_tail"),
     [
         ({}, False, False),
         ({"fill": "tail"}, False, True),
@@ -72,9 +72,9 @@ def test_the_widest_values_are_taken() -> None:
         ({"fill": "tail", "target": "original"}, True, False),
     ],
 )
-def test_settings_know_which_labels_they_need(changes: dict[str, Any], needs_original: bool, pools_tail: bool) -> None:
+def test_settings_know_which_labels_they_need(changes: dict[str, Any], needs_labels: bool, pools_tail: bool) -> None:
     settings = small_settings(**changes)
-    assert (settings.needs_original, settings.pools_tail) == (needs_original, pools_tail)
+    assert (settings.needs_labels, settings.pools_tail) == (needs_labels, pools_tail)
 
 
 def test_overrides_take_each_fields_type() -> None:
@@ -157,5 +157,5 @@ def test_settings_cannot_be_changed() -> None:
 def test_networks_whose_images_timm_does_not_cut_out_of_the_middle_need_a_crop() -> None:
     name = "convnext_tiny.fb_in22k_ft_in1k_384"
     with pytest.raises(SettingsError, match="crop_mode=squash"):
-        named_settings(name, {}, {})
-    assert named_settings(name, {}, {"val_crop_pct": 1.0})[0].val_size == 384
+        pretrained_settings(name, {}, {})
+    assert pretrained_settings(name, {}, {"val_crop_pct": 1.0})[0].val_size == 384

@@ -17,7 +17,7 @@ from torch.utils.data import IterableDataset, default_collate, get_worker_info
 from store.errors import RelabelError, SettingsError
 from trainer.batch import Batch, join_parts
 from trainer.data.crops import crop_and_resize, draw_crop, sample_rng
-from trainer.data.join import JoinedShard, RowTable, quarantined_rows
+from trainer.data.join import JoinedShard, RowTable, undecodable_rows
 from trainer.data.loading import load_items
 from trainer.data.order import MAX_STREAMS, SampleOrder
 from trainer.data.samples import CACHED_ROWS_PER_STREAM, SampleReader, TrainSample
@@ -41,7 +41,7 @@ def order_of(joined: Sequence[JoinedShard], *, batch_size: int, seed: int) -> Sa
     try:
         return SampleOrder(
             group_rows=tuple(len(shard.group) for shard in joined),
-            quarantined=quarantined_rows(joined),
+            undecodable=undecodable_rows(joined),
             batch_size=batch_size,
             seed=seed,
         )
@@ -130,8 +130,8 @@ class SampleStream(IterableDataset[Batch | RelabelError]):
             flip=settings.flip and bool(rng.random() < 0.5),
             classes_KHW=sample.classes,
             scores_KHW=sample.scores,
-            tail_HW=sample.tail,
-            original=sample.original,
+            tail_logsumexp_HW=sample.tail_logsumexp,
+            label=sample.label,
         )
 
 
@@ -143,23 +143,23 @@ class _Crop(NamedTuple):
     flip: bool
     classes_KHW: NDArray[np.uint16]
     scores_KHW: NDArray[np.float16]
-    tail_HW: NDArray[np.float16] | None
-    original: int
+    tail_logsumexp_HW: NDArray[np.float16] | None
+    label: int
 
 
 def _make_batch(crops: Sequence[_Crop]) -> Batch:
     boxes = torch.tensor([crop.box for crop in crops], dtype=torch.float32)
     check_boxes(boxes)
     # In a worker, the collation stacks in the memory through which a batch is handed over.
-    tails = [crop.tail_HW for crop in crops if crop.tail_HW is not None]
+    tails_logsumexp = [crop.tail_logsumexp_HW for crop in crops if crop.tail_logsumexp_HW is not None]
     return Batch(
         # Channels stay last in memory, as decoded; convolutions take either.
         images=default_collate([crop.pixels_SS3 for crop in crops]).permute(0, 3, 1, 2),
         boxes=boxes,
         classes=default_collate([crop.classes_KHW for crop in crops]),
         scores=default_collate([crop.scores_KHW for crop in crops]),
-        tail=default_collate(tails) if tails else None,
-        originals=torch.tensor([crop.original for crop in crops], dtype=torch.int64),
+        tail_logsumexp=default_collate(tails_logsumexp) if tails_logsumexp else None,
+        labels=torch.tensor([crop.label for crop in crops], dtype=torch.int64),
         flips=torch.tensor([crop.flip for crop in crops], dtype=torch.bool),
     )
 

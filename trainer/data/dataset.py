@@ -20,9 +20,9 @@ class LabelledSamples(IterableDataset[dict[str, Any]]):
     """One epoch of whole images with their label maps, in the trainer's own order.
 
     Each sample is a dict: `__key__`, `__epoch__` and `__row__` (its number among all rows); `image` (H, W, 3) uint8;
-    `classes` (K, h, w) uint16, `scores` (K, h, w) float16 and, where asked for, `tail` (h, w) float16; `original`, the
-    dataset's own label, -1 where there is none. Ranks and the workers of a `DataLoader` share every batch: of each
-    `batch_size` samples, a worker of W that divide a rank's share gives the next batch_size / world / W.
+    `classes` (K, h, w) uint16, `scores` (K, h, w) float16 and, where asked for, `tail_logsumexp` (h, w)
+    float16; `label`, the dataset's own, -1 where there is none. Ranks and the workers of a `DataLoader` share every
+    batch: of each `batch_size` samples, a worker of W that divide a rank's share gives the next batch_size / world / W.
 
     Args:
         shards: patterns of paths or URLs, such as `train-{0000..1023}.tar`.
@@ -100,6 +100,6 @@ def _fields(sample: TrainSample) -> dict[str, Any]:
         "image": np.require(sample.image, requirements="W"),
         "classes": sample.classes.copy(),
         "scores": sample.scores.copy(),
-        "original": sample.original,
+        "label": sample.label,
     }
-    return fields if sample.tail is None else {**fields, "tail": sample.tail.copy()}
+    return fields if sample.tail_logsumexp is None else {**fields, "tail_logsumexp": sample.tail_logsumexp.copy()}

@@ -47,7 +47,7 @@ class GroupRows:
     keys: list[str]
     offsets: NDArray[np.uint64]  # (N, 2) byte offset and length of each image in its tar
     digests: NDArray[np.uint64]  # (N,)
-    targets: NDArray[np.int32]  # (N,)
+    labels: NDArray[np.int32]  # (N,)
 
     def member(self, row: int) -> ImageMember:
         """Where the labels say that a row's image lies."""
@@ -64,7 +64,7 @@ class RowTable:
     key_starts: Tensor  # (N + 1,) int64, where each of them starts, and where the last one ends
     offsets: Tensor  # (N, 2) uint64
     digests: Tensor  # (N,) uint64
-    targets: Tensor  # (N,) int32, -1 where there is no original label
+    labels: Tensor  # (N,) int32, -1 where there is no original label
 
     def look_up(self, rows_n: NDArray[np.int64]) -> list["TableRow"]:
         """Some rows, numbered through all shards."""
@@ -76,7 +76,7 @@ class RowTable:
             (keys[starts[row] : starts[row + 1]].tobytes().decode() for row in rows_n),
             self.offsets.numpy()[rows_n].tolist(),
             self.digests.numpy()[rows_n].tolist(),
-            self.targets.numpy()[rows_n].tolist(),
+            self.labels.numpy()[rows_n].tolist(),
             strict=True,
         )
         return [
@@ -89,7 +89,7 @@ class TableRow(NamedTuple):
     """One row, as the labels know it."""
 
     place: int  # of its shard among all
-    target: int  # the original label, -1 where there is none
+    label: int  # the original label, -1 where there is none
     member: ImageMember
 
 
@@ -100,8 +100,8 @@ def read_group_rows(group: LabelGroup) -> GroupRows:
         DamagedStoreError: an array is missing or not as it was written.
         StoreReadError: the disk or network failed.
     """
-    keys, offsets, digests, targets = group.place.map(group.read_array, COLUMNS)
-    return GroupRows(keys=[str(key) for key in keys], offsets=offsets, digests=digests, targets=targets)
+    keys, offsets, digests, labels = group.backend.map(group.read_array, COLUMNS)
+    return GroupRows(keys=[str(key) for key in keys], offsets=offsets, digests=digests, labels=labels)
 
 
 def make_table(groups: Sequence[GroupRows]) -> RowTable:
@@ -113,7 +113,7 @@ def make_table(groups: Sequence[GroupRows]) -> RowTable:
         key_starts=_shared(np.cumsum([0, *map(len, keys)], dtype=np.int64)),
         offsets=_shared(np.concatenate([group.offsets for group in groups])),
         digests=_shared(np.concatenate([group.digests for group in groups])),
-        targets=_shared(np.concatenate([group.targets for group in groups])),
+        labels=_shared(np.concatenate([group.labels for group in groups])),
     )
 
 
@@ -144,7 +144,7 @@ def join_shards(shards: Sequence[Shard], store: LabelStore) -> tuple[JoinedShard
     """
     if not shards:
         raise JoinError("no shards to train on")
-    there = store.place.map(lambda shard: shard_name(shard) in store, shards)
+    there = store.backend.map(lambda shard: shard_name(shard) in store, shards)
     missing = [str(shard) for shard, is_there in zip(shards, there, strict=True) if not is_there]
     if missing:
         raise JoinError(
@@ -153,16 +153,16 @@ def join_shards(shards: Sequence[Shard], store: LabelStore) -> tuple[JoinedShard
         )
     joined: list[JoinedShard] = []
     start = 0
-    groups = store.place.map(lambda shard: store.group(shard_name(shard)), shards)
+    groups = store.backend.map(lambda shard: store.group(shard_name(shard)), shards)
     for shard, group in zip(shards, groups, strict=True):
         joined.append(JoinedShard(shard=shard, group=group, start=start))
         start += len(group)
     return tuple(joined)
 
 
-def quarantined_rows(joined: Sequence[JoinedShard]) -> tuple[int, ...]:
+def undecodable_rows(joined: Sequence[JoinedShard]) -> tuple[int, ...]:
     """Numbers, among the rows of all shards, of those whose images could not be decoded."""
-    return tuple(shard.start + row for shard in joined for row in sorted(shard.group.quarantined))
+    return tuple(shard.start + row for shard in joined for row in sorted(shard.group.undecodable))
 
 
 def check_join(joined: Sequence[JoinedShard], settings: TrainSettings, *, num_classes: int) -> RowTable:
@@ -178,7 +178,7 @@ def check_join(joined: Sequence[JoinedShard], settings: TrainSettings, *, num_cl
     """
     if settings.pools_tail:
         check_tails(joined)
-    return check_rows(joined, num_classes=num_classes if settings.needs_original else None, workers=settings.workers)
+    return check_rows(joined, num_classes=num_classes if settings.needs_labels else None, workers=settings.workers)
 
 
 def check_tails(joined: Sequence[JoinedShard]) -> None:
@@ -281,10 +281,10 @@ def _place(row: tuple[str, list[int]] | None) -> str:
 
 def _check_targets(shard: Shard, group: LabelGroup, rows: GroupRows, num_classes: int) -> None:
     """Original labels of all usable rows."""
-    bad = np.flatnonzero(group.usable() & ((rows.targets < 0) | (rows.targets >= num_classes)))
+    bad = np.flatnonzero(group.usable() & ((rows.labels < 0) | (rows.labels >= num_classes)))
     if not len(bad):
         return
-    label = int(rows.targets[bad[0]])
+    label = int(rows.labels[bad[0]])
     what = "no .cls label" if label == NO_LABEL else f"label {label} of {num_classes} classes"
     raise JoinError(
         f"{shard}: {len(bad)} samples cannot be trained on their original labels; {rows.keys[bad[0]]!r} has {what}: "

@@ -32,7 +32,7 @@ class SampleOrder:
     """
 
     group_rows: tuple[int, ...]  # rows of each group, quarantined ones included
-    quarantined: tuple[int, ...]  # row numbers that are left out
+    undecodable: tuple[int, ...]  # row numbers that are left out
     batch_size: int  # B
     seed: int
 
@@ -46,7 +46,7 @@ class SampleOrder:
     @property
     def usable(self) -> int:
         """N, the rows that are not quarantined."""
-        return sum(self.group_rows) - len(self.quarantined)
+        return sum(self.group_rows) - len(self.undecodable)
 
     @property
     def steps(self) -> int:
@@ -94,7 +94,7 @@ class SampleOrder:
         blocks = -(-sizes // BLOCK_ROWS)
         group_start, first_block = np.cumsum(sizes) - sizes, np.cumsum(blocks) - blocks
         usable = np.ones(sizes.sum(), bool)
-        usable[list(self.quarantined)] = False
+        usable[list(self.undecodable)] = False
         rows_N = np.flatnonzero(usable).astype(np.int64)
         group_N = np.searchsorted(group_start, rows_N, side="right") - 1
         block_N = first_block[group_N] + (rows_N - group_start[group_N]) // BLOCK_ROWS

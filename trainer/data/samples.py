@@ -33,8 +33,8 @@ class TrainSample:
     image: NDArray[np.uint8]  # height, width, 3
     classes: NDArray[np.uint16]  # (K, H, W)
     scores: NDArray[np.float16]  # (K, H, W)
-    tail: NDArray[np.float16] | None  # (H, W), where the reader was asked for it
-    original: int  # the dataset's own label, -1 where there is none
+    tail_logsumexp: NDArray[np.float16] | None  # (H, W), where the reader was asked for it
+    label: int  # the dataset's own label, -1 where there is none
 
 
 class ChunkId(NamedTuple):
@@ -71,8 +71,8 @@ class SampleReader:
                 image=_decoded(shard, member, data),
                 classes=chunk.classes[i],
                 scores=chunk.scores[i],
-                tail=None if chunk.tail is None else chunk.tail[i],
-                original=row.target,
+                tail_logsumexp=None if chunk.tail_logsumexp is None else chunk.tail_logsumexp[i],
+                label=row.label,
             )
 
     def _maps(self, rows: Sequence[TableRow]) -> dict[ChunkId, LabelRows]:
@@ -81,7 +81,7 @@ class SampleReader:
         missing = [chunk for chunk in wanted if chunk not in self._chunks]
         held = {chunk: self._chunks.get(chunk) for chunk in wanted if chunk in self._chunks}
         if missing:
-            place = self._joined[0].group.place
+            place = self._joined[0].group.backend
             for chunk, maps in zip(missing, place.map(self._read_chunk, missing), strict=True):
                 held[chunk] = maps
                 self._chunks.put(chunk, maps)
@@ -90,7 +90,7 @@ class SampleReader:
     def _read_chunk(self, chunk: ChunkId) -> LabelRows:
         group: LabelGroup = self._group(chunk.place)
         start = chunk.number * CHUNK_ROWS
-        return group.read(start, min(start + CHUNK_ROWS, len(group)), tail=self._with_tail)
+        return group.read(start, min(start + CHUNK_ROWS, len(group)), with_tail=self._with_tail)
 
 
 def _chunk_of(row: TableRow) -> ChunkId:

@@ -40,23 +40,23 @@ class Tally:
         self.real_2 = self._counts[-2:]
         self._real = real
 
-    def add(self, keys: Sequence[str], originals_B: Tensor, logits_BC: Tensor) -> None:
+    def add(self, keys: Sequence[str], labels_B: Tensor, logits_BC: Tensor) -> None:
         """Count a batch.
 
         Args:
             keys: the samples' keys; looked at only with ReaL labels.
-            originals_B: int64, the dataset's own labels, each below `num_labels`.
+            labels_B: int64, the dataset's own labels, each below `num_labels`.
             logits_BC: float32, on the CPU.
         """
         best_BK = logits_BC.topk(min(BEST, logits_BC.shape[1]), dim=1).indices
-        hits_BK = best_BK == originals_B[:, None]
-        ones_B = torch.ones_like(originals_B)
+        hits_BK = best_BK == labels_B[:, None]
+        ones_B = torch.ones_like(labels_B)
         counted_B3 = torch.stack([ones_B, hits_BK[:, 0].long(), hits_BK.any(1).long()], dim=1)
-        self.per_class_L3.index_add_(0, originals_B, counted_B3)
+        self.per_class_L3.index_add_(0, labels_B, counted_B3)
         if self._real is not None:
-            labels_B = [self._real[val_number(key) - 1] for key in keys]
-            hits = sum(best in labels for best, labels in zip(best_BK[:, 0].tolist(), labels_B, strict=True))
-            self.real_2 += torch.tensor([sum(map(bool, labels_B)), hits])
+            real_B = [self._real[val_number(key) - 1] for key in keys]
+            hits = sum(best in labels for best, labels in zip(best_BK[:, 0].tolist(), real_B, strict=True))
+            self.real_2 += torch.tensor([sum(map(bool, real_B)), hits])
 
     def join(self, ranks: Ranks) -> None:
         """Make this the tally of all ranks; each of them calls it once."""
@@ -75,7 +75,7 @@ class Prediction(NamedTuple):
     """What the student says of some samples, in the shards' order."""
 
     keys: list[str]
-    originals: Tensor  # (B,) int64, the dataset's own labels
+    labels: Tensor  # (B,) int64, the dataset's own labels
     logits: Tensor  # (B, C) float32, on the CPU
 
 
@@ -138,12 +138,12 @@ def predict(
     mean, std = (torch.tensor(values, device=device) for values in (settings.mean, settings.std))
     model.eval()
     batches = ValBatches(val, settings, ranks)
-    for keys, originals, images in load_items(batches, workers=settings.workers, pin_memory=device.type == "cuda"):
+    for keys, labels, images in load_items(batches, workers=settings.workers, pin_memory=device.type == "cuda"):
         with full_memory(), torch.inference_mode(), autocast(settings):
             logits = model(normalise(images.to(device, non_blocking=True), mean, std)).float().cpu()
         if not logits.isfinite().all():
             raise TrainingError(f"{keys[0]!r} and what follows: the student's logits are not finite numbers")
-        yield Prediction(keys, originals, logits)
+        yield Prediction(keys, labels, logits)
 
 
 @worker_deaths()

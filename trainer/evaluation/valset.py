@@ -47,13 +47,13 @@ class ValBatches(Dataset[ValBatch | RelabelError]):
             images = [self._image(index.path, sample) for index, sample in part]
         except RelabelError as error:
             return error
-        originals = torch.tensor([sample.label for _, sample in part], dtype=torch.int64)
+        labels = torch.tensor([sample.label for _, sample in part], dtype=torch.int64)
         pixels = torch.stack(images)
         if get_worker_info() is not None:
             # Handed over through shared memory: if that is full, an error here, where it is told, and not in a thread.
             pixels.share_memory_()  # type: ignore[no-untyped-call]
-            originals.share_memory_()  # type: ignore[no-untyped-call]
-        return [sample.key for _, sample in part], originals, pixels
+            labels.share_memory_()  # type: ignore[no-untyped-call]
+        return [sample.key for _, sample in part], labels, pixels
 
     def _image(self, path: Path, sample: Sample) -> Tensor:
         settings = self._settings

@@ -19,7 +19,7 @@ from trainer.data.join import JoinedShard
 from trainer.run.records import finished_epochs
 from trainer.settings import TrainSettings, settings_differences, settings_to_json
 from trainer.student.checkpoint import BEST, was_saving
-from trainer.targets.custom import OwnTargets
+from trainer.targets.custom import CustomTargets
 
 SETTINGS = "settings.json"
 LOCK = ".lock"
@@ -31,7 +31,7 @@ class RunIdentity:
     """What a run was started with."""
 
     settings: dict[str, Any]  # resolved
-    own_targets: str | None  # their name; None for those of the settings
+    custom_targets: str | None  # their name; None for those of the settings
     schema: dict[str, Any]  # of the label store: teacher, view and sizes
     shards: dict[str, int]  # rows by name, in order
     val_shards: dict[str, int]
@@ -42,7 +42,7 @@ class RunIdentity:
         """The content of settings.json."""
         return {
             "settings": self.settings,
-            "own_targets": self.own_targets,
+            "own_targets": self.custom_targets,
             "labels": {"schema": self.schema, "shards": self.shards, "digest": self.labels_digest},
             "val_shards": self.val_shards,
             "val_digest": self.val_digest,
@@ -54,12 +54,12 @@ def run_identity(
     schema: StoreSchema,
     joined: Sequence[JoinedShard],
     val: Sequence[ShardIndex],
-    own_targets: OwnTargets | None,
+    custom_targets: CustomTargets | None,
 ) -> RunIdentity:
     """What is written at a run's start and compared when it is resumed."""
     return RunIdentity(
         settings=settings_to_json(settings),
-        own_targets=None if own_targets is None else own_targets.name,
+        custom_targets=None if custom_targets is None else custom_targets.name,
         schema={name: value for name, value in schema.to_attributes().items() if name != "class_names"},
         shards={shard.group.name: len(shard.group) for shard in joined},
         val_shards={index.name: len(index.samples) for index in val},

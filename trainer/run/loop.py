@@ -26,10 +26,10 @@ from trainer.run.folder import locked_folder
 from trainer.run.prepare import Prepared, open_folder, prepare
 from trainer.run.records import EpochReport, Records, Reporter, StepReport
 from trainer.settings import TrainSettings
-from trainer.student.checkpoint import Position
+from trainer.student.checkpoint import TrainState
 from trainer.student.device import resolve_device
 from trainer.student.student import Student
-from trainer.targets.custom import OwnTargets
+from trainer.targets.custom import CustomTargets
 
 # A run's end asked for by a signal: SIGTERM, or Ctrl-C.
 
@@ -92,12 +92,12 @@ class _Run:
     ranks: Ranks
     records: Records
     stop: StopSignal
-    position: Position
+    train_state: TrainState
 
     @property
     def updates(self) -> int:
         """Done since the run's start."""
-        return self.position.epoch * self.steps + self.position.step
+        return self.train_state.epoch * self.steps + self.train_state.step
 
 
 @worker_deaths()
@@ -111,7 +111,7 @@ def train(
     out: Path,
     resume: bool,
     reporter: Reporter,
-    own_targets: OwnTargets | None = None,
+    custom_targets: CustomTargets | None = None,
 ) -> TrainResult:
     """Train a student and leave `settings.json`, `metrics.jsonl`, checkpoints and TensorBoard's files in a run folder.
 
@@ -127,7 +127,7 @@ def train(
         resume: go on after the last checkpoint in `out`, or start if there is none. Always so where torchrun has
             started this very run again.
         reporter: told of progress, on rank 0.
-        own_targets: what to train on in place of the settings' kind of target.
+        custom_targets: what to train on in place of the settings' kind of target.
 
     Raises:
         RelabelError: shards, labels, settings or folder that cannot be used, all found before the first step.
@@ -140,11 +140,11 @@ def train(
         start_server()  # which takes seconds, beside what follows
     with joined_ranks(settings.device) as ranks, ExitStack() as stack:
         prepared = prepare(
-            settings, shards=shards, labels=labels, val_shards=val_shards, ranks=ranks, own_targets=own_targets
+            settings, shards=shards, labels=labels, val_shards=val_shards, ranks=ranks, custom_targets=custom_targets
         )
         ranks.together(lambda: stack.enter_context(locked_folder(out)) if ranks.rank == 0 else None)
-        position = open_folder(out, prepared, ranks, resume=resume)
-        run = _open_run(stack, settings, out, prepared, position, ranks, reporter)
+        train_state = open_folder(out, prepared, ranks, resume=resume)
+        run = _open_run(stack, settings, out, prepared, train_state, ranks, reporter)
         stream = SampleStream(
             prepared.joined,
             prepared.table,
@@ -155,15 +155,15 @@ def train(
             world=ranks.world,
         )
         with closing(load_batches(stream, run.student.device)) as batches:
-            while position.epoch < settings.epochs and _epoch(run, batches):
+            while train_state.epoch < settings.epochs and _epoch(run, batches):
                 pass
     return TrainResult(
-        epochs=position.epoch,
-        steps=position.step,
-        finished=position.epoch == settings.epochs,
+        epochs=train_state.epoch,
+        steps=train_state.step,
+        finished=train_state.epoch == settings.epochs,
         stopped=run.stop(),
-        top1=position.top1,
-        best_top1=position.best_top1,
+        top1=train_state.top1,
+        best_top1=train_state.best_top1,
     )
 
 
@@ -172,13 +172,13 @@ def _open_run(
     settings: TrainSettings,
     out: Path,
     prepared: Prepared,
-    position: Position,
+    train_state: TrainState,
     ranks: Ranks,
     reporter: Reporter,
 ) -> _Run:
     """Open the records and heed signals until the stack ends."""
     steps = prepared.order.steps
-    done = position.epoch * steps + position.step
+    done = train_state.epoch * steps + train_state.step
     records = Records(out, reporter, rank=ranks.rank, updates_done=done, keep=settings.keep_checkpoints)
     return _Run(
         settings=settings,
@@ -188,49 +188,49 @@ def _open_run(
         ranks=ranks,
         records=stack.enter_context(records),
         stop=stack.enter_context(StopSignal()),
-        position=position,
+        train_state=train_state,
     )
 
 
 def _epoch(run: _Run, batches: Iterator[Batch]) -> bool:
     """Train what is left of an epoch, evaluate, report and save; False if a signal has stopped it."""
-    position, started, accuracy = run.position, time.monotonic(), None
+    train_state, started, accuracy = run.train_state, time.monotonic(), None
     if not _train_epoch(run, batches):
         return False
     if run.val:
         accuracy = evaluate(run.student.evaluated(), run.val, run.settings, ranks=run.ranks, should_stop=run.stop)
         if accuracy is None:
-            run.records.save(run.student.checkpoint(position), run.updates)
+            run.records.save(run.student.checkpoint(train_state), run.updates)
             return False
-    loss = position.loss_sum / run.steps
-    is_best = position.end_epoch(None if accuracy is None else accuracy.top1)
+    loss = train_state.loss_sum / run.steps
+    is_best = train_state.end_epoch(None if accuracy is None else accuracy.top1)
     report = EpochReport(
-        epoch=position.epoch,
+        epoch=train_state.epoch,
         epochs=run.settings.epochs,
         loss=loss,
         seconds=time.monotonic() - started,
         accuracy=accuracy,
         is_best=is_best,
     )
-    run.records.epoch(report, run.student.checkpoint(position), run.updates)
+    run.records.epoch(report, run.student.checkpoint(train_state), run.updates)
     return not run.ranks.any(run.stop())
 
 
 def _train_epoch(run: _Run, batches: Iterator[Batch]) -> bool:
     """The steps that an epoch has left; False if a signal has stopped it, after a checkpoint."""
-    position, settings, since = run.position, run.settings, _Since()
+    train_state, settings, since = run.train_state, run.settings, _Since()
     run.student.model.train()
-    while position.step < run.steps:
+    while train_state.step < run.steps:
         lr, batch = run.student.lr, since.next(batches)
         since.losses.append(run.student.update(batch, run.updates))
-        position.step += 1
+        train_state.step += 1
         stopped = run.ranks.any(run.stop())
-        saves = stopped or _divides(settings.checkpoint_interval, position.step)
-        if saves or _divides(settings.log_interval, position.step) or position.step == run.steps:
+        saves = stopped or _divides(settings.checkpoint_interval, train_state.step)
+        if saves or _divides(settings.log_interval, train_state.step) or train_state.step == run.steps:
             _report(run, since, lr)
             since = _Since()
         if saves:
-            run.records.save(run.student.checkpoint(position), run.updates)
+            run.records.save(run.student.checkpoint(train_state), run.updates)
         if stopped:
             return False
     return True
@@ -254,14 +254,14 @@ class _Since:
 
 def _report(run: _Run, since: _Since, lr: float) -> None:
     """Read the losses, check them, and tell."""
-    position, count = run.position, len(since.losses)
+    train_state, count = run.train_state, len(since.losses)
     loss = float(run.ranks.sum(torch.stack(since.losses).mean().cpu())) / run.ranks.world
     run.ranks.together(lambda: _check_finite(run, loss))
     seconds = time.monotonic() - since.started
     report = StepReport(
-        epoch=position.epoch + 1,
+        epoch=train_state.epoch + 1,
         epochs=run.settings.epochs,
-        step=position.step,
+        step=train_state.step,
         steps=run.steps,
         loss=loss,
         lr=lr,
@@ -269,7 +269,7 @@ def _report(run: _Run, since: _Since, lr: float) -> None:
         waiting=since.waited / seconds,
     )
     run.records.step(report, run.updates)
-    position.loss_sum += loss * count
+    train_state.loss_sum += loss * count
 
 
 def _check_finite(run: _Run, loss: float) -> None:
@@ -277,10 +277,9 @@ def _check_finite(run: _Run, loss: float) -> None:
     if math.isfinite(loss) and run.student.is_finite():
         return
     found = f"the loss is {loss}" if not math.isfinite(loss) else "the weights are not finite"
-    position = run.position
-    raise TrainingError(
-        f"epoch {position.epoch + 1}, step {position.step}: {found}; {run.records.kept()}. Try a lower lr, or clip_grad"
-    )
+    train_state = run.train_state
+    where = f"epoch {train_state.epoch + 1}, step {train_state.step}"
+    raise TrainingError(f"{where}: {found}; {run.records.kept()}. Try a lower lr, or clip_grad")
 
 
 def _divides(interval: int, step: int) -> bool:

@@ -17,9 +17,9 @@ from trainer.evaluation.evaluate import open_val
 from trainer.run.folder import check_never_saved, open_run_folder, run_identity
 from trainer.run.records import trim_metrics
 from trainer.settings import TrainSettings
-from trainer.student.checkpoint import Position, step_checkpoints
+from trainer.student.checkpoint import TrainState, step_checkpoints
 from trainer.student.student import Student
-from trainer.targets.custom import OwnTargets
+from trainer.targets.custom import CustomTargets
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -32,7 +32,7 @@ class Prepared:
     order: SampleOrder
     val: tuple[ShardIndex, ...]
     student: Student
-    own_targets: OwnTargets | None
+    custom_targets: CustomTargets | None
 
 
 def prepare(
@@ -42,7 +42,7 @@ def prepare(
     labels: Path | str,
     val_shards: Sequence[Path],
     ranks: Ranks,
-    own_targets: OwnTargets | None,
+    custom_targets: CustomTargets | None,
 ) -> Prepared:
     """Open the data, build the student, and compare shards with labels; raises as `trainer.run.loop.train`."""
     store = ranks.together(lambda: LabelStore.open(labels))
@@ -52,7 +52,7 @@ def prepare(
     val = ranks.together(lambda: open_val(val_shards, classes) if val_shards else ())
     student = ranks.together(
         lambda: Student(
-            settings, num_classes=classes, steps_per_epoch=order.steps, ranks=ranks, own_targets=own_targets
+            settings, num_classes=classes, steps_per_epoch=order.steps, ranks=ranks, custom_targets=custom_targets
         )
     )
     student.join()
@@ -64,11 +64,11 @@ def prepare(
         order=order,
         val=val,
         student=student,
-        own_targets=own_targets,
+        custom_targets=custom_targets,
     )
 
 
-def open_folder(out: Path, prepared: Prepared, ranks: Ranks, *, resume: bool) -> Position:
+def open_folder(out: Path, prepared: Prepared, ranks: Ranks, *, resume: bool) -> TrainState:
     """Start a run in its folder, or go on from its last checkpoint; raises RunFolderError.
 
     Args:
@@ -78,28 +78,28 @@ def open_folder(out: Path, prepared: Prepared, ranks: Ranks, *, resume: bool) ->
         resume: whether there may be a run.
     """
     identity = run_identity(
-        prepared.student.settings, prepared.schema, prepared.joined, prepared.val, prepared.own_targets
+        prepared.student.settings, prepared.schema, prepared.joined, prepared.val, prepared.custom_targets
     )
     ranks.agree(
         identity.to_json(),
         RunFolderError(f"{out}: the ranks were given different settings, shards or labels; give all of them the same"),
     )
     ranks.first(lambda: open_run_folder(out, identity, resume=resume))
-    position = ranks.together(lambda: _restore(out, prepared.student))
+    train_state = ranks.together(lambda: _restore(out, prepared.student))
     ranks.agree(
-        (position, prepared.student.digest()),
+        (train_state, prepared.student.digest()),
         RunFolderError(f"{out}: the ranks found different checkpoints there; all of them need the same folder"),
     )
-    ranks.first(lambda: _continue(out, position))
-    return position
+    ranks.first(lambda: _continue(out, train_state))
+    return train_state
 
 
-def _restore(out: Path, student: Student) -> Position:
+def _restore(out: Path, student: Student) -> TrainState:
     found = step_checkpoints(out)
     if not found:  # new, or stopped before its first checkpoint
-        return Position()
+        return TrainState()
     checkpoint = student.restore(found[-1])
-    return Position(
+    return TrainState(
         epoch=checkpoint.epoch,
         step=checkpoint.samples_seen // student.settings.batch_size,
         loss_sum=checkpoint.loss_sum,
@@ -108,7 +108,7 @@ def _restore(out: Path, student: Student) -> Position:
     )
 
 
-def _continue(out: Path, position: Position) -> None:
-    if position == Position():
+def _continue(out: Path, train_state: TrainState) -> None:
+    if train_state == TrainState():
         check_never_saved(out)
-    trim_metrics(out, position.epoch, position.step)
+    trim_metrics(out, train_state.epoch, train_state.step)

@@ -96,7 +96,7 @@ def _damaged(file: Path, number: int) -> RunFolderError:
 # A run's numbers for TensorBoard, beside `metrics.jsonl`.
 
 
-class Board:
+class TensorBoard:
     """Event files in the run folder.
 
     Args:
@@ -170,27 +170,27 @@ class Records:
 
     def __init__(self, folder: Path, reporter: Reporter, *, rank: int, updates_done: int, keep: int) -> None:
         self._folder, self._reporter, self._keep = folder, reporter, keep
-        self._board = Board(folder, updates_done) if rank == 0 else None
+        self._tensorboard = TensorBoard(folder, updates_done) if rank == 0 else None
 
     def __enter__(self) -> "Records":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._board is not None:
-            self._board.close()
+        if self._tensorboard is not None:
+            self._tensorboard.close()
 
     def step(self, report: StepReport, updates: int) -> None:
         """Some steps are done."""
-        if self._board is not None:
+        if self._tensorboard is not None:
             append_metrics(self._folder, {"kind": "step", **asdict(report)})
-            self._board.add("train", asdict(report), updates)
+            self._tensorboard.add("train", asdict(report), updates)
             self._reporter.step(report)
 
     def epoch(self, report: EpochReport, checkpoint: Checkpoint, updates: int) -> None:
         """An epoch is done."""
-        if self._board is not None:
+        if self._tensorboard is not None:
             append_metrics(self._folder, {"kind": "epoch", **_epoch_record(report)})
-            self._board.add("epoch", _epoch_record(report), updates)
+            self._tensorboard.add("epoch", _epoch_record(report), updates)
             if report.is_best:
                 save_checkpoint(self._folder / BEST, checkpoint)
             # It comes last: whatever was written for an epoch that it does not count is written again.
@@ -199,7 +199,7 @@ class Records:
 
     def save(self, checkpoint: Checkpoint, updates: int) -> None:
         """Keep a checkpoint to go on from."""
-        if self._board is not None:
+        if self._tensorboard is not None:
             save_step(self._folder, checkpoint, updates=updates, keep=self._keep)
 
     def kept(self) -> str:

@@ -123,7 +123,7 @@ CHECKS: dict[str, Callable[[object], bool]] = {
 
 
 @dataclass(kw_only=True, slots=True)
-class Position:
+class TrainState:
     """Counted from 0; a checkpoint holds the same."""
 
     epoch: int = 0  # epochs that are done, evaluation included

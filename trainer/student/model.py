@@ -68,7 +68,7 @@ def _try_out(model: nn.Module, name: str, size: int, num_classes: int) -> None:
 CLASSES = 1000  # where timm knows none
 
 
-def named_settings(model: str, model_args: dict[str, Any], chosen: Mapping[str, Any]) -> tuple[TrainSettings, int]:
+def pretrained_settings(model: str, model_args: dict[str, Any], chosen: Mapping[str, Any]) -> tuple[TrainSettings, int]:
     """How timm prepares the images of a network, and how many classes its own weights have.
 
     Args:

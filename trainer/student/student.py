@@ -22,11 +22,11 @@ from trainer.augment.augment import Augment
 from trainer.batch import Batch, blank_batch
 from trainer.distributed import Ranks
 from trainer.settings import TrainSettings, settings_differences, settings_to_json
-from trainer.student.checkpoint import Checkpoint, Position, load_checkpoint
+from trainer.student.checkpoint import Checkpoint, TrainState, load_checkpoint
 from trainer.student.device import autocast, compilation, full_memory
 from trainer.student.model import build_student
 from trainer.student.optim import build_average, build_optimiser, build_scheduler, check_schedule
-from trainer.targets.custom import OwnTargets, checked_targets, settings_targets
+from trainer.targets.custom import CustomTargets, checked_targets, settings_targets
 from trainer.targets.targets import soft_cross_entropy
 
 STEP_STREAM = 3  # tells this use of the seed from the others
@@ -53,7 +53,7 @@ class Student:
         num_classes: int,
         steps_per_epoch: int,
         ranks: Ranks | None = None,
-        own_targets: OwnTargets | None = None,
+        custom_targets: CustomTargets | None = None,
     ) -> None:
         torch.manual_seed(settings.seed)
         self.settings, self.num_classes, self.steps_per_epoch = settings, num_classes, steps_per_epoch
@@ -74,8 +74,8 @@ class Student:
         self._augment = Augment(settings, self.device)
         self._make_targets = (
             settings_targets(settings, num_classes)
-            if own_targets is None
-            else checked_targets(own_targets, num_classes)
+            if custom_targets is None
+            else checked_targets(custom_targets, num_classes)
         )
         self._synchronised: DistributedDataParallel | None = None
         self._network: Callable[[Tensor], Tensor] = self.model
@@ -177,18 +177,18 @@ class Student:
             total += loss.detach()
         return total
 
-    def checkpoint(self, position: Position) -> Checkpoint:
+    def checkpoint(self, train_state: TrainState) -> Checkpoint:
         """The state at a position."""
         return Checkpoint(
             model=self.model.state_dict(),
             ema=None if self.ema is None else self.ema.module.state_dict(),
             optimiser=self.optimiser.state_dict(),
             scheduler=self.scheduler.state_dict(),
-            epoch=position.epoch,
-            samples_seen=position.step * self.settings.batch_size,
-            loss_sum=position.loss_sum,
-            top1=position.top1,
-            best_top1=position.best_top1,
+            epoch=train_state.epoch,
+            samples_seen=train_state.step * self.settings.batch_size,
+            loss_sum=train_state.loss_sum,
+            top1=train_state.top1,
+            best_top1=train_state.best_top1,
             num_classes=self.num_classes,
             settings=settings_to_json(self.settings),
         )

@@ -19,7 +19,7 @@ MakeTargets = Callable[[Batch], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class OwnTargets:
+class CustomTargets:
     """What to train on in place of the settings' targets.
 
     The settings then decide only what is read: `target` whether original labels are needed, `fill` whether tails are.
@@ -29,7 +29,7 @@ class OwnTargets:
     make: MakeTargets  # called on a small blank batch first, before training
 
 
-def checked_targets(own: OwnTargets, num_classes: int) -> MakeTargets:
+def checked_targets(own: CustomTargets, num_classes: int) -> MakeTargets:
     """Makes a caller's own targets and checks them, which waits for the device once a batch."""
 
     def make(batch: Batch) -> Tensor:
@@ -67,9 +67,9 @@ def settings_targets(settings: TrainSettings, num_classes: int) -> MakeTargets:
             LabelBatch(
                 classes=batch.classes,
                 scores=batch.scores,
-                tail=batch.tail,
+                tail_logsumexp=batch.tail_logsumexp,
                 boxes=batch.boxes,
-                originals=batch.originals,
+                labels=batch.labels,
             )
         )
 

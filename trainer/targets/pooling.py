@@ -33,7 +33,7 @@ class LabelPooling(nn.Module):
         classes_BKHW: Tensor,
         scores_BKHW: Tensor,
         boxes_B4: Tensor,
-        tail_BHW: Tensor | None = None,
+        tail_logsumexp_BHW: Tensor | None = None,
         flips_B: Tensor | None = None,
     ) -> Tensor:
         """(B, C) or (B, Y, X, C) float32 logits; see `pool_logits`."""
@@ -44,7 +44,7 @@ class LabelPooling(nn.Module):
             num_classes=self.num_classes,
             fill=self.fill,
             grid=self.grid,
-            tail_BHW=tail_BHW,
+            tail_logsumexp_BHW=tail_logsumexp_BHW,
             flips_B=flips_B,
         )
 
@@ -57,7 +57,7 @@ def pool_logits(
     num_classes: int,
     fill: Fill = "zero",
     grid: int | tuple[int, int] = 1,
-    tail_BHW: Tensor | None = None,
+    tail_logsumexp_BHW: Tensor | None = None,
     flips_B: Tensor | None = None,
 ) -> Tensor:
     """Pool one box per label map to a logit for every class.
@@ -70,7 +70,7 @@ def pool_logits(
         num_classes: C.
         fill: the logit of classes outside a cell's top K: 0, the tail's mass spread evenly, or the lowest kept score.
         grid: bins down and across that each box is cut into, or one number for both. 1 is ReLabel's.
-        tail_BHW: (B, H, W) log-sum-exp of the other logits; needed for `fill="tail"`.
+        tail_logsumexp_BHW: (B, H, W) log-sum-exp of the other logits; needed for `fill="tail"`.
         flips_B: (B,) bool, the crops that are mirrored left to right, as their grids then are; one bin is its own
             mirror image.
 
@@ -82,7 +82,7 @@ def pool_logits(
     """
     (batch, top_k, height, width), (rows, columns) = classes_BKHW.shape, grid_shape(grid)
     cells_BGN, weights_BGN = bin_cells(boxes_B4.float(), flips_B, (height, width), (rows, columns))
-    fill_BHW = _fill_logits(scores_BKHW, num_classes, fill, tail_BHW)
+    fill_BHW = _fill_logits(scores_BKHW, num_classes, fill, tail_logsumexp_BHW)
     if fill_BHW is None:
         pooled_BGC = torch.zeros(batch, rows * columns, num_classes, device=scores_BKHW.device)
     else:
@@ -114,16 +114,16 @@ def _take(values_BHW: Tensor, cells_BGN: Tensor | None) -> Tensor:
     return values_BL[:, None] if cells_BGN is None else values_BL.gather(1, cells_BGN.flatten(1)).view_as(cells_BGN)
 
 
-def _fill_logits(scores_BKHW: Tensor, num_classes: int, fill: Fill, tail_BHW: Tensor | None) -> Tensor | None:
+def _fill_logits(scores_BKHW: Tensor, num_classes: int, fill: Fill, tail_logsumexp_BHW: Tensor | None) -> Tensor | None:
     """(B, H, W) float32 logit of the classes outside each cell's top K; None stands for 0."""
     top_k = scores_BKHW.shape[1]
     if fill == "zero" or top_k == num_classes:
         return None
     if fill == "min":
         return scores_BKHW[:, -1].float()
-    if tail_BHW is None:
+    if tail_logsumexp_BHW is None:
         raise ValueError("fill 'tail' needs the tail, which these labels do not have; use 'zero' or 'min'")
-    return tail_BHW.float() - math.log(num_classes - top_k)
+    return tail_logsumexp_BHW.float() - math.log(num_classes - top_k)
 
 
 # How much each cell of a label map counts in each bin of a grid on a box: RoIAlign's weights, which are separable.

@@ -19,9 +19,9 @@ class LabelBatch:
 
     classes: Tensor  # (B, K, H, W) integer class ids
     scores: Tensor  # (B, K, H, W) logits
-    tail: Tensor | None  # (B, H, W) log-sum-exp of the logits outside the top K
+    tail_logsumexp: Tensor | None  # (B, H, W) log-sum-exp of the logits outside the top K
     boxes: Tensor  # (B, 4) float32, the crops by their whole images
-    originals: Tensor  # (B,) int64, the dataset's own labels; read only where they are needed
+    labels: Tensor  # (B,) int64, the dataset's own labels; read only where they are needed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,11 +37,11 @@ class TargetMaker:
     def __call__(self, batch: LabelBatch) -> Tensor:
         """(B, C) float32 targets."""
         if self.kind == "original":
-            return self._original(batch.originals)
+            return self._label_target(batch.labels)
         targets_BC = self._relabel(batch)
         if self.original_weight == 0:
             return targets_BC
-        return torch.lerp(targets_BC, self._original(batch.originals), self.original_weight)
+        return torch.lerp(targets_BC, self._label_target(batch.labels), self.original_weight)
 
     def _relabel(self, batch: LabelBatch) -> Tensor:
         whole_B4 = torch.zeros_like(batch.boxes)
@@ -53,15 +53,15 @@ class TargetMaker:
             batch.boxes if local else whole_B4,
             num_classes=self.num_classes,
             fill=self.fill,
-            tail_BHW=batch.tail,
+            tail_logsumexp_BHW=batch.tail_logsumexp,
         )
         if self.kind in ("relabel", "global"):
             return logits_BC.softmax(1)
         return one_hot(logits_BC.argmax(1), self.num_classes)
 
-    def _original(self, originals_B: Tensor) -> Tensor:
+    def _label_target(self, labels_B: Tensor) -> Tensor:
         spread = self.label_smoothing / self.num_classes
-        return one_hot(originals_B, self.num_classes) * (1 - self.label_smoothing) + spread
+        return one_hot(labels_B, self.num_classes) * (1 - self.label_smoothing) + spread
 
 
 def one_hot(classes_B: Tensor, num_classes: int) -> Tensor:

@@ -8,7 +8,7 @@ import obstore
 import pytest
 from obstore.store import from_url
 
-from annotator.input.plan import Spool
+from annotator.input.plan import LocalCopies
 from annotator.run.status import shard_status
 from annotator.teacher.teacher import Teacher
 from store.errors import SettingsError
@@ -33,7 +33,7 @@ def server() -> Iterator[UnrulyServer]:
 
 
 @pytest.fixture
-def spools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def copies_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where copies lie."""
     monkeypatch.setattr(download, "PAUSE", 0.0)
     folder = tmp_path / "tmp"
@@ -60,14 +60,14 @@ def same(labels: Path | str, other: Path, name: str = "a") -> bool:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_shard_of_a_poor_server_gives_the_labels_of_the_local_one(
-    tmp_path: Path, teacher: Teacher, server: UnrulyServer, spools: Path, tar: bytes, workers: int
+    tmp_path: Path, teacher: Teacher, server: UnrulyServer, copies_folder: Path, tar: bytes, workers: int
 ) -> None:
     url = server.put(Unruly(tar, busy=1, cuts=[5_000, 9_000]))
     summary = run_annotator([RemoteShard(url)], tmp_path / "l.zarr", teacher, workers=workers)
     assert (summary.images, summary.failures) == (6, {})
     run_annotator([tmp_path / "local" / "a.tar"], tmp_path / "local.zarr", teacher)
     assert same(tmp_path / "l.zarr", tmp_path / "local.zarr")
-    assert list(spools.glob("relabel-*")) == []
+    assert list(copies_folder.glob("relabel-*")) == []
     again = run_annotator([RemoteShard(url)], tmp_path / "l.zarr", teacher)
     assert (again.skipped_shards, again.images) == (1, 0)
 
@@ -84,7 +84,13 @@ def test_shard_of_a_poor_server_gives_the_labels_of_the_local_one(
     ],
 )
 def test_shard_that_does_not_arrive_whole_is_left_out_by_its_url(
-    tmp_path: Path, teacher: Teacher, server: UnrulyServer, spools: Path, tar: bytes, unruly: object, message: str
+    tmp_path: Path,
+    teacher: Teacher,
+    server: UnrulyServer,
+    copies_folder: Path,
+    tar: bytes,
+    unruly: object,
+    message: str,
 ) -> None:
     url = server.put(unruly(tar))  # type: ignore[operator]
     other = write_tar(tmp_path / "b.tar", make_members(2))
@@ -95,11 +101,16 @@ def test_shard_that_does_not_arrive_whole_is_left_out_by_its_url(
     assert reason.startswith(url)
     assert re.search(message, reason), reason
     assert LabelStore.open(tmp_path / "l.zarr").names() == ["b"]
-    assert list(spools.glob("relabel-*")) == []
+    assert list(copies_folder.glob("relabel-*")) == []
 
 
 def test_shard_replaced_while_its_images_are_annotated_is_left_out(
-    tmp_path: Path, teacher: Teacher, server: UnrulyServer, spools: Path, tar: bytes, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    teacher: Teacher,
+    server: UnrulyServer,
+    copies_folder: Path,
+    tar: bytes,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     url = server.put(Unruly(tar))
     right = Teacher.start
@@ -116,7 +127,7 @@ def test_shard_replaced_while_its_images_are_annotated_is_left_out(
 
 
 def test_bucket_of_shards_is_annotated_with_few_copies_at_a_time(
-    tmp_path: Path, teacher: Teacher, spools: Path, s3_store: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, teacher: Teacher, copies_folder: Path, s3_store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = s3_store.removesuffix("/labels.zarr")
     bucket = from_url(folder, client_options={"allow_http": True})
@@ -124,15 +135,15 @@ def test_bucket_of_shards_is_annotated_with_few_copies_at_a_time(
         path = write_tar(tmp_path / "local" / f"a-{i}.tar", make_members(20, first=20 * i))
         obstore.put(bucket, path.name, path.read_bytes())
     most = 0
-    right = Spool.index
+    right = LocalCopies.index
 
-    def counted(self: Spool, shard: RemoteShard) -> object:
+    def counted(self: LocalCopies, shard: RemoteShard) -> object:
         nonlocal most
         found = right(self, shard)
-        most = max(most, len(list(spools.rglob("*.tar"))))
+        most = max(most, len(list(copies_folder.rglob("*.tar"))))
         return found
 
-    monkeypatch.setattr(Spool, "index", counted)
+    monkeypatch.setattr(LocalCopies, "index", counted)
     shards = expand_sources([f"{folder}/a-*.tar"])
     summary = run_annotator(shards, s3_store, teacher, batch_size=4)
     assert (summary.images, summary.committed_shards, summary.failures) == (120, 6, {})
@@ -140,11 +151,11 @@ def test_bucket_of_shards_is_annotated_with_few_copies_at_a_time(
     run_annotator(sorted((tmp_path / "local").iterdir()), tmp_path / "local.zarr", teacher)
     for name in LabelStore.open(tmp_path / "local.zarr").names():
         assert same(s3_store, tmp_path / "local.zarr", name)
-    assert list(spools.glob("relabel-*")) == []
+    assert list(copies_folder.glob("relabel-*")) == []
 
 
 def test_replaced_object_of_the_same_size_is_not_taken_for_done(
-    tmp_path: Path, teacher: Teacher, server: UnrulyServer, spools: Path, tar: bytes
+    tmp_path: Path, teacher: Teacher, server: UnrulyServer, copies_folder: Path, tar: bytes
 ) -> None:
     url = server.put(Unruly(tar))
     run_annotator([RemoteShard(url)], tmp_path / "l.zarr", teacher)
@@ -162,7 +173,7 @@ def test_replaced_object_of_the_same_size_is_not_taken_for_done(
 
 
 def test_server_without_times_vouches_for_no_shard(
-    tmp_path: Path, teacher: Teacher, server: UnrulyServer, spools: Path, tar: bytes
+    tmp_path: Path, teacher: Teacher, server: UnrulyServer, copies_folder: Path, tar: bytes
 ) -> None:
     url = server.put(Unruly(tar, modified=None, etag=None))
     run_annotator([RemoteShard(url)], tmp_path / "l.zarr", teacher)
@@ -174,7 +185,7 @@ def test_server_without_times_vouches_for_no_shard(
 
 
 def test_status_tells_a_shard_that_cannot_be_read_from_one_that_changed(
-    tmp_path: Path, teacher: Teacher, server: UnrulyServer, spools: Path, tar: bytes
+    tmp_path: Path, teacher: Teacher, server: UnrulyServer, copies_folder: Path, tar: bytes
 ) -> None:
     url = server.put(Unruly(tar))
     run_annotator([RemoteShard(url)], tmp_path / "l.zarr", teacher)
@@ -182,12 +193,12 @@ def test_status_tells_a_shard_that_cannot_be_read_from_one_that_changed(
     states = []
     for unruly in (Unruly(tar), Unruly(tar, refused=403), Unruly(tar + bytes(512), modified=None)):
         server.objects[path] = unruly
-        with Spool() as spool:
-            states.append(shard_status(LabelStore.open(tmp_path / "l.zarr"), RemoteShard(url), spool).state)
+        with LocalCopies() as copies:
+            states.append(shard_status(LabelStore.open(tmp_path / "l.zarr"), RemoteShard(url), copies).state)
     assert states == ["done", "unreadable", "changed"]
 
 
 def test_temporary_folder_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path / "gone"))
     with pytest.raises(SettingsError, match=r"TMPDIR=.*gone: No such file or directory; make that folder writable"):
-        Spool()
+        LocalCopies()

@@ -118,8 +118,8 @@ def test_store_comes_back_from_its_exported_files(
     np.testing.assert_array_equal(after.read().scores, before.read().scores)
     np.testing.assert_array_equal(after.digests, before.digests)
     np.testing.assert_array_equal(after.offsets, before.offsets)
-    assert (after.keys, after.targets.tolist()) == (before.keys, before.targets.tolist())
-    assert (after.commit.tar, after.read().tail) == (before.commit.tar, None)
+    assert (after.keys, after.labels.tolist()) == (before.keys, before.labels.tolist())
+    assert (after.commit.tar, after.read().tail_logsumexp) == (before.commit.tar, None)
 
 
 def test_imported_store_says_where_its_maps_are_from(tmp_path: Path, shard: Path, root: Path) -> None:
@@ -129,7 +129,7 @@ def test_imported_store_says_where_its_maps_are_from(tmp_path: Path, shard: Path
     assert (store.schema.teacher.architecture, store.schema.teacher.arguments) == ("published-relabel", {})
     text = b"relabel published maps 1\0published-relabel"  # docs/published_maps.md
     assert store.schema.teacher.digest == hashlib.sha256(text).hexdigest()
-    assert store.schema.view.interpolation == "bicubic"
+    assert store.schema.preprocessing.interpolation == "bicubic"
     assert store.group("a").commit.provenance["axes"] == "xy"
 
 
@@ -245,7 +245,7 @@ def test_damaged_image_is_quarantined_only_where_it_has_no_map(tmp_path: Path, r
     shard = write_tar(tmp_path / "a.tar", [*members(names(1)), *bad])
     summary = run(root, [shard], tmp_path / "l.zarr")
     assert [key for _, key, _ in summary.bad_images] == ["n00000001/n00000001_7"]
-    assert set(LabelStore.open(tmp_path / "l.zarr").group("a").quarantined) == {2}
+    assert set(LabelStore.open(tmp_path / "l.zarr").group("a").undecodable) == {2}
 
 
 def test_image_that_claims_more_than_an_image_has_is_not_read(
@@ -260,9 +260,9 @@ def test_store_with_quarantined_rows_comes_back_whole(tmp_path: Path, root: Path
     shard = write_tar(tmp_path / "a.tar", [*members(names(2)), ("n00000001/x.jpg", b"no image")])
     run(root, [shard], tmp_path / "l.zarr")
     written = export(tmp_path / "l.zarr", tmp_path / "maps")
-    assert (written.written, written.quarantined, written.failures) == (2, 1, [])
+    assert (written.written, written.undecodable, written.failures) == (2, 1, [])
     assert run(tmp_path / "maps", [shard], tmp_path / "again.zarr", "xy").failures == {}
-    assert set(LabelStore.open(tmp_path / "again.zarr").group("a").quarantined) == {2}
+    assert set(LabelStore.open(tmp_path / "again.zarr").group("a").undecodable) == {2}
 
 
 def test_interrupted_import_is_continued_by_running_it_again(tmp_path: Path, shard: Path, root: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from annotator.input.decode import decode_batches
-from annotator.input.plan import Plan, RowRef, Spool
+from annotator.input.plan import LocalCopies, Plan, RowRef
 from annotator.report import Summary
 from annotator.run.annotate import annotate, make_ready, open_labels
 from annotator.settings import RunSettings, TeacherSettings
@@ -54,12 +54,14 @@ def test_every_row_is_the_teachers_map_of_its_own_image(
             assert group.digests[i] == int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
             image = Image.fromarray(decode_image(data)).resize((96, 64), Image.Resampling.BILINEAR)
             pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None]
-            classes, scores, tail = teacher.label_maps(pixels, 5)
+            classes, scores, tail_logsumexp = teacher.label_maps(pixels, 5)
             torch.testing.assert_close(torch.from_numpy(rows.scores[i]), scores[0], rtol=2e-3, atol=2e-3)
             assert (rows.classes[i] == classes[0].numpy()).mean() > 0.98
-            assert rows.tail is not None
-            torch.testing.assert_close(torch.from_numpy(rows.tail[i]), tail[0], rtol=2e-3, atol=2e-3)
-        assert group.targets.tolist() == [int(key[3:]) % 5 for key in group.keys]
+            assert rows.tail_logsumexp is not None
+            torch.testing.assert_close(
+                torch.from_numpy(rows.tail_logsumexp[i]), tail_logsumexp[0], rtol=2e-3, atol=2e-3
+            )
+        assert group.labels.tolist() == [int(key[3:]) % 5 for key in group.keys]
         assert group.commit.tar.sha256 == hashlib.sha256(tar).hexdigest()
         assert group.commit.provenance["precision"] == "float32"
 
@@ -81,8 +83,8 @@ def test_plan_gives_shards_that_are_not_done_and_their_rows(
     run_annotator(shards[1:2], labels, teacher)
     shards.append(write_tar(tmp_path / "empty.tar", []))
     summary = Summary()
-    with Spool() as spool:
-        plan = Plan(shards, LabelStore.open(labels), spool, overwrite=False, reporter=summary)
+    with LocalCopies() as copies:
+        plan = Plan(shards, LabelStore.open(labels), copies, overwrite=False, reporter=summary)
         assert [(index.path, len(index.samples)) for index in plan.unfinished()] == [(shards[0], 3), (shards[2], 2)]
         assert (summary.skipped_shards, list(summary.failures)) == (1, shards[3:])
         assert plan.indexes == {}
@@ -126,8 +128,8 @@ def test_undecodable_images_are_quarantined_and_counted(tmp_path: Path, teacher:
     summary = run_annotator([path], tmp_path / "labels.zarr", teacher)
     assert [key for _, key, _ in summary.bad_images] == ["img0001", "img0003"]
     group = LabelStore.open(tmp_path / "labels.zarr").group("a")
-    assert set(group.quarantined) == {1, 3}
-    assert group.quarantined[1].startswith("damaged JPEG: ")
+    assert set(group.undecodable) == {1, 3}
+    assert group.undecodable[1].startswith("damaged JPEG: ")
     assert np.isnan(group.row(1).scores).all()
     assert np.isfinite(group.row(2).scores).all()
     with pytest.raises(TooManyBadImagesError, match=r"2 undecodable images in this run, --max-bad allows 1; the last"):
@@ -266,7 +268,7 @@ def test_any_class_count_and_top_k_is_stored(
     store = LabelStore.open(tmp_path / "labels.zarr")
     rows = store.group("a").read()
     assert (store.schema.num_classes, rows.classes.shape) == (num_classes, (3, kept, 2, 3))
-    assert rows.tail is not None
-    assert np.isneginf(rows.tail).all() == (kept == num_classes)
-    everything = np.logaddexp(np.logaddexp.reduce(rows.scores.astype(float), axis=1), rows.tail.astype(float))
+    assert rows.tail_logsumexp is not None
+    assert np.isneginf(rows.tail_logsumexp).all() == (kept == num_classes)
+    everything = np.logaddexp(np.logaddexp.reduce(rows.scores.astype(float), axis=1), rows.tail_logsumexp.astype(float))
     assert np.isfinite(everything).all()

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from annotator.settings import TeacherSettings
-from annotator.teacher.build import is_own
+from annotator.teacher.build import is_custom
 from annotator.teacher.selftest import check_teacher
 from annotator.teacher.teacher import Teacher
 from store.errors import TeacherError
@@ -164,7 +164,7 @@ def test_module_with_two_methods_annotates(tmp_path: Path, module: str) -> None:
 
 def test_module_is_compared_with_its_own_forward_where_it_has_one(module: str) -> None:
     teacher = build(f"{module}:Whole")
-    assert (teacher.view.input_size, teacher.view.interpolation) == ((64, 96), "bilinear")
+    assert (teacher.preprocessing.input_size, teacher.preprocessing.interpolation) == ((64, 96), "bilinear")
     found = check_teacher(teacher)
     assert (found.map_size, found.linear) == ((4, 6), True)
     squared = check_teacher(build(f"{module}:Squared"))
@@ -257,4 +257,4 @@ def test_missing_module_is_named() -> None:
 
 @pytest.mark.parametrize("name", ["resnet50.a1_in1k", "hf-hub:a/b", "a:b:c", "os:system('x')", "../a:b", ":f", "m:"])
 def test_only_plain_names_are_imported(name: str) -> None:
-    assert not is_own(name)
+    assert not is_custom(name)

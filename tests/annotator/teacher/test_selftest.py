@@ -61,8 +61,8 @@ def test_docs_show_the_families_that_are_tested() -> None:
 def test_maps_have_the_images_shape(tmp_path: Path, model: str, size: tuple[int, int], cells: tuple[int, int]) -> None:
     teacher = build(tmp_path, model, input_size=size)
     assert check_teacher(teacher).map_size == cells
-    classes, scores, tail = teacher.label_maps(torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8), 3)
-    assert (classes.shape, scores.shape, tail.shape) == ((2, 3, *cells), (2, 3, *cells), (2, *cells))
+    classes, scores, tail_logsumexp = teacher.label_maps(torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8), 3)
+    assert (classes.shape, scores.shape, tail_logsumexp.shape) == ((2, 3, *cells), (2, 3, *cells), (2, *cells))
 
 
 def test_digest_does_not_depend_on_the_input_size(tmp_path: Path) -> None:

@@ -25,17 +25,17 @@ def build(name: str, weights: Path, **settings: object) -> Teacher:
 def test_label_maps_are_the_head_at_every_cell(tmp_path: Path) -> None:
     teacher = make_teacher(tmp_path)
     pixels = torch.randint(0, 256, (3, 3, 64, 96), dtype=torch.uint8)
-    classes, scores, tail = teacher.label_maps(pixels, 5)
+    classes, scores, tail_logsumexp = teacher.label_maps(pixels, 5)
     with torch.no_grad():
         features = teacher.network.forward_features(
-            (pixels.float() / 255 - 0.5) / torch.tensor(teacher.view.std).view(3, 1, 1)
+            (pixels.float() / 255 - 0.5) / torch.tensor(teacher.preprocessing.std).view(3, 1, 1)
         )  # type: ignore[operator]
         weight, bias = teacher.network.get_parameter("fc.weight"), teacher.network.get_parameter("fc.bias")
         logits = torch.einsum("bdhw,cd->bchw", features, weight) + bias.view(-1, 1, 1)
     expected = logits.topk(5, dim=1)
     torch.testing.assert_close(scores.float(), expected.values, rtol=1e-3, atol=1e-3)
     assert (classes == expected.indices).float().mean() > 0.99
-    everything = torch.logaddexp(scores.float().logsumexp(dim=1), tail.float())
+    everything = torch.logaddexp(scores.float().logsumexp(dim=1), tail_logsumexp.float())
     torch.testing.assert_close(everything, logits.logsumexp(dim=1), rtol=1e-3, atol=2e-3)
 
 

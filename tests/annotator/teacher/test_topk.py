@@ -12,15 +12,15 @@ def test_kept_scores_are_the_highest_and_the_tail_is_the_rest(
 ) -> None:
     k = data.draw(st.integers(1, c))
     logits = torch.randn(b, h, w, c, generator=torch.Generator().manual_seed(data.draw(st.integers(0, 999)))) * 5
-    classes, scores, tail = keep_top_k(logits, k)
+    classes, scores, tail_logsumexp = keep_top_k(logits, k)
     assert classes.shape == scores.shape == (b, k, h, w)
     sorted_logits = logits.sort(dim=-1, descending=True).values
     assert torch.equal(scores, sorted_logits[..., :k].permute(0, 3, 1, 2))
     assert torch.equal(logits.gather(-1, classes.permute(0, 2, 3, 1)), scores.permute(0, 2, 3, 1))
-    torch.testing.assert_close(tail, sorted_logits[..., k:].logsumexp(dim=-1))
+    torch.testing.assert_close(tail_logsumexp, sorted_logits[..., k:].logsumexp(dim=-1))
     # The tail makes each kept class's probability exact.
     exact = logits.softmax(-1).gather(-1, classes.permute(0, 2, 3, 1))
-    total = torch.logaddexp(scores.logsumexp(dim=1), tail)
+    total = torch.logaddexp(scores.logsumexp(dim=1), tail_logsumexp)
     torch.testing.assert_close((scores - total[:, None]).exp().permute(0, 2, 3, 1), exact)
 
 

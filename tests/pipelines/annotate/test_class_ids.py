@@ -8,7 +8,7 @@ from annotator.report import Summary
 from pipelines.annotate.progress import ANNOTATE
 from pipelines.annotate.run import doubt_numbering, run_shards
 from store.writer import GroupLabels, open_root, write_group
-from tests.builders.stores import PROVENANCE, TAR, make_labels, make_schema, quarantine
+from tests.builders.stores import PROVENANCE, TAR, make_labels, make_schema, mark_undecodable
 
 SCHEMA = make_schema()
 
@@ -20,7 +20,7 @@ def labels_of(leading: int, others: int, unlabelled: int) -> GroupLabels:
     targets = np.array(nowhere, np.int32)
     targets[:leading] = labels.classes[:leading, 0, 1, 2]
     targets[leading + others :] = -1
-    return replace(labels, targets=targets)
+    return replace(labels, labels=targets)
 
 
 def store(path: Path, labels: GroupLabels) -> Path:
@@ -43,7 +43,7 @@ def test_quarantined_rows_count_for_nothing(tmp_path: Path) -> None:
     labels = labels_of(20, 21, unlabelled=0)
     assert doubt_numbering(store(tmp_path / "all.zarr", labels), "a") is not None
     for row in (20, 21):
-        labels = quarantine(labels, row, "damaged")
+        labels = mark_undecodable(labels, row, "damaged")
     assert doubt_numbering(store(tmp_path / "labels.zarr", labels), "a") is None
 
 

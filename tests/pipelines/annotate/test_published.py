@@ -103,7 +103,7 @@ def test_options_reach_the_store(demo: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     schema = LabelStore.open(tmp_path / "l.zarr").schema
     assert (schema.teacher.architecture, schema.class_names, schema.num_classes) == ("their-net", CLASS_NAMES, 10)
-    assert (schema.view.input_size, schema.view.mean) == ((120, 60), (0.485, 0.456, 0.406))
+    assert (schema.preprocessing.input_size, schema.preprocessing.mean) == ((120, 60), (0.485, 0.456, 0.406))
 
 
 def test_missing_maps_are_counted_and_named_and_the_status_is_1(tmp_path: Path) -> None:

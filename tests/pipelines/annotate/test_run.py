@@ -74,8 +74,8 @@ def test_options_reach_the_store(tmp_path: Path, labels: Path, weights: Path) ->
     result = run(labels, weights, write_tar(tmp_path / "a.tar", make_members(2)), more=more)
     assert result.exit_code == 0, result.output
     schema = LabelStore.open(labels).schema
-    assert (schema.top_k, schema.map_size, schema.view.input_size) == (2, (8, 12), (64, 96))
-    assert (schema.view.mean, schema.view.std) == ((0.1, 0.2, 0.3), (0.5, 0.5, 0.5))
+    assert (schema.top_k, schema.map_size, schema.preprocessing.input_size) == (2, (8, 12), (64, 96))
+    assert (schema.preprocessing.mean, schema.preprocessing.std) == ((0.1, 0.2, 0.3), (0.5, 0.5, 0.5))
     assert schema.teacher.arguments == {"output_stride": 8, "num_classes": 12}
     assert [schema.class_name(0), schema.class_name(3)] == ["class 0", "class 3"]
 
@@ -114,7 +114,7 @@ def test_bad_images_are_quarantined_and_the_run_succeeds(tmp_path: Path, labels:
     assert result.exit_code == 0, result.output
     for expected in ("a.tar: cut: damaged JPEG", "bomb: the header claims 65000 x 65000", "text: not a readable"):
         assert expected in result.stdout
-    assert set(LabelStore.open(labels).group("a").quarantined) == {2, 3, 4}
+    assert set(LabelStore.open(labels).group("a").undecodable) == {2, 3, 4}
     assert "a.tar: 2 label maps written" in result.stderr
     stopped = run(labels.with_name("other.zarr"), weights, shard, more=("--max-bad", "2"))
     assert "3 undecodable images in this run, --max-bad allows 2" in last_error(stopped)
@@ -161,7 +161,7 @@ def test_runs_over_shards_end_alike(
         summary.annotated(1_200, shard, 1)
         summary.failed(shard, "a.tar: cut\nshort")
         for i in range(22):
-            summary.quarantined(shard, f"key{i}", "no image")
+            summary.undecodable(shard, f"key{i}", "no image")
 
     with pytest.raises(FailedShardsError, match="1 of 1 shards failed; mend them and run again"):
         run_shards(work, 1, labels, wording)

@@ -30,7 +30,7 @@ from trainer.batch import blank_batch
 from trainer.run.loop import SIGNALS, StopSignal
 from trainer.run.records import Reporter, StepReport
 from trainer.settings import TrainSettings, settings_to_json
-from trainer.targets.custom import OwnTargets
+from trainer.targets.custom import CustomTargets
 
 
 def test_every_arm_has_the_demos_settings_but_for_its_target() -> None:
@@ -68,8 +68,10 @@ def test_present_follows_the_keys_order() -> None:
 def test_only_the_distilled_arm_has_targets_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[tuple[str, str | None]] = []
 
-    def train(settings: TrainSettings, *, own_targets: OwnTargets | None, reporter: Reporter, **_: object) -> Finished:
-        given.append((settings.target, None if own_targets is None else own_targets.name))
+    def train(
+        settings: TrainSettings, *, custom_targets: CustomTargets | None, reporter: Reporter, **_: object
+    ) -> Finished:
+        given.append((settings.target, None if custom_targets is None else custom_targets.name))
         for step in (25, 50, 125):
             reporter.step(step_report(step))
         return Finished()

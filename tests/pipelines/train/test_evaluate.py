@@ -17,9 +17,9 @@ from pipelines.train.__main__ import main
 from tests.builders.paths import REAL
 from tests.builders.training import NUM_CLASSES, png, small_settings, write_shard, write_tar
 from trainer.evaluation.evaluate import Accuracy, evaluate, load_student, open_val
-from trainer.student.checkpoint import Position, load_checkpoint, save_checkpoint
+from trainer.student.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from trainer.student.device import resolve_device
-from trainer.student.model import named_settings
+from trainer.student.model import pretrained_settings
 from trainer.student.student import Student
 
 COUNT = 23
@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluate")
     write_shard(folder / "val.tar", COUNT)
     student = Student(resolve_device(small_settings()), num_classes=NUM_CLASSES, steps_per_epoch=1)
-    save_checkpoint(folder / "best.pt", student.checkpoint(Position(epoch=3, top1=0.5, best_top1=0.5)))
+    save_checkpoint(folder / "best.pt", student.checkpoint(TrainState(epoch=3, top1=0.5, best_top1=0.5)))
     state = {name: tensor.cpu() for name, tensor in student.model.state_dict().items()}
     published = {
         "epoch": 299,
@@ -112,7 +112,7 @@ def test_timm_says_how_images_are_prepared_unless_it_is_given(folder: Path) -> N
 
 
 def test_weights_from_elsewhere_are_taken_exactly_as_they_are() -> None:
-    settings, num_classes = named_settings("test_resnet", {}, {"val_size": 64})
+    settings, num_classes = pretrained_settings("test_resnet", {}, {"val_size": 64})
     assert (settings.precision, settings.val_size, settings.image_size, num_classes) == ("float32", 64, 64, 1000)
 
 
@@ -244,7 +244,7 @@ def test_a_size_that_the_student_cannot_take_is_one_line(tmp_path: Path) -> None
     write_shard(tmp_path / "val.tar", 2)
     settings = resolve_device(small_settings(model="test_vit", image_size=160, val_size=160))
     student = Student(settings, num_classes=NUM_CLASSES, steps_per_epoch=1)
-    save_checkpoint(tmp_path / "best.pt", student.checkpoint(Position(epoch=1, top1=None, best_top1=None)))
+    save_checkpoint(tmp_path / "best.pt", student.checkpoint(TrainState(epoch=1, top1=None, best_top1=None)))
     assert_one_line_error(invoke(tmp_path, "best.pt", "--image-size", "100"), "does not take images of 100 x 100")
 
 

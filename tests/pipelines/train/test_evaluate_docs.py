@@ -9,7 +9,7 @@ import torch
 
 from tests.builders.paths import DOCS
 from tests.builders.training import small_settings
-from trainer.student.checkpoint import Position, save_checkpoint
+from trainer.student.checkpoint import TrainState, save_checkpoint
 from trainer.student.device import resolve_device
 from trainer.student.student import Student
 from trainer.student.trained import export_student, load_trained
@@ -23,7 +23,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("docs")
     settings = resolve_device(small_settings(model="resnet18", batch_size=2))
     student = Student(settings, num_classes=1000, steps_per_epoch=1)
-    save_checkpoint(folder / "best.pt", student.checkpoint(Position(epoch=1, top1=None, best_top1=None)))
+    save_checkpoint(folder / "best.pt", student.checkpoint(TrainState(epoch=1, top1=None, best_top1=None)))
     export_student(folder / "best.pt", folder / "student.safetensors")
     return folder
 

@@ -23,7 +23,7 @@ from store.reader import LabelStore
 from store.text import printable
 from store.writer import open_root, write_group
 from tests.builders.browse_server import browse
-from tests.builders.stores import PROVENANCE, TAR, make_jpeg, make_labels, make_schema, quarantine, write_tar
+from tests.builders.stores import PROVENANCE, TAR, make_jpeg, make_labels, make_schema, mark_undecodable, write_tar
 from tests.builders.view_store import BAD_ROW, EVIL_KEY, EVIL_NAME, ROWS, shard_keys, write_view_store
 
 SCHEMA = make_schema(map_size=(3, 5))
@@ -46,7 +46,7 @@ def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("audit") / "labels.zarr"
     schema = open_root(path, SCHEMA)
     for seed, rows in ((0, 300), (1, 70)):  # more than one block of rows, in two groups
-        group = quarantine(make_labels(SCHEMA, rows, seed), 7, "damaged")
+        group = mark_undecodable(make_labels(SCHEMA, rows, seed), 7, "damaged")
         write_group(path, f"g{seed}", group, schema=schema, tar=TAR, provenance=PROVENANCE)
     return path
 
@@ -57,21 +57,23 @@ def plain_figures(path: Path, fill: Fill) -> list[dict[str, Any]]:
     for group in LabelStore.open(path):
         for i in np.flatnonzero(group.usable()).tolist():
             row = group.row(i)
-            target = softmax(pool_map(row.classes, row.scores, num_classes=20, fill=fill, tail_HW=row.tail))
+            target = softmax(
+                pool_map(row.classes, row.scores, num_classes=20, fill=fill, tail_logsumexp_HW=row.tail_logsumexp)
+            )
             cells = np.array([
                 softmax(pool_map(row.classes[:, y : y + 1, x : x + 1], row.scores[:, y : y + 1, x : x + 1],
-                                 num_classes=20, fill=fill, tail_HW=None if row.tail is None else
-                                 row.tail[y : y + 1, x : x + 1]))
+                                 num_classes=20, fill=fill, tail_logsumexp_HW=None if row.tail_logsumexp is None else
+                                 row.tail_logsumexp[y : y + 1, x : x + 1]))
                 for y in range(3) for x in range(5)
             ])  # fmt: skip
             exact = np.exp(row.scores[0].astype(np.float64)) / (
                 np.exp(row.scores.astype(np.float64)).sum(axis=0)
-                + (0 if row.tail is None else np.exp(row.tail.astype(np.float64)))
+                + (0 if row.tail_logsumexp is None else np.exp(row.tail_logsumexp.astype(np.float64)))
             )
             led = Counter(row.classes[0][exact >= THRESHOLD].tolist())
             rows.append({
-                "key": row.key, "label": row.target, "top": int(target.argmax()), "target": target,
-                "best": cells[:, row.target].max() if row.target >= 0 else None,
+                "key": row.key, "label": row.label, "top": int(target.argmax()), "target": target,
+                "best": cells[:, row.label].max() if row.label >= 0 else None,
                 "bits": float(-(target * np.log2(np.maximum(target, 1e-30))).sum()),
                 "present": {c for c, times in led.items() if times >= CELLS},
             })  # fmt: skip
@@ -130,7 +132,7 @@ def test_class_is_present_that_leads_surely_in_2_percent_of_the_cells(tmp_path: 
     classes, scores = fields["classes"].copy(), np.full_like(fields["scores"], -1)
     scores[:, 0] = 1  # nothing is sure: a tenth, with the tail
     classes[:, 0], classes[:, 1], classes[:, 2] = 19, 18, 17
-    fields["tail"] = np.full_like(fields["tail"], 3)
+    fields["tail_logsumexp"] = np.full_like(fields["tail_logsumexp"], 3)
     for row, (cells, logit) in enumerate([(2, 12), (3, 12), (3, 5), (9, 12)]):
         classes[row, 0, 5, :cells] = row
         scores[row, 0, 5, :cells] = logit  # 5 beside a tail of 3 is 0.88

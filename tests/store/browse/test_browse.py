@@ -110,7 +110,7 @@ def test_class_is_found_as_label_and_as_leading_in_a_cell(server: Server, made: 
         printable(group.keys[row])
         for group in LabelStore.open(made[0])
         for row in range(ROWS)
-        if group.targets[row] == 19 or (group.read_array("classes")[row, 0] == 19).any()
+        if group.labels[row] == 19 or (group.read_array("classes")[row, 0] == 19).any()
     ]
     assert keys_of(server.page("/?class=19")) == expected[:24]
     assert keys_of(server.page("/?class=CLASS+19")) == expected[:24]
@@ -193,10 +193,10 @@ def test_card_says_what_the_map_gives_to_the_label(server: Server, made: tuple[P
         best = int(target.argmax())
         card = next(part for part in page.split('class="card"') if f"<bdi>{key}</bdi>" in part)
         lines = [unescape(line) for line in re.findall(r"<span><bdi>(.*?)</bdi></span>", card)]
-        name = printable(store.schema.class_name(row.target))
-        assert lines[0] == f"label {row.target} {name} {target[row.target]:.2g}"
+        name = printable(store.schema.class_name(row.label))
+        assert lines[0] == f"label {row.label} {name} {target[row.label]:.2g}"
         assert lines[1:] == (
-            [f"map {best} {printable(store.schema.class_name(best))} {target[best]:.2g}"] if best != row.target else []
+            [f"map {best} {printable(store.schema.class_name(best))} {target[best]:.2g}"] if best != row.label else []
         )
 
 

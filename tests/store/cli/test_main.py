@@ -12,7 +12,7 @@ from store.cli.main import main
 from store.maps.pooling import pool_map, softmax
 from store.writer import GroupLabels, open_root, write_group
 from tests.builders.paths import ROOT
-from tests.builders.stores import PROVENANCE, TAR, make_labels, make_schema, quarantine
+from tests.builders.stores import PROVENANCE, TAR, make_labels, make_schema, mark_undecodable
 
 EVIL = "evil\x1b[31m\x07[bold]\u202e<script>"
 
@@ -21,7 +21,7 @@ EVIL = "evil\x1b[31m\x07[bold]\u202e<script>"
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("cli") / "labels.zarr"
     labels = make_labels(schema := make_schema(map_size=(4, 6)), 9)
-    labels = quarantine(labels, 2, "bad\x1b[2J")
+    labels = mark_undecodable(labels, 2, "bad\x1b[2J")
     fields = {name: getattr(labels, name) for name in GroupLabels.__slots__}
     fields["keys"] = (*labels.keys[:3], EVIL, *labels.keys[4:])
     opened = open_root(path, schema)

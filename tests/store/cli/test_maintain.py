@@ -21,7 +21,7 @@ from store.errors import DamagedStoreError, LabelMapError, StoreReadError
 from store.format.schema import TarIdentity
 from store.reader import LabelStore
 from store.shards.index import image_digest, index_shard
-from store.storage.local import LocalPlace
+from store.storage.local import LocalBackend
 from store.writer import GroupLabels, open_root, write_group
 from tests.builders.stores import (
     PROVENANCE,
@@ -120,13 +120,13 @@ def read_or_raise(path: Path, expected: GroupLabels) -> None:
     try:
         group = LabelStore.open(path).group("a")
         maps = group.read()
-        found: list[Any] = [maps.classes, maps.scores, maps.tail, group.offsets, group.digests, group.targets]
+        found: list[Any] = [maps.classes, maps.scores, maps.tail_logsumexp, group.offsets, group.digests, group.labels]
         found += [group.row(i).scores for i in (0, 69)]
         keys = tuple(group.keys)
     except (ValueError, LookupError):
         return
-    wanted: list[Any] = [expected.classes, expected.scores, expected.tail, expected.offsets, expected.digests]
-    wanted += [expected.targets, expected.scores[0], expected.scores[69]]
+    wanted: list[Any] = [expected.classes, expected.scores, expected.tail_logsumexp, expected.offsets, expected.digests]
+    wanted += [expected.labels, expected.scores[0], expected.scores[69]]
     assert keys == expected.keys
     assert all(np.array_equal(a, b) for a, b in zip(found, wanted, strict=True))
 
@@ -251,7 +251,7 @@ def hold(path: Path, started: str) -> None:
         time.sleep(60)
         return b""
 
-    LocalPlace(path).publish("c", {"keys/c/0": b"x"}, record, overwrite=False)
+    LocalBackend(path).publish("c", {"keys/c/0": b"x"}, record, overwrite=False)
 
 
 def test_gc_leaves_a_running_writer_alone_and_takes_what_it_leaves_when_killed(path: Path, tmp_path: Path) -> None:
@@ -533,10 +533,10 @@ def test_one_group_that_cannot_be_opened_hides_no_other(path: Path, make: Callab
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_tail_that_is_no_number_is_never_read(path: Path, value: float) -> None:
-    tail = make_labels(SCHEMA, ROWS, 1).tail
-    assert tail is not None
-    tail[3, 0, 0] = value
-    replace_array(path, "tail", tail)
+    tail_logsumexp = make_labels(SCHEMA, ROWS, 1).tail_logsumexp
+    assert tail_logsumexp is not None
+    tail_logsumexp[3, 0, 0] = value
+    replace_array(path, "tail", tail_logsumexp)
     assert faults(path, "--deep") == [("a", "tail")]
     assert "array 'tail' is damaged" in call("show", path, "seed1/row0003").stderr
 

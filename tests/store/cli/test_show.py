@@ -41,8 +41,8 @@ def test_cell_lists_its_kept_classes(made: tuple[Path, str]) -> None:
     cell = json.loads(show(made[0], row.key, "--cell", "3,5", "--json").output)["cell"]
     assert [entry["class"] for entry in cell["classes"]] == row.classes[:, 3, 5].tolist()
     assert [entry["score"] for entry in cell["classes"]] == row.scores[:, 3, 5].tolist()
-    assert row.tail is not None
-    mass = np.exp(np.append(row.scores[:, 3, 5], row.tail[3, 5]).astype(np.float64))
+    assert row.tail_logsumexp is not None
+    mass = np.exp(np.append(row.scores[:, 3, 5], row.tail_logsumexp[3, 5]).astype(np.float64))
     assert [entry["probability"] for entry in cell["classes"]] == pytest.approx(mass[:-1] / mass.sum(), abs=1e-5)
     assert "cell y 3, x 5" in show(made[0], row.key, "--cell", "3,5").output
 
@@ -56,7 +56,9 @@ def test_box_is_the_pooled_target_of_that_crop(made: tuple[Path, str]) -> None:
     row = LabelStore.open(made[0]).group("train-0").row(0)
     crop = json.loads(show(made[0], row.key, "--box", BOX_TEXT, "--json").output)["crop"]
     for fill in ("zero", "tail", "min"):
-        logits = pool_map(row.classes, row.scores, num_classes=20, box=BOX, fill=fill, tail_HW=row.tail)
+        logits = pool_map(
+            row.classes, row.scores, num_classes=20, box=BOX, fill=fill, tail_logsumexp_HW=row.tail_logsumexp
+        )
         expected = softmax(logits)
         for entry in [*crop["pooled"], crop["label"]]:
             assert entry["probability"][fill] == pytest.approx(expected[entry["class"]], abs=1e-6)

@@ -28,10 +28,10 @@ def test_golden_store_of_version_1_reads_as_it_was_written() -> None:
         for name in ("offsets", "digests", "targets"):
             assert np.array_equal(getattr(group, name), getattr(expected, name))
         assert tuple(group.keys) == expected.keys
-        assert group.commit.quarantined == expected.quarantined
+        assert group.commit.undecodable == expected.undecodable
         assert not verify_group(store, group.name, deep=True)
         assert [group.find(key) for key in expected.keys] == list(range(len(group)))
-    assert store.group("train-0001").quarantined == {BAD_ROW: "damaged JPEG: premature end"}
+    assert store.group("train-0001").undecodable == {BAD_ROW: "damaged JPEG: premature end"}
 
 
 def test_golden_store_is_sealed_as_the_format_page_says() -> None:

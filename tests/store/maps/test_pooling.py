@@ -12,17 +12,17 @@ from trainer.types import TargetKind as TrainerKind
 SCHEMA = make_schema(num_classes=20, top_k=3, map_size=(5, 7))
 
 
-def make_row(seed: int, *, target: int, tail: bool = True) -> LabelRow:
-    labels = make_labels(SCHEMA, 1, seed, tail=tail)
+def make_row(seed: int, *, target: int, with_tail: bool = True) -> LabelRow:
+    labels = make_labels(SCHEMA, 1, seed, with_tail=with_tail)
     return LabelRow(
         key="k",
         classes=labels.classes[0],
         scores=labels.scores[0],
-        tail=None if labels.tail is None else labels.tail[0],
-        target=target,
+        tail_logsumexp=None if labels.tail_logsumexp is None else labels.tail_logsumexp[0],
+        label=target,
         offset=0,
         length=0,
-        quarantined=None,
+        undecodable=None,
     )
 
 
@@ -35,13 +35,13 @@ def test_every_target_equals_the_trainers(kind: TargetKind, fill: Fill) -> None:
         (x1, x2), (y1, y2) = np.sort(rng.random((2, 2))) if seed % 2 else ((1 / 7, 3 / 7), (2 / 5, 1.0))
         box = float(x1), float(y1), float(x2), float(y2)
         make = TargetMaker(kind=kind, num_classes=20, fill=fill, original_weight=0.0, label_smoothing=0.0)
-        assert row.tail is not None
+        assert row.tail_logsumexp is not None
         batch = LabelBatch(
             classes=torch.from_numpy(row.classes[None]),
             scores=torch.from_numpy(row.scores[None]),
-            tail=torch.from_numpy(row.tail[None]),
+            tail_logsumexp=torch.from_numpy(row.tail_logsumexp[None]),
             boxes=torch.tensor([box]),
-            originals=torch.tensor([seed]),
+            labels=torch.tensor([seed]),
         )
         found = crop_target(SCHEMA, row, box=box, fill=fill, kind=kind)
         assert np.abs(found - make(batch)[0].numpy()).max() < 1e-5
@@ -59,4 +59,4 @@ def test_row_without_a_label_of_the_teachers_has_no_original_target(target: int)
 
 def test_tail_is_refused_where_there_is_none() -> None:
     with pytest.raises(LabelMapError, match="needs the tail"):
-        crop_target(SCHEMA, make_row(0, target=0, tail=False), fill="tail")
+        crop_target(SCHEMA, make_row(0, target=0, with_tail=False), fill="tail")

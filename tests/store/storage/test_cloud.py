@@ -26,7 +26,7 @@ from store.errors import (
 from store.group import LabelGroup
 from store.maintenance import clean, find_leftovers, verify_group
 from store.reader import LabelStore
-from store.storage.cloud import CloudPlace
+from store.storage.cloud import CloudBackend
 from store.writer import open_root, set_aside_other, write_group
 from tests.builders.servers import web_server
 from tests.builders.stores import PROVENANCE, TAR, make_labels, make_schema
@@ -104,18 +104,18 @@ def test_of_several_writers_of_one_group_one_wins_whole(s3_store: str) -> None:
 
 def put_and_die(location: str, puts: int) -> None:
     """A writer that is killed before its put number `puts`, counted from 0."""
-    put = CloudPlace._put
+    put = CloudBackend._put
     done: list[str] = []
 
-    def counting(place: CloudPlace, path: str, data: bytes, *, create: bool = False) -> None:
+    def counting(backend: CloudBackend, path: str, data: bytes, *, create: bool = False) -> None:
         if len(done) == puts:
             os.kill(os.getpid(), signal.SIGKILL)
         done.append(path)
-        put(place, path, data, create=create)
+        put(backend, path, data, create=create)
 
     open_root(location, SCHEMA)
-    CloudPlace._put = counting  # type: ignore[assignment,method-assign]
-    CloudPlace.map = lambda _, function, items: map(function, items)  # type: ignore[assignment,method-assign]
+    CloudBackend._put = counting  # type: ignore[assignment,method-assign]
+    CloudBackend.map = lambda _, function, items: map(function, items)  # type: ignore[assignment,method-assign]
     write(location, "a")
 
 
@@ -131,7 +131,7 @@ def test_writer_killed_between_puts_leaves_no_group_and_its_objects_to_gc(s3_sto
     with pytest.raises(RelabelError, match="attempts younger than 1 hours may be in use"):
         next(find_leftovers(store, min_age=0))
     assert list(find_leftovers(store, min_age=3600)) == []
-    store.place.min_age = 0  # as if an hour had gone by
+    store.backend.min_age = 0  # as if an hour had gone by
     leftovers = list(find_leftovers(store, min_age=0))
     assert len(leftovers) == 3
     for leftover in leftovers:
@@ -147,7 +147,7 @@ def test_gc_spares_the_arrays_of_a_group_whose_record_is_damaged(s3_store: str, 
     data = bytes(obstore.get(bucket, "a/zarr.json").bytes())
     obstore.put(bucket, "a/zarr.json", data.replace(damage, damage.swapcase() if len(damage) > 1 else b"", 1))
     store = LabelStore.open(s3_store)
-    store.place.min_age = 0
+    store.backend.min_age = 0
     assert list(find_leftovers(store, min_age=0)) == []
     result = CliRunner().invoke(main, ["verify", s3_store])
     assert (result.exit_code, "a: " in result.output) == (1, True)
@@ -164,26 +164,26 @@ def test_object_in_a_groups_place_that_is_no_record_stops_the_writer(s3_store: s
 
 
 def test_record_whose_answer_was_lost_keeps_its_arrays(s3_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    put = CloudPlace._put
+    put = CloudBackend._put
 
-    def losing(place: CloudPlace, path: str, data: bytes, *, create: bool = False) -> None:
-        put(place, path, data, create=create)
+    def losing(backend: CloudBackend, path: str, data: bytes, *, create: bool = False) -> None:
+        put(backend, path, data, create=create)
         if path == "a/zarr.json":
             raise OSError(5, "connection reset")
 
     open_root(s3_store, SCHEMA)
-    monkeypatch.setattr(CloudPlace, "_put", losing)
+    monkeypatch.setattr(CloudBackend, "_put", losing)
     with pytest.raises(StoreWriteError, match="no answer whether the group was written: connection reset; run again"):
         write(s3_store, "a")
     check_group(s3_store, "a", 0)
 
 
 def test_put_whose_answer_was_lost_is_no_rival(s3_store: str) -> None:
-    place = CloudPlace(s3_store)
-    place._put("zarr.json", b"mine", create=True)
-    place._put("zarr.json", b"mine", create=True)
+    backend = CloudBackend(s3_store)
+    backend._put("zarr.json", b"mine", create=True)
+    backend._put("zarr.json", b"mine", create=True)
     with pytest.raises(FileExistsError):
-        place._put("zarr.json", b"other", create=True)
+        backend._put("zarr.json", b"other", create=True)
 
 
 def test_lost_and_changed_objects_in_a_bucket_are_named(s3_store: str) -> None:

@@ -80,7 +80,7 @@ def check_bars(page: Page, row: LabelRow, *, fill: Fill = "zero", kind: TargetKi
     found = bars(page)
     assert {c: expected[c] for c in found} == pytest.approx(found, abs=TOLERANCE)
     assert max(found.values()) == pytest.approx(expected.max(), abs=TOLERANCE)
-    assert row.target in found
+    assert row.label in found
 
 
 def drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
@@ -241,18 +241,20 @@ def test_map_without_tail_or_label_offers_neither(page: Page, made: tuple[Path, 
 
 def random_row(schema: StoreSchema, seed: int) -> LabelRow:
     labels = make_labels(schema, 1, seed)
-    tail = labels.tail
-    assert tail is not None
+    tail_logsumexp = labels.tail_logsumexp
+    assert tail_logsumexp is not None
     return LabelRow(
         key="k",
         classes=labels.classes[0],
         # Far below the fill of zero for every third map, so that the largest logit is of a class that was not kept.
         scores=(labels.scores[0] - np.float16(20 * (seed % 3 == 0))),
-        tail=np.full_like(tail[0], -np.inf) if schema.top_k == schema.num_classes else tail[0],
-        target=seed % schema.num_classes,
+        tail_logsumexp=np.full_like(tail_logsumexp[0], -np.inf)
+        if schema.top_k == schema.num_classes
+        else tail_logsumexp[0],
+        label=seed % schema.num_classes,
         offset=0,
         length=0,
-        quarantined=None,
+        undecodable=None,
     )
 
 

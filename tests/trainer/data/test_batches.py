@@ -65,9 +65,9 @@ def test_every_row_comes_with_its_own_image_crop_and_labels(dataset: Dataset) ->
     samples = [(path, i, sample) for path in dataset.shards for i, sample in enumerate(index_shard(path).samples)]
     settings, store = small_settings(fill="tail"), LabelStore.open(dataset.labels)
     labels = {name: store.group(name).read() for name in store.names()}
-    tails = {name: maps.tail for name, maps in labels.items() if maps.tail is not None}
+    tails_logsumexp = {name: maps.tail_logsumexp for name, maps in labels.items() if maps.tail_logsumexp is not None}
     for epoch_step, (batch, rows) in enumerate(zip(batches(dataset, fill="tail"), rows_of(dataset), strict=True)):
-        assert batch.tail is not None
+        assert batch.tail_logsumexp is not None
         for i, row in enumerate(rows):
             path, place, sample = samples[row]
             data = path.read_bytes()[sample.offset : sample.offset + sample.length]
@@ -78,8 +78,8 @@ def test_every_row_comes_with_its_own_image_crop_and_labels(dataset: Dataset) ->
             assert batch.boxes[i].tolist() == pytest.approx(box.normalised(20, 24))
             assert np.array_equal(batch.classes[i].numpy(), labels[path.stem].classes[place])
             assert np.array_equal(batch.scores[i].numpy(), labels[path.stem].scores[place])
-            assert np.array_equal(batch.tail[i].numpy(), tails[path.stem][place])
-            assert batch.originals[i] == sample.label
+            assert np.array_equal(batch.tail_logsumexp[i].numpy(), tails_logsumexp[path.stem][place])
+            assert batch.labels[i] == sample.label
             assert bool(batch.flips[i]) == (rng.random() < 0.5)
 
 
@@ -134,7 +134,7 @@ def test_no_sample_comes_twice_in_an_epoch_and_crops_differ_between_epochs(datas
 
 
 def test_quarantined_rows_are_left_out(tmp_path: Path) -> None:
-    data = make_dataset(tmp_path, (40, 30), quarantined=(3, 17))
+    data = make_dataset(tmp_path, (40, 30), undecodable=(3, 17))
     rows = {row for batch in rows_of(data, batch_size=22, epochs=1) for row in batch}
     assert set(range(70)) - rows == {3, 17, 43, 57}
     assert sum(len(batch.images) for batch in batches(data, batch_size=22, epochs=1)) == 66
@@ -145,7 +145,7 @@ def test_the_tail_is_read_only_where_it_is_pooled(tmp_path: Path, changes: dict[
     data = make_dataset(tmp_path, (40,))
     without, pooled = (stream(data, small_settings(**settings)) for settings in (changes, {"fill": "tail"}))
     shutil.rmtree(data.labels / "train-0" / "tail")
-    assert all(batch.tail is None for batch in load_batches(without, torch.device("cpu")))
+    assert all(batch.tail_logsumexp is None for batch in load_batches(without, torch.device("cpu")))
     with pytest.raises(DamagedStoreError, match="tail"):
         next(load_batches(pooled, torch.device("cpu")))
 
@@ -166,9 +166,9 @@ def test_label_chunks_are_decoded_about_once_an_epoch(dataset: Dataset, monkeypa
     reads: list[tuple[str, int]] = []
     read = LabelGroup.read
 
-    def counted(group: Any, start: int, stop: int, *, tail: bool) -> Any:
+    def counted(group: Any, start: int, stop: int, *, with_tail: bool) -> Any:
         reads.append((group.name, start))
-        return read(group, start, stop, tail=tail)
+        return read(group, start, stop, with_tail=with_tail)
 
     monkeypatch.setattr("store.reader.LabelGroup.read", counted)
     batches(dataset, epochs=1)

@@ -39,13 +39,13 @@ def test_samples_are_the_shards_images_with_their_own_labels(dataset: Dataset) -
     for sample in samples_of(dataset, with_tail=True):
         path, row, found = images.pop(sample["__key__"])
         maps = store.group(path.stem).read(row, row + 1)
-        assert maps.tail is not None
+        assert maps.tail_logsumexp is not None
         data = path.read_bytes()[found.offset : found.offset + found.length]
         assert np.array_equal(sample["image"], decode_image(data))
         assert np.array_equal(sample["classes"], maps.classes[0])
         assert np.array_equal(sample["scores"], maps.scores[0])
-        assert np.array_equal(sample["tail"], maps.tail[0])
-        assert sample["original"] == found.label
+        assert np.array_equal(sample["tail_logsumexp"], maps.tail_logsumexp[0])
+        assert sample["label"] == found.label
         for name in ("image", "classes", "scores", "tail"):
             sample[name][:] = 0  # whoever changes a sample changes no other
     assert not images

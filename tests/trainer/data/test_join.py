@@ -10,7 +10,7 @@ from store.reader import LabelStore
 from store.shards.images import ImageMember, read_images
 from store.shards.index import index_shard
 from tests.builders.training import Dataset, label_shard, make_dataset, png, small_settings, write_shard, write_tar
-from trainer.data.join import check_join, join_shards, quarantined_rows, read_group_rows
+from trainer.data.join import check_join, join_shards, read_group_rows, undecodable_rows
 from trainer.settings import TrainSettings
 
 
@@ -29,8 +29,8 @@ def test_rows_are_numbered_through_all_shards(dataset: Dataset) -> None:
 
 
 def test_quarantined_rows_are_numbered_likewise(tmp_path: Path) -> None:
-    data = make_dataset(tmp_path, (5, 6), quarantined=(1, 4))
-    assert quarantined_rows(join_shards(data.shards, LabelStore.open(data.labels))) == (1, 4, 6, 9)
+    data = make_dataset(tmp_path, (5, 6), undecodable=(1, 4))
+    assert undecodable_rows(join_shards(data.shards, LabelStore.open(data.labels))) == (1, 4, 6, 9)
 
 
 def test_shards_without_labels_are_counted_and_named(dataset: Dataset, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_fill_tail_needs_labels_with_a_tail(tmp_path: Path) -> None:
 @pytest.mark.parametrize("needs", [{"target": "original"}, {"original_weight": 0.5}])
 def test_original_labels_must_be_there_where_they_are_needed(tmp_path: Path, needs: dict[str, object]) -> None:
     shard = write_shard(tmp_path / "bare.tar", 8, labelled=False)
-    label_shard(tmp_path / "labels", shard, quarantined=(0,))
+    label_shard(tmp_path / "labels", shard, undecodable=(0,))
     check([shard], tmp_path / "labels")
     with pytest.raises(
         JoinError, match=r"bare.tar: 7 samples cannot .*; 's00001' has no .cls label: use another target"

@@ -10,17 +10,17 @@ from trainer.data.order import BLOCK_ROWS, WINDOW_ROWS, SampleOrder
 
 
 def make_order(**changes: Any) -> SampleOrder:
-    values: dict[str, Any] = {"group_rows": (5000, 37, 900), "quarantined": (), "batch_size": 128, "seed": 0}
+    values: dict[str, Any] = {"group_rows": (5000, 37, 900), "undecodable": (), "batch_size": 128, "seed": 0}
     return SampleOrder(**(values | changes))
 
 
 @st.composite
 def orders(draw: st.DrawFn) -> SampleOrder:
     groups = draw(st.lists(st.integers(1, 400), min_size=1, max_size=12))
-    quarantined = draw(st.sets(st.integers(0, sum(groups) - 1), max_size=sum(groups) - 1))
-    batch = draw(st.integers(1, sum(groups) - len(quarantined)))
+    undecodable = draw(st.sets(st.integers(0, sum(groups) - 1), max_size=sum(groups) - 1))
+    batch = draw(st.integers(1, sum(groups) - len(undecodable)))
     return make_order(
-        group_rows=tuple(groups), quarantined=tuple(sorted(quarantined)), batch_size=batch, seed=draw(st.integers(0, 9))
+        group_rows=tuple(groups), undecodable=tuple(sorted(undecodable)), batch_size=batch, seed=draw(st.integers(0, 9))
     )
 
 
@@ -29,7 +29,7 @@ def orders(draw: st.DrawFn) -> SampleOrder:
 def test_every_usable_row_comes_at_most_once_and_n_mod_b_are_left_out(order: SampleOrder, epoch: int) -> None:
     rows = order.streams(epoch).reshape(-1)
     assert len(np.unique(rows)) == len(rows) == order.usable - order.usable % order.batch_size
-    assert not np.isin(rows, order.quarantined).any()
+    assert not np.isin(rows, order.undecodable).any()
     assert rows.min() >= 0
     assert rows.max() < sum(order.group_rows)
 
@@ -145,7 +145,7 @@ def test_blocks_are_the_stores_chunks() -> None:
 
 def test_fewer_rows_than_one_batch_are_refused() -> None:
     with pytest.raises(ValueError, match="9 usable samples are fewer than one batch of 10; lower batch_size"):
-        make_order(group_rows=(6, 4), quarantined=(2,), batch_size=10)
+        make_order(group_rows=(6, 4), undecodable=(2,), batch_size=10)
 
 
 def test_imagenet_has_64_streams_of_20016_rows() -> None:

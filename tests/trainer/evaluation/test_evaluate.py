@@ -11,7 +11,7 @@ from store.shards.index import index_shard
 from tests.builders.training import Dataset, png, small_settings, write_shard, write_tar
 from trainer.evaluation.evaluate import evaluate, load_student, open_val, predict
 from trainer.settings import settings_to_json
-from trainer.student.checkpoint import Position, save_checkpoint
+from trainer.student.checkpoint import TrainState, save_checkpoint
 from trainer.student.device import resolve_device
 from trainer.student.student import Student
 
@@ -37,7 +37,7 @@ def test_predictions_come_in_the_shards_order_with_the_last_part_batch(dataset: 
     samples = index_shard(dataset.val[0]).samples
     assert [len(part.keys) for part in parts] == [8, 8, 4]
     assert [key for part in parts for key in part.keys] == [sample.key for sample in samples]
-    assert torch.cat([part.originals for part in parts]).tolist() == [sample.label for sample in samples]
+    assert torch.cat([part.labels for part in parts]).tolist() == [sample.label for sample in samples]
     assert parts[0].logits.shape == (8, 5)
 
 
@@ -100,7 +100,7 @@ def test_an_undecodable_validation_image_is_an_error_not_a_gap(tmp_path: Path, w
 
 def test_a_saved_student_predicts_as_before(dataset: Dataset, tmp_path: Path) -> None:
     student = Student(SETTINGS, num_classes=5, steps_per_epoch=1)
-    save_checkpoint(tmp_path / "last.pt", student.checkpoint(Position(epoch=1)))
+    save_checkpoint(tmp_path / "last.pt", student.checkpoint(TrainState(epoch=1)))
     model, settings = load_student(tmp_path / "last.pt")
     val = open_val(dataset.val, 5)
     device = torch.device(settings.device)
@@ -131,7 +131,7 @@ def test_a_validation_shard_that_vanished_is_named(tmp_path: Path) -> None:
 def test_a_checkpoint_without_a_usable_student_is_refused(
     tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
-    checkpoint = Student(SETTINGS, num_classes=5, steps_per_epoch=1).checkpoint(Position(epoch=1))
+    checkpoint = Student(SETTINGS, num_classes=5, steps_per_epoch=1).checkpoint(TrainState(epoch=1))
     save_checkpoint(tmp_path / "last.pt", replace(checkpoint, **changes))
     with pytest.raises(RunFolderError, match=r"last.pt: holds no student that can be used here: ") as caught:
         load_student(tmp_path / "last.pt")

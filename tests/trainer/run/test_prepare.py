@@ -16,7 +16,7 @@ from tests.builders.training import Dataset, Recorder, label_shard, make_dataset
 from trainer.distributed import Ranks
 from trainer.evaluation.evaluate import open_val, predict
 from trainer.run.prepare import open_folder, prepare
-from trainer.student.checkpoint import Position, load_checkpoint, save_checkpoint, step_checkpoints
+from trainer.student.checkpoint import TrainState, load_checkpoint, save_checkpoint, step_checkpoints
 from trainer.student.device import resolve_device
 from trainer.student.student import Student
 from trainer.student.trained import load_trained
@@ -33,14 +33,14 @@ def prepare_in(data: Dataset, folders: list[Path], counts: list[int], ranks: Ran
     """Begin or resume a run in a folder of the rank's own, with so many of the shards."""
     settings = resolve_device(small_settings(epochs=1))
     shards = data.shards[: counts[ranks.rank]]
-    prepared = prepare(settings, shards=shards, labels=data.labels, val_shards=[], ranks=ranks, own_targets=None)
+    prepared = prepare(settings, shards=shards, labels=data.labels, val_shards=[], ranks=ranks, custom_targets=None)
     open_folder(folders[ranks.rank], prepared, ranks, resume=True)
 
 
 def prepare_with_one_full_device(data: Dataset, ranks: Ranks) -> None:
     if ranks.rank == 1:
         Student._rehearse = lambda _: (_ for _ in ()).throw(torch.OutOfMemoryError("full"))  # type: ignore[assignment, method-assign, misc]
-    prepare(SETTINGS, shards=data.shards, labels=data.labels, val_shards=[], ranks=ranks, own_targets=None)
+    prepare(SETTINGS, shards=data.shards, labels=data.labels, val_shards=[], ranks=ranks, custom_targets=None)
 
 
 def gradients(ranks: Ranks) -> dict[str, torch.Tensor]:
@@ -131,7 +131,7 @@ def test_parts_of_an_update_are_equal() -> None:
 @pytest.mark.parametrize("kind", [torch.nan, torch.int64, torch.bool, torch.complex64])
 def test_weights_that_are_no_numbers_are_no_student(tmp_path: Path, kind: Any) -> None:
     student = Student(SETTINGS, num_classes=5, steps_per_epoch=1)
-    checkpoint = student.checkpoint(Position(epoch=1))
+    checkpoint = student.checkpoint(TrainState(epoch=1))
     name = next(iter(checkpoint.model))
     spoilt = checkpoint.model[name].to(kind) if isinstance(kind, torch.dtype) else checkpoint.model[name] * kind
     save_checkpoint(tmp_path / "a.pt", dataclasses.replace(checkpoint, model={**checkpoint.model, name: spoilt}))

@@ -14,7 +14,7 @@ from torch import nn
 from pipelines.train.__main__ import main
 from store.errors import RunFolderError
 from tests.builders.training import small_settings
-from trainer.student.checkpoint import Checkpoint, Position, load_checkpoint, save_checkpoint
+from trainer.student.checkpoint import Checkpoint, TrainState, load_checkpoint, save_checkpoint
 from trainer.student.device import resolve_device
 from trainer.student.student import Student
 from trainer.student.trained import Weights, export_student, load_trained, plain_tensors
@@ -27,7 +27,7 @@ def write_checkpoint(file: Path, model: str = "test_resnet") -> Path:
     model_args = ARGS if model == "test_resnet" else {}
     settings = resolve_device(small_settings(model=model, model_args=model_args, val_crop_pct=0.875))
     student = Student(settings, num_classes=NUM_CLASSES, steps_per_epoch=1)
-    save_checkpoint(file, student.checkpoint(Position(epoch=3, top1=0.5, best_top1=0.5)))
+    save_checkpoint(file, student.checkpoint(TrainState(epoch=3, top1=0.5, best_top1=0.5)))
     return file
 
 

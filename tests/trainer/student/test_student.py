@@ -10,7 +10,7 @@ import torch
 from store.errors import RunFolderError, SettingsError, TrainingError
 from tests.builders.training import small_settings
 from trainer.batch import Batch
-from trainer.student.checkpoint import Position, save_checkpoint
+from trainer.student.checkpoint import TrainState, save_checkpoint
 from trainer.student.device import resolve_device
 from trainer.student.model import build_student
 from trainer.student.optim import build_optimiser, build_scheduler
@@ -26,8 +26,8 @@ def make_batch(size: int = 8) -> Batch:
         boxes=torch.tensor([[0.0, 0.25, 0.5, 1.0]]).repeat(size, 1),
         classes=torch.arange(3).reshape(1, 3, 1, 1).expand(size, 3, 2, 2).to(torch.uint16),
         scores=torch.tensor([9.0, 2.0, 1.0]).reshape(1, 3, 1, 1).expand(size, 3, 2, 2).half(),
-        tail=None,
-        originals=torch.zeros(size, dtype=torch.int64),
+        tail_logsumexp=None,
+        labels=torch.zeros(size, dtype=torch.int64),
         flips=torch.zeros(size, dtype=torch.bool),
     )
 
@@ -173,7 +173,7 @@ def test_dropout_depends_on_the_step_alone(tmp_path: Path) -> None:
     """So a resumed run needs no generator's state."""
     settings = resolve_device(small_settings(model_args={"drop_rate": 0.5}))
     student = Student(settings, num_classes=5, steps_per_epoch=4)
-    save_checkpoint(tmp_path / "last.pt", student.checkpoint(Position(epoch=1)))
+    save_checkpoint(tmp_path / "last.pt", student.checkpoint(TrainState(epoch=1)))
     losses: list[float] = []
     for step in (2, 2, 3):
         student.restore(tmp_path / "last.pt")
@@ -233,7 +233,7 @@ def put_for_all(value: object) -> Change:
 def test_an_odd_checkpoint_is_refused_in_one_line(tmp_path: Path, part: str, change: Change, message: str) -> None:
     student, file = make_student(), tmp_path / "last.pt"
     student.update(make_batch(), 0)
-    good = student.checkpoint(Position(epoch=1))
+    good = student.checkpoint(TrainState(epoch=1))
     save_checkpoint(file, good)
     assert make_student().restore(file).epoch == 1
     save_checkpoint(file, replace(good, **{part: change(getattr(good, part))}))
@@ -245,7 +245,7 @@ def test_an_odd_checkpoint_is_refused_in_one_line(tmp_path: Path, part: str, cha
 
 def test_a_checkpoint_may_come_from_another_machine(tmp_path: Path) -> None:
     student = make_student()
-    checkpoint = student.checkpoint(Position(epoch=1))
+    checkpoint = student.checkpoint(TrainState(epoch=1))
     elsewhere = {"workers": 9, "device": "cuda", "log_interval": 7}
     save_checkpoint(tmp_path / "last.pt", replace(checkpoint, settings=checkpoint.settings | elsewhere))
     student.restore(tmp_path / "last.pt")
@@ -349,4 +349,4 @@ def test_the_moving_average_follows_and_is_what_is_evaluated() -> None:
     name, weights = next(iter(student.model.named_parameters()))
     average = student.evaluated().get_parameter(name)
     assert 0 < (average - weights).abs().max() < 1
-    assert (student.checkpoint(Position()).ema or {}).keys() == student.model.state_dict().keys()
+    assert (student.checkpoint(TrainState()).ema or {}).keys() == student.model.state_dict().keys()

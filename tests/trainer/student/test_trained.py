@@ -7,7 +7,7 @@ import torch
 from store.errors import RunFolderError
 from tests.builders.training import small_settings
 from trainer.evaluation.evaluate import load_student
-from trainer.student.checkpoint import Checkpoint, Position, save_checkpoint
+from trainer.student.checkpoint import Checkpoint, TrainState, save_checkpoint
 from trainer.student.device import resolve_device
 from trainer.student.student import Student
 from trainer.student.trained import Weights, load_trained
@@ -16,7 +16,7 @@ from trainer.student.trained import Weights, load_trained
 @pytest.fixture
 def checkpoint() -> Checkpoint:
     student = Student(resolve_device(small_settings()), num_classes=5, steps_per_epoch=1)
-    return student.checkpoint(Position(epoch=3, top1=0.5, best_top1=0.625))
+    return student.checkpoint(TrainState(epoch=3, top1=0.5, best_top1=0.625))
 
 
 @pytest.fixture

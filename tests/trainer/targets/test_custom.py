@@ -17,7 +17,7 @@ from tests.builders.training import (
 )
 from trainer.batch import Batch
 from trainer.run.loop import train
-from trainer.targets.custom import OwnTargets
+from trainer.targets.custom import CustomTargets
 from trainer.targets.targets import one_hot
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -29,11 +29,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return make_dataset(tmp_path_factory.mktemp("own"), (70, 10, 48))
 
 
-def originals(batch: Batch) -> Tensor:
-    return one_hot(batch.originals, NUM_CLASSES)
+def labels(batch: Batch) -> Tensor:
+    return one_hot(batch.labels, NUM_CLASSES)
 
 
-def own_run(data: Dataset, out: Path, own: OwnTargets, *, resume: bool = False) -> None:
+def custom_run(data: Dataset, out: Path, own: CustomTargets, *, resume: bool = False) -> None:
     settings = small_settings(target="relabel")
     train(
         settings,
@@ -43,12 +43,12 @@ def own_run(data: Dataset, out: Path, own: OwnTargets, *, resume: bool = False) 
         out=out,
         resume=resume,
         reporter=Recorder(),
-        own_targets=own,
+        custom_targets=own,
     )
 
 
 def test_a_students_own_targets_take_the_place_of_the_settings_kind(data: Dataset, tmp_path: Path) -> None:
-    own_run(data, tmp_path / "own", OwnTargets(name="originals", make=originals))
+    custom_run(data, tmp_path / "own", CustomTargets(name="originals", make=labels))
     run(data, tmp_path / "original", target="original")
     assert_same_state(tmp_path / "own", tmp_path / "original")
 
@@ -58,9 +58,9 @@ def test_own_targets_see_the_crops_as_bytes(data: Dataset, tmp_path: Path) -> No
 
     def make(batch: Batch) -> Tensor:
         seen.append(batch.images.dtype)
-        return originals(batch)
+        return labels(batch)
 
-    own_run(data, tmp_path / "own", OwnTargets(name="watched", make=make))
+    custom_run(data, tmp_path / "own", CustomTargets(name="watched", make=make))
     assert set(seen) == {torch.uint8}
 
 
@@ -72,7 +72,7 @@ def test_a_run_does_not_go_on_with_targets_of_another_name(
         if name is None:
             run(data, tmp_path / "run", resume=resume)
         else:
-            own_run(data, tmp_path / "run", OwnTargets(name=name, make=originals), resume=resume)
+            custom_run(data, tmp_path / "run", CustomTargets(name=name, make=labels), resume=resume)
 
     start(then, resume=False)
     names = [repr(name) if name else '"the settings\'"' for name in (then, now)]
@@ -100,7 +100,7 @@ def good(batch: Batch) -> Tensor:
         (lambda batch: good(batch)[:1], r"found \(1, 5\)"),
         (lambda batch: good(batch)[0], r"found \(5,\)"),
         (lambda batch: good(batch).double(), "found .* torch.float64"),
-        (lambda batch: batch.originals, "found .* torch.int64"),
+        (lambda batch: batch.labels, "found .* torch.int64"),
         (lambda _: None, "found NoneType"),
         (lambda batch: good(batch) * 2, "rows of numbers from 0 up that sum to 1"),
         (lambda batch: torch.full_like(good(batch), torch.nan), "rows of numbers from 0 up that sum to 1"),
@@ -119,4 +119,4 @@ def test_targets_that_cannot_be_name_themselves(
         return good(batch) if late and calls < 3 else make(batch)
 
     with pytest.raises(SettingsError, match=f"the targets 'my idea'.*{said}"):
-        own_run(data, tmp_path / "run", OwnTargets(name="my idea", make=sometimes))
+        custom_run(data, tmp_path / "run", CustomTargets(name="my idea", make=sometimes))

@@ -42,11 +42,11 @@ sizes = st.integers(1, 17)
 grids = st.tuples(st.integers(1, 6), st.integers(1, 6))
 
 
-def rest_of(scores: Tensor, tail: Tensor, num_classes: int, fill: Fill) -> Tensor:
+def rest_of(scores: Tensor, tail_logsumexp: Tensor, num_classes: int, fill: Fill) -> Tensor:
     """(B, H, W): the logit that a fill gives the classes outside the top K."""
     if fill == "tail" and num_classes > scores.shape[1]:
-        return tail - math.log(num_classes - scores.shape[1])
-    return scores[:, -1].float() if fill == "min" else torch.zeros_like(tail)
+        return tail_logsumexp - math.log(num_classes - scores.shape[1])
+    return scores[:, -1].float() if fill == "min" else torch.zeros_like(tail_logsumexp)
 
 
 @settings(max_examples=100, deadline=None)
@@ -56,9 +56,9 @@ def test_pooling_equals_roi_align_on_the_dense_map(
 ) -> None:
     maps = random_maps(seed, 32, min(k, num_classes), num_classes, height, width)  # 100 x 32 boxes
     boxes = random_boxes(seed, 32, height, width)
-    tail = torch.randn(32, height, width, generator=torch.Generator().manual_seed(seed))
-    ours = pool_logits(*maps, boxes, num_classes=num_classes, fill=fill, grid=grid, tail_BHW=tail)
-    dense = dense_map(*maps, rest_of(maps[1], tail, num_classes, fill), num_classes)
+    tail_logsumexp = torch.randn(32, height, width, generator=torch.Generator().manual_seed(seed))
+    ours = pool_logits(*maps, boxes, num_classes=num_classes, fill=fill, grid=grid, tail_logsumexp_BHW=tail_logsumexp)
+    dense = dense_map(*maps, rest_of(maps[1], tail_logsumexp, num_classes, fill), num_classes)
     torch.testing.assert_close(ours, dense_pooling(dense, boxes, grid), rtol=0, atol=1e-5)
 
 
@@ -77,10 +77,10 @@ def test_pooling_on_the_gpu_equals_pooling_on_the_cpu(
     cuda: torch.device, fill: Fill, grid: int | tuple[int, int]
 ) -> None:
     maps, boxes = random_maps(0, 256, 5, 1000, 15, 15), random_boxes(0, 256, 15, 15)
-    tail, flips = torch.randn(256, 15, 15), torch.arange(256) % 2 == 0
+    tail_logsumexp, flips = torch.randn(256, 15, 15), torch.arange(256) % 2 == 0
     layer = LabelPooling(1000, fill=fill, grid=grid)
-    ours = layer(*(part.to(cuda) for part in (*maps, boxes, tail, flips)))
-    torch.testing.assert_close(ours.cpu(), layer(*maps, boxes, tail, flips), rtol=0, atol=1e-5)
+    ours = layer(*(part.to(cuda) for part in (*maps, boxes, tail_logsumexp, flips)))
+    torch.testing.assert_close(ours.cpu(), layer(*maps, boxes, tail_logsumexp, flips), rtol=0, atol=1e-5)
 
 
 @pytest.mark.gpu
@@ -103,9 +103,11 @@ def test_pooling_equals_the_stores_numpy_twin(
     seed: int, height: int, width: int, num_classes: int, k: int, fill: Fill, grid: tuple[int, int]
 ) -> None:
     classes, scores = random_maps(seed, 8, min(k, num_classes), num_classes, height, width)
-    tail = torch.randn(8, height, width, generator=torch.Generator().manual_seed(seed)).half()
+    tail_logsumexp = torch.randn(8, height, width, generator=torch.Generator().manual_seed(seed)).half()
     boxes = random_boxes(seed, 8, height, width)
-    ours = pool_logits(classes, scores, boxes, num_classes=num_classes, fill=fill, grid=grid, tail_BHW=tail)
+    ours = pool_logits(
+        classes, scores, boxes, num_classes=num_classes, fill=fill, grid=grid, tail_logsumexp_BHW=tail_logsumexp
+    )
     for i in range(8):
         x1, y1, x2, y2 = (float(side) for side in boxes[i])
         theirs = pool_map(
@@ -115,7 +117,7 @@ def test_pooling_equals_the_stores_numpy_twin(
             box=(x1, y1, x2, y2),
             fill=fill,
             grid=grid,
-            tail_HW=tail[i].numpy(),
+            tail_logsumexp_HW=tail_logsumexp[i].numpy(),
         )
         np.testing.assert_allclose(ours[i].numpy(), theirs, rtol=0, atol=2e-5, strict=True)
 
@@ -212,9 +214,11 @@ def test_the_grid_of_a_flipped_crop_is_mirrored_left_to_right() -> None:
 
 @pytest.mark.parametrize("fill", FILLS)
 def test_one_target_of_a_flipped_crop_is_that_of_the_crop(fill: Fill) -> None:
-    maps, boxes, tail = random_maps(3, 8, 2, 6, 5, 7), random_boxes(3, 8, 5, 7), torch.randn(8, 5, 7)
+    maps, boxes, tail_logsumexp = random_maps(3, 8, 2, 6, 5, 7), random_boxes(3, 8, 5, 7), torch.randn(8, 5, 7)
     layer = LabelPooling(6, fill=fill)
-    assert torch.equal(layer(*maps, boxes, tail, torch.ones(8, dtype=torch.bool)), layer(*maps, boxes, tail))
+    assert torch.equal(
+        layer(*maps, boxes, tail_logsumexp, torch.ones(8, dtype=torch.bool)), layer(*maps, boxes, tail_logsumexp)
+    )
 
 
 @pytest.mark.parametrize("grid", [0, (2, 0), (-1, 2)])
@@ -228,9 +232,14 @@ def test_a_grid_without_bins_is_refused(grid: int | tuple[int, int]) -> None:
 def test_the_tail_fill_gives_kept_classes_their_exact_probability() -> None:
     full = torch.randn(1, 9, 1, 1) * 3
     scores, order = full.sort(1, descending=True)
-    tail = scores[:, 4:].logsumexp(1)
+    tail_logsumexp = scores[:, 4:].logsumexp(1)
     pooled = pool_logits(
-        order[:, :4], scores[:, :4], torch.tensor([[0.0, 0.0, 1.0, 1.0]]), num_classes=9, fill="tail", tail_BHW=tail
+        order[:, :4],
+        scores[:, :4],
+        torch.tensor([[0.0, 0.0, 1.0, 1.0]]),
+        num_classes=9,
+        fill="tail",
+        tail_logsumexp_BHW=tail_logsumexp,
     )
     kept = order[0, :4, 0, 0]
     torch.testing.assert_close(pooled.softmax(1)[0, kept], full.softmax(1)[0, kept, 0, 0])

@@ -17,9 +17,9 @@ def make_batch(batch: int = 16) -> LabelBatch:
     return LabelBatch(
         classes=classes,
         scores=scores,
-        tail=torch.randn(batch, 4, 5),
+        tail_logsumexp=torch.randn(batch, 4, 5),
         boxes=random_boxes(0, batch, 4, 5),
-        originals=torch.arange(batch) % 8,
+        labels=torch.arange(batch) % 8,
     )
 
 
@@ -47,10 +47,10 @@ def test_rows_of_every_kind_sum_to_one(kind: TargetKind, fill: str, weight: floa
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_batch_of_one_gives_what_it_gives_in_a_larger_batch(kind: TargetKind) -> None:
     batch = make_batch()
-    assert batch.tail is not None
+    assert batch.tail_logsumexp is not None
     first = LabelBatch(
-        classes=batch.classes[:1], scores=batch.scores[:1], tail=batch.tail[:1], boxes=batch.boxes[:1],
-        originals=batch.originals[:1],
+        classes=batch.classes[:1], scores=batch.scores[:1], tail_logsumexp=batch.tail_logsumexp[:1],
+        boxes=batch.boxes[:1], labels=batch.labels[:1],
     )  # fmt: skip
     torch.testing.assert_close(maker(kind=kind)(first), maker(kind=kind)(batch)[:1])
 
@@ -87,7 +87,7 @@ def test_original_weight_mixes_the_two_targets() -> None:
 def test_originals_of_minus_one_do_no_harm_where_they_are_not_needed() -> None:
     batch = make_batch()
     without = LabelBatch(
-        classes=batch.classes, scores=batch.scores, tail=None, boxes=batch.boxes, originals=torch.full((16,), -1)
+        classes=batch.classes, scores=batch.scores, tail_logsumexp=None, boxes=batch.boxes, labels=torch.full((16,), -1)
     )
     assert torch.equal(maker()(without), maker()(batch))
 
