@@ -6,7 +6,6 @@ Letters: N rows, K ranks, C classes, H W cells (y, x).
 import asyncio
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from typing import Any, NoReturn
@@ -19,6 +18,7 @@ from store.errors import DamagedStoreError, LabelNotFoundError, RelabelError, St
 from store.format.arrays import BIG_ARRAYS, array_specs, find_key
 from store.format.checks import check_maps
 from store.format.schema import GROUP_FILE, CommitRecord, StoreSchema
+from store.maps.types import LabelRow, LabelRows
 from store.storage.base import StorageBackend
 from store.text import first_line
 
@@ -125,29 +125,6 @@ class GroupObjects:
         if isinstance(error, FileNotFoundError | NotADirectoryError):
             return self.damaged(path, "missing")
         return StoreReadError(f"{self.backend.at(self.object_path(path))}: cannot be read: {error.strerror or error}")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class LabelRows:
-    """Label maps of some rows of a group."""
-
-    classes: NDArray[np.uint16]  # (N, K, H, W)
-    scores: NDArray[np.float16]  # (N, K, H, W)
-    tail_logsumexp: NDArray[np.float16] | None  # (N, H, W)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class LabelRow:
-    """One sample's label map and what the group knows of the sample."""
-
-    key: str
-    classes: NDArray[np.uint16]  # (K, H, W)
-    scores: NDArray[np.float16]  # (K, H, W)
-    tail_logsumexp: NDArray[np.float16] | None  # (H, W)
-    label: int  # the original label, -1 where there is none
-    offset: int  # of the image in its tar, bytes
-    length: int  # of the image, bytes
-    undecodable: str | None  # why the image could not be decoded
 
 
 class LabelGroup(GroupObjects):

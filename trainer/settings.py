@@ -8,8 +8,9 @@ from difflib import get_close_matches
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from store.errors import SettingsError
+from store.maps.types import Fill, TargetKind
 from store.text import brief
-from trainer.types import Device, Fill, Interpolation, Precision, Schedule, TargetKind
+from trainer.types import Device, Interpolation, Precision, Schedule
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -23,10 +23,10 @@ from annotator.teacher.teacher import Teacher
 from store.errors import ImageError, LabelMapError, SettingsError, ShardError, TeacherError
 from store.format.schema import Preprocessing
 from store.maps.pooling import check_box, pool_map, softmax
+from store.maps.types import Box
 from store.shards.images import decode_image
 from store.shards.index import index_shard, tar_members
 
-Box = tuple[float, float, float, float]
 DECIDED = 1e-3  # largest p at which one order is taken for the right one
 MAX_SHARDS = 8  # that are read for evidence
 T = TypeVar("T")

@@ -24,8 +24,8 @@ from benchmarks.figures.parts import (
     stored_image,
     tidy,
 )
-from pipelines.digits.shards import Box
 from store.maps.pooling import axis_weights
+from store.maps.types import Box
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

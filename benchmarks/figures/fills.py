@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from annotator.teacher.teacher import Teacher
 from benchmarks.figures.parts import CLASSES, Floats, LabelMap, label_maps, save, stored_image, tidy
 from pipelines.digits.scenes import SCENE_SIZE
-from pipelines.digits.shards import Box
-from store.maps.pooling import Fill, fill_logits
+from store.maps.pooling import fill_logits
+from store.maps.types import Box, Fill
 from trainer.data.crops import IMAGENET_CROPS, draw_crop
 
 if TYPE_CHECKING:

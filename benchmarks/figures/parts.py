@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from annotator.teacher.teacher import Teacher
 from pipelines.demo.stages import SEED, demo_teacher
 from pipelines.digits.scenes import Scene, draw_scene, load_pool
-from pipelines.digits.shards import JPEG_QUALITY, Box
-from store.maps.pooling import Fill, cell_confidence, pool_map, softmax
+from pipelines.digits.shards import JPEG_QUALITY
+from store.maps.pooling import cell_confidence, pool_map, softmax
+from store.maps.types import Box, Fill
 from store.shards.images import decode_image
 from store.view.terminal import OTHER, PALETTE
 

@@ -27,7 +27,8 @@ from benchmarks.figures.parts import (
     scene,
 )
 from pipelines.digits.scenes import SCENE_SIZE
-from pipelines.digits.shards import Box, SceneTruth
+from pipelines.digits.shards import SceneTruth
+from store.maps.types import Box
 from trainer.data.crops import resize_and_centre
 
 if TYPE_CHECKING:

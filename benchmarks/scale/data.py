@@ -17,7 +17,7 @@ from store.cli.progress import track
 from store.errors import SettingsError
 from store.format.arrays import CHUNK_ROWS
 from store.format.schema import StoreSchema, TarIdentity
-from store.group import LabelRows
+from store.maps.types import LabelRows
 from store.reader import LabelStore
 from store.writer import GroupLabels, open_root, write_group
 

@@ -26,7 +26,7 @@ from benchmarks.speed.reads import MapReader
 from benchmarks.stages import Figures, Stage, in_process, measured, private_mib, processes
 from store.cli.progress import track
 from store.format.arrays import BIG_ARRAYS, CHUNK_ROWS
-from store.group import LabelRows
+from store.maps.types import LabelRows
 from store.processes import keep_freed_memory
 from store.reader import LabelStore
 from trainer.data.batches import check_topology, order_of

@@ -26,7 +26,7 @@ from benchmarks.tables import ratios, table
 from pipelines.options import shards_option
 from store.cli.base import Command
 from store.format.arrays import CHUNK_ROWS
-from store.group import LabelRows
+from store.maps.types import LabelRows
 from store.reader import LabelStore
 from store.shards.patterns import expand_shards
 from trainer.data.batches import SampleStream, load_batches, make_order

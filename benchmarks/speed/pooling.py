@@ -28,9 +28,9 @@ from torchvision.ops import roi_align
 from benchmarks.tables import median, ratios, table
 from benchmarks.turns import milliseconds, take_turns
 from store.cli.base import Command
+from store.maps.types import Fill
 from trainer.targets.pooling import pool_logits
 from trainer.targets.targets import LabelBatch, TargetMaker, soft_cross_entropy
-from trainer.types import Fill
 
 TOP_K, CLASSES, SIDE = 5, 1000, 15
 DEFAULT_BATCH = {"cpu": 256, "cuda": 1024}

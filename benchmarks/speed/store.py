@@ -24,7 +24,7 @@ from benchmarks.turns import time_turns
 from store.cli.base import Command
 from store.format.arrays import array_specs, encode_array
 from store.format.schema import StoreSchema
-from store.group import LabelRows
+from store.maps.types import LabelRows
 from store.reader import LabelStore
 from store.writer import GroupLabels, open_root, write_group
 

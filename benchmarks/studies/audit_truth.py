@@ -20,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.tables import table
-from pipelines.digits.shards import Box, SceneTruth, read_truth
+from pipelines.digits.shards import SceneTruth, read_truth
 from store.audit.figures import PRESENT_AREA, PRESENT_PROBABILITY
 from store.cli.base import Command
 from store.maps.pooling import crop_target
 from store.maps.statistics import present_classes
+from store.maps.types import Box
 from store.reader import LabelStore
 from trainer.data.crops import draw_crop
 

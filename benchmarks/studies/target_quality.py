@@ -17,9 +17,10 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.digits.shards import Box, SceneTruth, read_truth
+from pipelines.digits.shards import SceneTruth, read_truth
 from store.cli.base import Command
 from store.maps.pooling import KINDS, crop_target
+from store.maps.types import Box
 from store.reader import LabelStore
 from trainer.data.crops import draw_crop
 

@@ -22,6 +22,7 @@ from annotator.settings import TeacherSettings
 from annotator.teacher.teacher import Teacher
 from pipelines.options import shards_option, teacher_options
 from store.cli.base import Command
+from store.maps.types import Fill
 from store.reader import LabelStore
 from store.shards.patterns import expand_shards
 from trainer.data.crops import crop_and_resize, draw_crop
@@ -29,7 +30,6 @@ from trainer.data.join import check_rows, join_shards
 from trainer.data.samples import SampleReader
 from trainer.targets.pooling import pool_logits
 from trainer.targets.targets import LabelBatch
-from trainer.types import Fill
 
 FILLS: tuple[Fill, ...] = ("zero", "tail", "min")
 BOXES = ("the crop's box", "x and y swapped", "the whole map")

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from pipelines.demo.stages import ARMS, make_shards
 from pipelines.digits.shards import read_truth
-from store.maps.pooling import Box
+from store.maps.types import Box
 from store.reader import LabelStore
 from store.shards.images import decode_image, read_range
 from store.text import printable

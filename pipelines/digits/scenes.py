@@ -210,7 +210,7 @@ TINT = 25  # most levels that a channel differs from it
 BOARD = np.float32(0.45)  # what is left of the background's brightness
 # Pixels between two digits, so that neither's edge blurs into the other's box.
 GAP = 3
-Box = tuple[int, int, int, int]
+PixelBox = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -287,7 +287,7 @@ def _render_stroke(glyph: NDArray[np.uint8]) -> Image.Image:
     return image.crop(image.getbbox())
 
 
-def _place(rng: np.random.Generator, strokes: list[Image.Image]) -> list[Box]:
+def _place(rng: np.random.Generator, strokes: list[Image.Image]) -> list[PixelBox]:
     """Draw sizes and positions until no two digits overlap; boxes are x1, y1, x2, y2 in pixels."""
     low, high = DIGIT_SIZES
     for attempt in count():
@@ -299,7 +299,7 @@ def _place(rng: np.random.Generator, strokes: list[Image.Image]) -> list[Box]:
     raise AssertionError("unreachable: count() does not end")
 
 
-def _random_box(rng: np.random.Generator, stroke: Image.Image, size: int) -> Box:
+def _random_box(rng: np.random.Generator, stroke: Image.Image, size: int) -> PixelBox:
     """A box with the stroke's proportions, its longer side `size`, anywhere inside the scene."""
     scale = size / max(stroke.size)
     width, height = (max(round(scale * side), 1) for side in stroke.size)
@@ -307,12 +307,12 @@ def _random_box(rng: np.random.Generator, stroke: Image.Image, size: int) -> Box
     return int(x1), int(y1), int(x1) + width, int(y1) + height
 
 
-def _overlap(a: Box, b: Box) -> bool:
+def _overlap(a: PixelBox, b: PixelBox) -> bool:
     """Whether two boxes come closer than `GAP` pixels."""
     return a[0] < b[2] + GAP and b[0] < a[2] + GAP and a[1] < b[3] + GAP and b[1] < a[3] + GAP
 
 
-def _paint_digit(rng: np.random.Generator, canvas: NDArray[np.float32], stroke: Image.Image, box: Box) -> None:
+def _paint_digit(rng: np.random.Generator, canvas: NDArray[np.float32], stroke: Image.Image, box: PixelBox) -> None:
     """Paint the stroke into its box in a colour of chalk, in place."""
     x1, y1, x2, y2 = box
     under = canvas[y1:y2, x1:x2]
@@ -323,7 +323,7 @@ def _paint_digit(rng: np.random.Generator, canvas: NDArray[np.float32], stroke: 
     under += opacity * (colour - under)
 
 
-def _normalise(box: Box) -> tuple[float, float, float, float]:
+def _normalise(box: PixelBox) -> tuple[float, float, float, float]:
     """Pixels to shares of the scene's side."""
     x1, y1, x2, y2 = (side / SCENE_SIZE for side in box)
     return x1, y1, x2, y2

@@ -13,6 +13,7 @@ import simplejpeg
 import webdataset
 
 from pipelines.digits.scenes import Scene, draw_scene, load_pool
+from store.maps.types import Box
 
 Split = Literal["train", "val"]
 JPEG_QUALITY = 92
@@ -76,9 +77,6 @@ def _encode(key: str, scene: Scene) -> dict[str, str | bytes]:
 
 
 # What the scenes of a shard really show, for judging labels and students; no stage of training reads it.
-
-
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from pipelines.digits.teacher import load_teacher, normalise
 from pipelines.train.recipes import demo
+from store.maps.types import TargetKind
 from trainer.batch import Batch
 from trainer.settings import TrainSettings
 from trainer.targets.custom import CustomTargets
-from trainer.types import TargetKind
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

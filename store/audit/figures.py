@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from store.errors import LabelMapError
 from store.format.arrays import CHUNK_ROWS
-from store.group import LabelGroup, LabelRows
-from store.maps.pooling import Fill, fill_logits
+from store.group import LabelGroup
+from store.maps.pooling import fill_logits
 from store.maps.statistics import pool_whole, present_classes, softmax_entropy
+from store.maps.types import Fill, LabelRows
 
 # What the label maps of some images say of their original labels, for many images at once.
 #

@@ -17,7 +17,7 @@ from store.cli.options import OUTPUT
 from store.cli.progress import track
 from store.errors import DamagedStoreError, StoreReadError
 from store.files import check_outputs, written_aside
-from store.maps.pooling import Fill
+from store.maps.types import Fill
 from store.reader import LabelStore
 from store.view.images import ShardImages
 from store.view.terminal import make_console

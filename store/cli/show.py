@@ -15,8 +15,8 @@ from store.cli.options import OUTPUT, Numbers, json_option, labels_argument, pri
 from store.errors import ImageError
 from store.files import check_outputs, written_aside
 from store.format.schema import StoreSchema
-from store.group import LabelGroup, LabelRow
-from store.maps.pooling import WHOLE_IMAGE, Box
+from store.group import LabelGroup
+from store.maps.types import WHOLE_IMAGE, Box, LabelRow
 from store.reader import LabelStore
 from store.shards.images import decode_image
 from store.view.describe import (

@@ -6,18 +6,14 @@ sampling points of a bin along one axis.
 """
 
 import math
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from store.errors import LabelMapError
 from store.format.schema import StoreSchema
-from store.group import LabelRow
-
-Fill = Literal["zero", "tail", "min"]
-Box = tuple[float, float, float, float]
-WHOLE_IMAGE: Box = (0.0, 0.0, 1.0, 1.0)
+from store.maps.types import WHOLE_IMAGE, Box, Fill, LabelRow, TargetKind
 
 
 def pool_map(
@@ -153,7 +149,6 @@ def cell_confidence(scores: NDArray[np.float16], tail_logsumexp: NDArray[np.floa
 # Shape letters: C classes.
 
 
-TargetKind = Literal["relabel", "global", "local-single", "global-single", "original"]
 KINDS: tuple[TargetKind, ...] = get_args(TargetKind)
 FILLS: tuple[Fill, ...] = get_args(Fill)
 

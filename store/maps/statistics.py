@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from store.format.arrays import CHUNK_ROWS
 from store.format.schema import StoreSchema
-from store.group import LabelGroup, LabelRows
-from store.maps.pooling import Fill, axis_weights, cell_confidence, fill_logits
+from store.group import LabelGroup
+from store.maps.pooling import axis_weights, cell_confidence, fill_logits
+from store.maps.types import Fill, LabelRows
 
 ROWS_AT_ONCE = 4 * CHUNK_ROWS  # bounds the dense (rows, C) logits
 MOST_SEEN = 10

@@ -10,8 +10,9 @@ import numpy as np
 from store.errors import DamagedStoreError, LabelMapError, RelabelError
 from store.format.arrays import ArraySpec, array_specs
 from store.format.schema import StoreSchema
-from store.group import LabelGroup, LabelRow
-from store.maps.pooling import WHOLE_IMAGE, Box, cell_confidence, crop_target, fills_of, has_label
+from store.group import LabelGroup
+from store.maps.pooling import cell_confidence, crop_target, fills_of, has_label
+from store.maps.types import WHOLE_IMAGE, Box, LabelRow
 from store.reader import LabelStore, StoreFault
 
 Description = dict[str, Any]

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.format.schema import StoreSchema
-from store.group import LabelRow
-from store.maps.pooling import WHOLE_IMAGE, Box, cell_confidence, crop_target, has_label
+from store.maps.pooling import cell_confidence, crop_target, has_label
+from store.maps.types import WHOLE_IMAGE, Box, LabelRow
 from store.text import printable
 from store.view.describe import leading_classes
 from store.view.terminal import LETTERS, OTHER, OTHER_LETTER, PALETTE

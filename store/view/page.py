@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.format.schema import StoreSchema
-from store.group import LabelRow
-from store.maps.pooling import FILLS, KINDS, WHOLE_IMAGE, Box, fills_of, has_label
+from store.maps.pooling import FILLS, KINDS, fills_of, has_label
+from store.maps.types import WHOLE_IMAGE, Box, LabelRow
 from store.text import printable
 from store.view.describe import leading_classes
 from store.view.terminal import LETTERS, OTHER, OTHER_LETTER, PALETTE, class_text, is_dark

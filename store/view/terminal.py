@@ -11,7 +11,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from store.maps.pooling import Box
+from store.maps.types import Box
 from store.text import printable
 from store.view.describe import Description
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from store.errors import ImageError
 from store.format.arrays import CHUNK_ROWS
-from store.group import LabelGroup, LabelRows
+from store.group import LabelGroup
+from store.maps.types import LabelRows
 from store.shards.images import ImageMember, decode_image, read_images
 from store.shards.remote import Shard
 from trainer.data.join import JoinedShard, RowTable, TableRow

@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from trainer.types import Fill
+from store.maps.types import Fill
 
 
 class LabelPooling(nn.Module):

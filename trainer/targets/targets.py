@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from store.maps.types import Fill, TargetKind
 from trainer.targets.pooling import pool_logits
-from trainer.types import Fill, TargetKind
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from annotator.published.axes import (
     CROP,
-    Box,
     Verdict,
     ask_boxes,
     count_votes,
@@ -26,6 +25,7 @@ from annotator.published.axes import (
 from annotator.published.files import Origin, PublishedMap
 from annotator.published.source import open_source
 from store.errors import SettingsError
+from store.maps.types import Box
 from tests.builders.published import write_map
 from tests.builders.stores import make_jpeg, make_members, write_tar
 

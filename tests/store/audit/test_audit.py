@@ -18,7 +18,8 @@ from click.testing import CliRunner, Result
 
 from store.audit.index import read_index, safe_cell
 from store.cli.main import main
-from store.maps.pooling import Fill, pool_map, softmax
+from store.maps.pooling import pool_map, softmax
+from store.maps.types import Fill
 from store.reader import LabelStore
 from store.text import printable
 from store.writer import open_root, write_group

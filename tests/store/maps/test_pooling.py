@@ -3,11 +3,11 @@ import pytest
 import torch
 
 from store.errors import LabelMapError
-from store.group import LabelRow
-from store.maps.pooling import FILLS, KINDS, Fill, TargetKind, crop_target
+from store.maps.pooling import FILLS, KINDS, crop_target
+from store.maps.types import Fill, LabelRow, TargetKind
+from store.maps.types import TargetKind as TrainerKind
 from tests.builders.stores import make_labels, make_schema
 from trainer.targets.targets import LabelBatch, TargetMaker
-from trainer.types import TargetKind as TrainerKind
 
 SCHEMA = make_schema(num_classes=20, top_k=3, map_size=(5, 7))
 

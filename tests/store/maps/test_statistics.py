@@ -6,8 +6,9 @@ import pytest
 from click.testing import CliRunner
 
 from store.cli.main import main
-from store.maps.pooling import Fill, cell_confidence, pool_map, softmax
+from store.maps.pooling import cell_confidence, pool_map, softmax
 from store.maps.statistics import StoreStats
+from store.maps.types import Fill
 from store.reader import LabelStore
 from store.writer import open_root, write_group
 from tests.builders.stores import PROVENANCE, TAR, make_labels, make_schema, mark_undecodable

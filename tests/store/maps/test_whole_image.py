@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from store.audit.figures import image_figures
-from store.group import LabelRows
-from store.maps.pooling import Fill, pool_map
+from store.maps.pooling import pool_map
 from store.maps.statistics import pool_whole
+from store.maps.types import Fill, LabelRows
 from tests.builders.stores import make_labels, make_schema
 
 SCHEMA = make_schema(map_size=(3, 5))

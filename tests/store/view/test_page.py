@@ -16,8 +16,8 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from store.cli.main import main
 from store.format.schema import StoreSchema
-from store.group import LabelRow
-from store.maps.pooling import FILLS, KINDS, Box, Fill, TargetKind, axis_weights, crop_target
+from store.maps.pooling import FILLS, KINDS, axis_weights, crop_target
+from store.maps.types import Box, Fill, LabelRow, TargetKind
 from store.reader import LabelStore
 from store.text import printable
 from store.view.describe import describe_cell

@@ -14,10 +14,10 @@ from torchvision.ops import roi_align
 
 from store.errors import LabelMapError
 from store.maps.pooling import pool_map
+from store.maps.types import Fill
 from tests.builders.maps import random_boxes, random_maps
 from tests.builders.paths import DOCS
 from trainer.targets.pooling import LabelPooling, axis_weights, check_boxes, pool_logits
-from trainer.types import Fill
 
 PAGE = DOCS / "pooling.md"
 FILLS: tuple[Fill, ...] = ("zero", "tail", "min")

@@ -3,10 +3,10 @@ from typing import Any, get_args
 import pytest
 import torch
 
+from store.maps.types import TargetKind
 from tests.builders.maps import random_boxes, random_maps
 from trainer.targets.pooling import pool_logits
 from trainer.targets.targets import LabelBatch, TargetMaker, one_hot, soft_cross_entropy
-from trainer.types import TargetKind
 
 KINDS = get_args(TargetKind)
 WHOLE = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
