@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 demo: setup
-	$(BIN)/python -m pipelines.demo.__main__ run --out $(DEMO)
+	$(BIN)/python -m pipelines.demo run --out $(DEMO)
 
 # The paper's ablation on the demo's scenes: reports/ablation.md and .png. It goes on where it was stopped;
 # semaphores that students left then are removed, and Python's warning of it is silenced.
@@ -32,7 +32,7 @@ reproduce: setup
 	OMP_NUM_THREADS=1 PYTHONWARNINGS='ignore:resource_tracker' $(BIN)/python -m pipelines.reproduce --out $(REPRODUCE)
 
 demo-shards: setup
-	$(BIN)/python -m pipelines.demo.__main__ shards --out $(DEMO)
+	$(BIN)/python -m pipelines.demo shards --out $(DEMO)
 
 ifdef SHARDS
 annotate: setup
@@ -40,7 +40,7 @@ annotate: setup
 	$(BIN)/relabel-annotate run $(foreach s,$(SHARDS),--shards '$(s)') --labels '$(LABELS)' --teacher '$(TEACHER)' $(ARGS)
 else
 annotate: demo-shards
-	$(BIN)/python -m pipelines.demo.__main__ annotate --out $(DEMO)
+	$(BIN)/python -m pipelines.demo annotate --out $(DEMO)
 endif
 
 ifdef SHARDS
@@ -50,7 +50,7 @@ train: setup
 		$(foreach v,$(VAL),--val '$(v)') --out '$(OUT)' $(ARGS)
 else
 train: annotate
-	$(BIN)/python -m pipelines.demo.__main__ train --out $(DEMO)
+	$(BIN)/python -m pipelines.demo train --out $(DEMO)
 endif
 
 test: setup

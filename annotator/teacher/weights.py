@@ -75,7 +75,7 @@ def digest_network(architecture: str, arguments: dict[str, Any], network: nn.Mod
     digest = hashlib.sha256(json.dumps([architecture, arguments], sort_keys=True).encode())
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().preprocessing(torch.uint8).numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

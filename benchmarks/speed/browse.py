@@ -40,7 +40,7 @@ ROWS = 1_251  # of ImageNet's 1,281,167 images in 1,024 shards
 AUDIT = """
 import atexit, sys
 from benchmarks.memory import peak_mib
-from store.cli import main
+from store.cli.main import main
 atexit.register(lambda: print(peak_mib(), file=sys.stderr))
 main()
 """

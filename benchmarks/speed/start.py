@@ -16,7 +16,7 @@ from store.cli.base import Command
 
 PYTHON, ZARR = "python -c pass", "python -c 'import zarr'"
 HELP, SHOW = "`relabel-store --help`", "`relabel-store show STORE`"
-COMMAND = "from store.start import main; main()"  # what the installed script runs
+COMMAND = "from store.cli.start import main; main()"  # what the installed script runs
 
 
 def run(code: str, *arguments: str) -> None:

@@ -1,4 +1,4 @@
-"""What the self-test must find of timm's families; `python -m tests.annotator.families` prints it for the docs."""
+"""What the self-test must find of timm's families; `python -m tests.builders.families` prints it for the docs."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The golden store of format version 1: made once by `python -m tests.store.golden`, read by every later release."""
+"""The golden store of format version 1: made once by `python -m tests.builders.golden`, read by every later release."""
 
 import json
 from dataclasses import replace

@@ -1,6 +1,6 @@
 """A training run as a process of its own, to be stopped, killed and spread over ranks.
 
-Run as `python -m tests.trainer.training_process FOLDER OUT [key=value ...]`; FOLDER is a `make_dataset`'s.
+Run as `python -m tests.builders.training_process FOLDER OUT [key=value ...]`; FOLDER is a `make_dataset`'s.
 """
 
 import os

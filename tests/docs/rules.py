@@ -51,8 +51,8 @@ SUBSTITUTIONS: tuple[tuple[str, str], ...] = (
     (r"(?m)^(relabel-annotate run --watch)", rf"{UNTIL_DONE} \1"),
     (r"s3://bucket/", "s3://BUCKET/"),
     (r"https://minio\.example\.com", "$AWS_ENDPOINT_URL"),
-    (r"bench_pooling", "bench_pooling --batch 32 --runs 2 --memory-runs 2 --step-runs 2 --step-batch 2"),
-    (r"(bench_targets) ", r"\1 --crops 4 "),
+    (r"speed\.pooling", "speed.pooling --batch 32 --runs 2 --memory-runs 2 --step-runs 2 --step-batch 2"),
+    (r"(studies\.targets) ", r"\1 --crops 4 "),
     (r"(benchmarks\.figures) ", r"\1 --scenes 8 "),
     # Loops of one's own.
     (r'"resnet50"(\nEPOCHS, BATCH, WORKERS = |, )100, 256, 4', r'"test_resnet"\g<1>2, 32, 2'),

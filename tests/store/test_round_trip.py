@@ -56,9 +56,9 @@ def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, data:
     rows = group.read()
     assert store.schema == schema
     assert group.commit == written
-    for name in ("classes", "scores", "tail"):
+    for name in ("classes", "scores", "tail_logsumexp"):
         assert np.array_equal(getattr(rows, name), getattr(labels, name))
-    for name in ("offsets", "digests", "targets"):
+    for name in ("offsets", "digests", "labels"):
         assert np.array_equal(getattr(group, name), getattr(labels, name))
     assert tuple(group.keys) == labels.keys
     i = data.draw(st.integers(0, len(group) - 1))
@@ -100,7 +100,7 @@ def test_quarantined_rows_hold_fill_values_and_their_reason(tmp_path: Path) -> N
         ("scores", np.full((3, 3, 2, 4), np.inf, np.float16), "not finite"),
         ("scores", np.cumsum(np.ones((3, 3, 2, 4), np.float16), axis=1), "descend along K"),
         ("keys", ("a", "b", "a"), "3 rows need as many different keys"),
-        ("tail", np.zeros((3, 2), np.float16), "tail has shape"),
+        ("tail_logsumexp", np.zeros((3, 2), np.float16), "tail_logsumexp has shape"),
     ],
 )
 def test_labels_that_the_format_cannot_hold_are_refused(name: str, value: object, message: str) -> None:

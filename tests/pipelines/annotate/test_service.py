@@ -17,7 +17,9 @@ from tests.builders.stores import make_members, write_tar
 from tests.builders.teachers import save_weights
 
 # The command with a shorter pause between two looks.
-QUICK = "import annotator.watch; annotator.watch.PAUSE = 0.2; from pipelines.annotate import main; main()"
+QUICK = (
+    "import annotator.run.watch; annotator.run.watch.PAUSE = 0.2; from pipelines.annotate.__main__ import main; main()"
+)
 SLOW = ("--teacher", "tests.builders.slow_teacher:make", "--teacher-arg", "seconds=0.3",
         "--input-size", "64", "--mean", "0.5", "--std", "0.5", "--batch-size", "2")  # fmt: skip
 

@@ -137,5 +137,5 @@ def test_help_and_recipes_do_not_wait_for_torch() -> None:
     import subprocess
     import sys
 
-    code = "import sys, pipelines.train; sys.exit('torch' in sys.modules)"
+    code = "import sys, pipelines.train.__main__; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

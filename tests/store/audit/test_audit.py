@@ -210,7 +210,7 @@ def test_show_writes_nothing_where_another_option_is_wrong(tmp_path: Path) -> No
 def test_signal_leaves_no_partial_file(labels: Path, tmp_path: Path) -> None:
     code = """
 import os, pathlib, signal, sys
-from store.output import written_aside
+from store.files import written_aside
 with written_aside(pathlib.Path(sys.argv[1])) as file:
     os.kill(os.getpid(), signal.SIGTERM)
     file.write(b"")
@@ -324,7 +324,7 @@ def test_group_with_a_damaged_record_is_left_out_of_an_index_that_browse_takes(l
 def test_labels_that_are_no_class_of_the_teacher_are_counted_apart(tmp_path: Path) -> None:
     group = make_labels(SCHEMA, 6)
     fields = {name: getattr(group, name) for name in type(group).__slots__}
-    fields["targets"] = np.array([-1, 20, 999, -1, 20, -1], np.int32)
+    fields["labels"] = np.array([-1, 20, 999, -1, 20, -1], np.int32)
     path = tmp_path / "labels.zarr"
     schema = open_root(path, SCHEMA)
     write_group(path, "a", type(group)(**fields), schema=schema, tar=TAR, provenance=PROVENANCE)

@@ -101,13 +101,13 @@ def test_output_is_plain_where_there_is_no_terminal_and_coloured_where_forced(pa
 
 
 def test_closed_standard_output_is_not_a_success(path: Path) -> None:
-    script = f"{sys.executable} -m store.cli show {path} >&-"
+    script = f"{sys.executable} -m store.cli.main show {path} >&-"
     result = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (1, "error: standard output is closed\n")
 
 
 def test_reader_of_a_pipe_may_leave(path: Path) -> None:
-    script = f"{sys.executable} -m store.cli show {path} seed1/row0003 --json | head -c 1"
+    script = f"{sys.executable} -m store.cli.main show {path} seed1/row0003 --json | head -c 1"
     result = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
     assert "Traceback" not in result.stderr
 
@@ -115,7 +115,7 @@ def test_reader_of_a_pipe_may_leave(path: Path) -> None:
 @pytest.mark.parametrize("when", ["", "def main():\n    "])
 def test_interrupt_while_a_command_is_imported_shows_no_traceback(tmp_path: Path, when: str) -> None:
     (tmp_path / "slow.py").write_text(f"{when}raise KeyboardInterrupt\n")
-    command = "from store.start import start; start('slow')"
+    command = "from store.cli.start import start; start('slow')"
     path = f"{tmp_path}:{ROOT}"
     done = subprocess.run(
         [sys.executable, "-c", command], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True

@@ -175,7 +175,7 @@ def shard_and_labels(folder: Path, count: int = 5) -> tuple[Path, Path]:
     labels = make_labels(SCHEMA, count)
     images = [data[sample.offset : sample.offset + sample.length] for sample in index.samples]
     labels = GroupLabels(
-        **{name: getattr(labels, name) for name in ("classes", "scores", "tail", "targets")},
+        **{name: getattr(labels, name) for name in ("classes", "scores", "tail_logsumexp", "labels")},
         keys=tuple(sample.key for sample in index.samples),
         offsets=np.array([(sample.offset, sample.length) for sample in index.samples], np.uint64),
         digests=np.array([image_digest(image) for image in images], np.uint64),
@@ -471,7 +471,7 @@ def test_merge_checks_what_it_merges_into_before_it_writes(path: Path, tmp_path:
     ("fields", "message"),
     [
         ({"keys": ("", "b", "c")}, "keys that are empty"),
-        ({"targets": np.array([0, -2, 1], np.int32)}, "labels below -1"),
+        ({"labels": np.array([0, -2, 1], np.int32)}, "labels below -1"),
         ({"offsets": np.full((3, 2), 1 << 62, np.uint64)}, "images beyond the end of their tar"),
     ],
 )

@@ -21,11 +21,11 @@ def test_golden_store_of_version_1_reads_as_it_was_written() -> None:
     assert store.names() == list(ROWS)
     for group in store:
         expected, maps = golden_labels(group.name), group.read()
-        for name in ("classes", "scores", "tail"):
+        for name in ("classes", "scores", "tail_logsumexp"):
             wanted, found = getattr(expected, name), getattr(maps, name)
             assert (wanted is None) == (found is None)
             assert wanted is None or wanted.tobytes() == found.tobytes()
-        for name in ("offsets", "digests", "targets"):
+        for name in ("offsets", "digests", "labels"):
             assert np.array_equal(getattr(group, name), getattr(expected, name))
         assert tuple(group.keys) == expected.keys
         assert group.commit.undecodable == expected.undecodable

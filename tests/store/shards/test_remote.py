@@ -192,9 +192,9 @@ class Blocked:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Blocked())
 from store.errors import RelabelError
-from store.opening import open_place
-from store.patterns import expand_sources, find_sources
-from store.remote import RemoteShard
+from store.storage.open import open_backend
+from store.shards.patterns import expand_sources, find_sources
+from store.shards.remote import RemoteShard
 def tell(action, *args):
     try:
         print(action(*args))
@@ -203,7 +203,7 @@ def tell(action, *args):
 tell(expand_sources, [sys.argv[1]])
 tell(RemoteShard, "s3://bucket/a.tar")
 tell(expand_sources, ["s3://bucket/a-*.tar"])
-tell(open_place, "s3://bucket/labels.zarr")
+tell(open_backend, "s3://bucket/labels.zarr")
 """
 
 

@@ -16,7 +16,7 @@ class Blocked:
         if name.partition(".")[0] in {blocked!r}:
             raise ModuleNotFoundError(f"{{name}} is blocked", name=name)
 sys.meta_path.insert(0, Blocked())
-from store.start import main
+from store.cli.start import main
 sys.argv[0] = "relabel-store"
 main()
 """

@@ -54,7 +54,7 @@ def test_batches_have_the_promised_shapes_and_types(dataset: Dataset) -> None:
     shapes = {
         "images": ((32, 3, 32, 32), torch.uint8), "boxes": ((32, 4), torch.float32),
         "classes": ((32, 2, 3, 4), torch.uint16), "scores": ((32, 2, 3, 4), torch.float16),
-        "tail": ((32, 3, 4), torch.float16), "originals": ((32,), torch.int64), "flips": ((32,), torch.bool),
+        "tail_logsumexp": ((32, 3, 4), torch.float16), "labels": ((32,), torch.int64), "flips": ((32,), torch.bool),
     }  # fmt: skip
     for name, (shape, dtype) in shapes.items():
         assert (tuple(getattr(batch, name).shape), getattr(batch, name).dtype) == (shape, dtype), name

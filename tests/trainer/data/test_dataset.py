@@ -46,7 +46,7 @@ def test_samples_are_the_shards_images_with_their_own_labels(dataset: Dataset) -
         assert np.array_equal(sample["scores"], maps.scores[0])
         assert np.array_equal(sample["tail_logsumexp"], maps.tail_logsumexp[0])
         assert sample["label"] == found.label
-        for name in ("image", "classes", "scores", "tail"):
+        for name in ("image", "classes", "scores", "tail_logsumexp"):
             sample[name][:] = 0  # whoever changes a sample changes no other
     assert not images
 
@@ -54,7 +54,7 @@ def test_samples_are_the_shards_images_with_their_own_labels(dataset: Dataset) -
 def test_an_epoch_is_the_same_until_another_one_is_set(dataset: Dataset) -> None:
     stage = samples_of(dataset)
     first = keys(stage)
-    assert "tail" not in next(iter(stage))
+    assert "tail_logsumexp" not in next(iter(stage))
     assert keys(stage) == first
     stage.set_epoch(1)
     assert keys(stage) != first

@@ -231,7 +231,7 @@ PROGRAM = """
 import os, signal, sys, time
 from multiprocessing import active_children, forkserver
 from torch.utils.data import Dataset
-from trainer import loading
+from trainer.data import loading
 
 class Slow(Dataset):
     def __len__(self):
