@@ -1,6 +1,6 @@
 """Writing a store: create its root, then add label groups, each whole or not at all.
 
-A group is encoded in memory and handed to the place, whose commit protocol makes it exist (store.storage.local, store.storage.cloud).
+A group is encoded in memory and handed to the storage backend, whose commit protocol makes it exist.
 
 Letters: N rows, K ranks, H W cells (y, x).
 """
