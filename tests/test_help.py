@@ -14,6 +14,7 @@ from pipelines.demo import __main__ as demo
 from pipelines.reproduce.__main__ import main as reproduce
 from pipelines.train import __main__ as train
 from store.cli import main as cli
+from tests.builders.paths import DOCS, ROOT
 
 PROGRAMS: dict[str, click.Command] = {
     "relabel-annotate": annotate.main,
@@ -110,3 +111,9 @@ def test_short_and_long_help_are_the_same(name: str) -> None:
         PROGRAMS[program], [*name[len(program) :].split(), "-h"], prog_name=program, terminal_width=WIDTH
     )
     assert short.stdout == help_of(name)
+
+
+def test_every_command_is_on_a_page() -> None:
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in [ROOT / "README.md", *DOCS.rglob("*.md")])
+    commands = {name for name in LEAVES if name.startswith("relabel-")} - {"relabel-store info", "relabel-store stats"}
+    assert {name for name in commands if name not in pages} == set()

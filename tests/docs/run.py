@@ -115,7 +115,7 @@ class PageRun:
         if name:
             (self.folder / name[1]).write_text(text)
             runpy.run_path(str(self.folder / name[1]))
-        elif is_program(text) and self.quick:
+        elif (is_program(text) and self.quick) or find_rule(step.block.page, step.block.text):
             compile(text, step.block.page, "exec")
         elif is_program(text):
             (self.folder / "program.py").write_text(text)

@@ -1,4 +1,4 @@
-"""Claims of single pages: the README is short, and the messages of the troubleshooting page are the code's."""
+"""The README is short, and the messages of the troubleshooting page exist in the code."""
 
 import ast
 import re
@@ -33,7 +33,7 @@ def texts_of(source: str) -> Iterator[str]:
     statements = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
-            yield "".join(part.value if isinstance(part, ast.Constant) else HOLE for part in node.values)
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else HOLE for part in node.values)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in statements:
             yield node.value
 
