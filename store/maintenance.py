@@ -4,9 +4,11 @@ Letters: N rows, K ranks, H W cells (y, x).
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+import msgspec
 
 from store.errors import (
     DamagedStoreError,
@@ -222,7 +224,7 @@ def _common_schema(stores: Sequence[LabelStore]) -> StoreSchema:
             differences.append(f"class_names: others than in {named}")
         if differences:
             raise StoreMismatchError(f"{store}: made differently than {first} ({'; '.join(differences)})")
-    return replace(first.schema, class_names=named.schema.class_names)
+    return msgspec.structs.replace(first.schema, class_names=named.schema.class_names)
 
 
 def _check_tars(stores: Sequence[LabelStore]) -> None:

@@ -1,10 +1,16 @@
-"""Keys, names and messages made fit to print: they come out of hostile files and of other libraries."""
+"""Text of messages: keys, names, values and errors of other libraries as short, printable lines."""
 
 import reprlib
 
+MAX_LENGTH = 300  # characters of an error or a value in a message
+
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = 100
+_repr.maxdict = _repr.maxlist = _repr.maxtuple = 12
+
 
 def printable(text: str) -> str:
-    r"""Replace every character that could steer a terminal or break a line by its escape.
+    r"""Replace every character that could control a terminal or break a line by its escape.
 
     >>> printable("a\x1b[31mb\nc")
     'a\\x1b[31mb\\nc'
@@ -13,7 +19,7 @@ def printable(text: str) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """A number with what it counts.
+    """A number with its noun.
 
     >>> counted(1, "epoch"), counted(2_000, "shard")
     ('1 epoch', '2,000 shards')
@@ -31,48 +37,48 @@ def first_few(names: list[str], limit: int = 3) -> str:
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 
-def first_line(error: BaseException) -> str:
-    r"""What an error of another library says first, in bounded length, or its type where it says nothing.
-
-    >>> first_line(ValueError("no\nlong dump")), first_line(AssertionError())
-    ('no', 'AssertionError')
-    """
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
-
-
-def typed_line(error: BaseException) -> str:
-    """The same with the error's type before it, for what somebody else's code raised.
-
-    >>> typed_line(KeyError("a"))
-    "KeyError: 'a'"
-    """
-    return f"{type(error).__name__}: {first_line(error)}"
-
-
-# What error messages quote: values and other libraries' errors, as one short line whatever they hold.
-
-
-MAX_REASON = 200  # characters
-
-_quote = reprlib.Repr()
-_quote.maxstring = _quote.maxother = 100
-
-
 def brief(value: object) -> str:
-    """The value as Python writes it, cut short where it is long or nested deeply.
+    """A value as Python writes it, printable, cut short where it is long or nested deeply.
 
     >>> brief({"a": [1.5, "b"]}), brief([[[[[[[[]]]]]]]])
     ("{'a': [1.5, 'b']}", '[[[[[[[...]]]]]]]')
     """
-    return _quote.repr(value)
+    return _cut(printable(_repr.repr(value)))
 
 
-def reason(error: BaseException) -> str:
-    r"""What an error says, or its type's name where it says nothing.
+def first_line(error: BaseException) -> str:
+    r"""The first line of an error's message, with the next where it ends in a colon; the error's type if it is empty.
 
-    >>> reason(ValueError("two\nlines")), reason(AssertionError())
-    ('two lines', 'AssertionError')
+    >>> first_line(ValueError("no\nlong dump")), first_line(ValueError("failed:\n\tno")), first_line(AssertionError())
+    ('no', 'failed: no', 'AssertionError')
     """
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= MAX_REASON else text[:MAX_REASON] + "..."
+    lines = _lines(error)
+    return _cut(" ".join(lines[:2]) if lines[0].endswith(":") else lines[0])
+
+
+def last_line(error: BaseException) -> str:
+    r"""The last line of an error's message, for errors whose message is the text of a traceback.
+
+    >>> last_line(ValueError("Traceback:\n  at a\nno module b\n")), last_line(AssertionError())
+    ('no module b', 'AssertionError')
+    """
+    return _cut(_lines(error)[-1])
+
+
+def typed_line(error: BaseException) -> str:
+    """The error's type and the first line of its message, for exceptions of user code.
+
+    >>> typed_line(KeyError("a")), typed_line(AssertionError())
+    ("KeyError: 'a'", 'AssertionError')
+    """
+    name, line = type(error).__name__, first_line(error)
+    return name if line == name else f"{name}: {line}"
+
+
+def _lines(error: BaseException) -> list[str]:
+    """The lines of an error's message that are not empty, or else its type: never an empty list."""
+    return [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_LENGTH else text[: MAX_LENGTH - 3] + "..."

@@ -8,11 +8,12 @@ Letters: N rows, K ranks, H W cells (y, x).
 import json
 from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -189,7 +190,7 @@ def publish(
     sealed: list[CommitRecord] = []
 
     def group_file(prefix: str) -> bytes:
-        sealed.append(replace(record, prefix=prefix))
+        sealed.append(msgspec.structs.replace(record, prefix=prefix))
         return _group_json({COMMIT_ATTRIBUTE: sealed[-1].to_attributes(root)})
 
     with write_errors(backend):

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.distributed import DistError, TCPStore  # type: ignore[attr-defined]
 
 from store.errors import PeerError, RelabelError, SettingsError, TrainingError
-from store.text import reason
+from store.text import first_line
 
 T = TypeVar("T")
 PATIENCE = timedelta(hours=1)  # for a rank that saves a checkpoint or waits for its disk
@@ -114,8 +114,8 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
         )
     except (RuntimeError, ValueError, LookupError) as error:
         raise SettingsError(
-            f"the ranks of this run cannot be joined ({reason(error)}); start them with torchrun, each with a GPU of "
-            "its own where there are GPUs"
+            f"the ranks of this run cannot be joined ({first_line(error)}); start them with torchrun, each with a "
+            "GPU of its own where there are GPUs"
         ) from error
     try:
         yield ranks
@@ -137,7 +137,7 @@ def peer_deaths() -> Iterator[None]:
         if not isinstance(error, dist.DistError) and not any(words in str(error) for words in DEATHS):
             raise
         raise TrainingError(
-            f"another rank died, or cannot be reached ({reason(error)}); look for its message, then run again with "
+            f"another rank died, or cannot be reached ({first_line(error)}); look for its message, then run again with "
             "--resume (torchrun --max-restarts does so)"
         ) from error
 

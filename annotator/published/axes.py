@@ -26,6 +26,7 @@ from store.maps.pooling import check_box, pool_map, softmax
 from store.maps.types import Box
 from store.shards.images import decode_image
 from store.shards.index import index_shard, tar_members
+from store.text import first_line
 
 DECIDED = 1e-3  # largest p at which one order is taken for the right one
 MAX_SHARDS = 8  # that are read for evidence
@@ -255,9 +256,8 @@ def _predict(teacher: Teacher, crops_Bhw3: NDArray[np.uint8]) -> NDArray[np.floa
     try:
         logits_BC = teacher.network(teacher.normalise(pixels_B3hw)).float()
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise TeacherError(
-            f"teacher {teacher.name!r} does not run on crops of {pixels_B3hw.shape[2:]} pixels: {reason}"
+            f"teacher {teacher.name!r} does not run on crops of {pixels_B3hw.shape[2:]} pixels: {first_line(error)}"
         ) from error
     return np.asarray(logits_BC.softmax(1).cpu().numpy(), np.float32)
 

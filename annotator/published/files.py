@@ -22,6 +22,7 @@ from torch.serialization import MAGIC_NUMBER
 from annotator.teacher.topk import FLOAT16_MAX
 from store.errors import LabelMapError
 from store.format.schema import Preprocessing, StoreSchema, TeacherIdentity
+from store.text import first_line
 
 MAX_IMAGE_BYTES = 1 << 30  # a sparse tar may claim any number
 
@@ -100,8 +101,7 @@ def _load_tensor(data: bytes, where: str) -> tuple[Tensor, int]:
     except pickle.UnpicklingError as error:
         raise LabelMapError(f"{where}: not loaded: its pickle is damaged, or holds more than a tensor") from error
     except Exception as error:  # hostile files make torch raise whatever they like
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise LabelMapError(f"{where}: not a tensor saved by torch: {lines[0][:200]}") from error
+        raise LabelMapError(f"{where}: not a tensor saved by torch: {first_line(error)}") from error
     if type(content) is not Tensor:
         raise LabelMapError(f"{where}: holds a {type(content).__name__}, expected one tensor [2, K, H, W]")
     return content, stored_bytes
@@ -236,7 +236,7 @@ def check_pickle(stream: IO[bytes], where: str) -> None:
     except LabelMapError:
         raise
     except ValueError as error:
-        raise LabelMapError(f"{where}: not a tensor saved by torch: {str(error)[:200]!r}") from error
+        raise LabelMapError(f"{where}: not a tensor saved by torch: {first_line(error)!r}") from error
 
 
 def _is_plain(step: str, value: object) -> bool:

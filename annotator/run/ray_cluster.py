@@ -28,6 +28,7 @@ from store.format.schema import StoreSchema
 from store.reader import LabelStore
 from store.shards.index import shard_name
 from store.shards.remote import Shard
+from store.text import first_line, last_line
 
 # A process on a Ray cluster that holds one teacher and annotates the shards it is handed.
 
@@ -165,7 +166,7 @@ class Workers:
                 self._heard[i] = now
             except RayError as error:  # most often lost while it was asked
                 if getattr(error, "actor_init_failed", False):
-                    raise WorkerError(f"an actor cannot start: {str(error).strip().splitlines()[-1]}") from error
+                    raise WorkerError(f"an actor cannot start: {last_line(error)}") from error
             self._heartbeats[i] = _heartbeat(self.actors[i])
         living = [i for i, heard in enumerate(self._heard) if now - heard < SILENCE]
         waiting = len(self.actors) - len(living)
@@ -260,7 +261,7 @@ def _connected(address: str | None) -> Iterator[None]:
     except (OSError, ValueError, RuntimeError) as error:
         where = "a Ray cluster" if address is None else f"the Ray cluster {address}"
         hint = f"; {TOKENS}" if "uth" in str(error) else ""  # AuthenticationError, "authentication token"
-        raise SettingsError(f"{where} cannot be reached: {str(error).splitlines()[0]}{hint}") from error
+        raise SettingsError(f"{where} cannot be reached: {first_line(error)}{hint}") from error
     try:
         if current_thread() is main_thread():
             signal.signal(signal.SIGTERM, handler)  # ray has put its own in its place

@@ -23,6 +23,7 @@ from annotator.teacher.weights import digest_network
 from store.errors import SettingsError, TeacherError
 from store.format.schema import TeacherIdentity
 from store.processes import keep_freed_memory
+from store.text import first_line
 
 # To the device and back without waiting: while it computes one batch, the next one is on its way.
 #
@@ -237,5 +238,5 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
         probe = torch.empty(1, device=torch.device(name))
         probe.item()
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
-        raise SettingsError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+        raise SettingsError(f"device {name!r} cannot be used: {first_line(error)}") from error
     return probe.device  # with its number

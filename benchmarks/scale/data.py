@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -143,7 +144,9 @@ def draw_groups(maps: LabelRows, schema: StoreSchema, plan: Plan) -> Iterator[tu
 def write_store(given: str, path: Path, plan: Plan) -> Written:
     """Write all groups, one after the other, as an annotator does: encoded, synced, committed."""
     maps, schema = read_maps(given), LabelStore.open(given).schema
-    schema = open_root(path, replace(schema, teacher=replace(schema.teacher, architecture="resampled")))
+    schema = open_root(
+        path, msgspec.structs.replace(schema, teacher=msgspec.structs.replace(schema.teacher, architecture="resampled"))
+    )
     seconds, first = 0.0, 0
     wanted: list[Wanted] = []
     looked_up = np.random.default_rng(2).integers(0, plan.rows, LOOKUPS)

@@ -1,11 +1,11 @@
 """What can be measured of ImageNet-21k without its labels, for docs/scale.md: its order, and opening with its names."""
 
 import time
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
 import numpy as np
+from msgspec.structs import replace
 
 from benchmarks.scale.data import PROVENANCE, Plan, draw_groups, read_maps
 from store.reader import LabelStore

@@ -1,46 +1,52 @@
-"""What the JSON attributes of a store say, as frozen dataclasses: the root's schema and a group's commit record.
+"""Types of a store's JSON attributes: the schema in the root and the commit record of a group.
 
-The fields are specified in docs/format.md; `store.format.parse` reads them out of hostile files.
+The fields are specified in docs/format.md. `store.format.parse` converts untrusted JSON to these types; ranges and
+patterns in the annotations are checked there, `__post_init__` wherever an object is made.
 """
 
 import hashlib
 import json
 import math
 import re
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
 
 from store.errors import LabelMapError
-from store.text import printable
+from store.text import brief
 
 FORMAT_VERSION = 1
 SCORE_KIND = "logit"
 PREPROCESSING_MODE = "squash"  # the whole image, its aspect not kept
 MAX_CLASSES = 65_535  # 65535 itself is the fill value of `classes`
+MAX_ROWS = 1 << 24  # far above any shard; keeps a hostile record from asking for all memory
+MAX_SIDE = 65_535
 GROUP_FILE = "zarr.json"  # of the root and of every group
 GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 ROOT_ATTRIBUTE = "relabel"
-MAX_SIDE = 65_535
 COMMIT_ATTRIBUTE = "relabel.commit"
 
 Json = dict[str, Any]
+Natural = Annotated[int, Meta(ge=0, le=1 << 62)]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+ObjectPath = Annotated[str, Meta(pattern=r"^[a-z]{1,32}/(zarr\.json|c(/[0-9]{1,9}){1,4})\Z")]
+Prefix = Annotated[str, Meta(pattern=rf"^({GROUP_NAME.pattern})?\Z")]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TeacherIdentity:
-    """Which network made the maps."""
+class TeacherIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    """The network that made the maps."""
 
     architecture: str
-    arguments: Json  # what `timm.create_model` was given besides the name
+    arguments: Json  # of `timm.create_model`, besides the name
     digest: str  # hex sha256 over architecture, arguments and sorted tensors
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Preprocessing:
-    """What part of the image a map covers and how it was resized.
+class Preprocessing(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of the image that a map covers, and how it was resized and normalised.
 
     Raises:
-        LabelMapError: sizes or deviations that are not above zero, or numbers that are not finite.
+        LabelMapError: another mode, sizes or deviations that are not above zero, or numbers that are not finite.
     """
 
     mode: str = PREPROCESSING_MODE
@@ -50,16 +56,19 @@ class Preprocessing:
     std: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        """Check what normalising divides by."""
+        """Check the mode, the sizes and the divisors."""
+        if self.mode != PREPROCESSING_MODE:
+            raise LabelMapError(f"mode of the preprocessing should be {PREPROCESSING_MODE!r}, found {brief(self.mode)}")
         if not all(1 <= side <= MAX_SIDE for side in self.input_size):
-            raise LabelMapError(f"a view has sides of 1 to {MAX_SIDE} pixels, not {brief(self.input_size)}")
+            raise LabelMapError(f"the input size should be 1 to {MAX_SIDE} pixels a side, not {brief(self.input_size)}")
         if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std, default=0) <= 0:
-            raise LabelMapError(f"a view needs finite means and deviations above 0, not {self.mean} and {self.std}")
+            raise LabelMapError(
+                f"preprocessing needs finite means and deviations above 0, not {brief(self.mean)} and {brief(self.std)}"
+            )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoreSchema:
-    """The root attributes of a store: all groups of a store share them.
+class StoreSchema(msgspec.Struct, frozen=True, kw_only=True, rename={"preprocessing": "view"}):
+    """The root attributes of a store, shared by all of its groups.
 
     Raises:
         LabelMapError: more classes than uint16 can tell apart, or sizes below one.
@@ -68,12 +77,12 @@ class StoreSchema:
     teacher: TeacherIdentity
     preprocessing: Preprocessing
     num_classes: int
-    top_k: int  # kept ranks K, at most `num_classes`
+    top_k: int  # K, the classes kept per cell; at most `num_classes`
     map_size: tuple[int, int]  # H, W cells
     class_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Check what the array formats rest on."""
+        """Check the limits of the array formats."""
         if not 1 <= self.num_classes <= MAX_CLASSES:
             raise LabelMapError(f"a store holds 1 to {MAX_CLASSES} classes, not {brief(self.num_classes)}")
         if not 1 <= self.top_k <= self.num_classes:
@@ -85,12 +94,12 @@ class StoreSchema:
 
     def to_attributes(self) -> Json:
         """The value of the root attribute `relabel`."""
-        fields: Json = listed(asdict(self))
-        fields["view"] = fields.pop("preprocessing")  # the format's name for it
+        # By way of JSON's text, so that tuples are lists, as they are when the attributes are read again.
+        fields: Json = json.loads(json.dumps(msgspec.to_builtins(self)))
         return {"format_version": FORMAT_VERSION, "score_kind": SCORE_KIND, **fields}
 
     def differences(self, other: "StoreSchema", own: str = "here", others: str = "there") -> list[str]:
-        """What keeps two stores from being one, as `field: mine own, theirs others`; class names may differ."""
+        """Fields in which two stores differ, as `field: mine own, theirs others`; class names are not compared."""
         mine, theirs = self.to_attributes(), other.to_attributes()
         fields = ("num_classes", "top_k", "map_size", "view", "teacher")
         return [f"{name}: {brief(mine[name])} {own}, {brief(theirs[name])} {others}"
@@ -101,57 +110,63 @@ class StoreSchema:
         return self.class_names[class_id] if self.class_names is not None else str(class_id)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TarIdentity:
+class TarIdentity(msgspec.Struct, frozen=True, kw_only=True):
     """The image shard that a group was made from."""
 
-    size: int  # bytes
+    size: Natural  # bytes
     mtime_ns: int
     sha256: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ObjectRecord:
+class ObjectRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One file of a group."""
 
-    size: int  # bytes
-    sha256: str
+    size: Natural  # bytes
+    sha256: Sha256
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Undecodable:
+class Undecodable(msgspec.Struct, frozen=True, kw_only=True):
     """A row whose image could not be decoded; its arrays hold fill values."""
 
-    row: int
+    row: Natural
     key: str
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CommitRecord:
-    """What makes a group exist: written last, complete, never changed."""
+class CommitRecord(msgspec.Struct, frozen=True, kw_only=True, rename={"undecodable": "quarantined"}):
+    """The record that makes a group exist: written last, complete, never changed.
 
-    rows: int
+    Raises:
+        LabelMapError: undecodable rows that the group does not have, or one named twice.
+    """
+
+    rows: Annotated[int, Meta(ge=1, le=MAX_ROWS)]
     tar: TarIdentity
     teacher_digest: str
-    prefix: str  # where the arrays lie relative to the group; '' on local disks
-    objects: dict[str, ObjectRecord]
+    prefix: Prefix  # of the arrays' paths, relative to the group; '' on local disks
+    objects: dict[ObjectPath, ObjectRecord]
     undecodable: tuple[Undecodable, ...]
     provenance: dict[str, str]  # timm and torch versions, precision, device
+
+    def __post_init__(self) -> None:
+        """Check the undecodable rows."""
+        rows = [bad.row for bad in self.undecodable]
+        if len(set(rows)) != len(rows) or max(rows, default=0) >= self.rows:
+            raise LabelMapError(f"undecodable rows should differ and be below {self.rows}, found {brief(sorted(rows))}")
 
     def to_attributes(self, root: str) -> Json:
         """The value of the group attribute `relabel.commit`, sealed by a digest over itself and the root's `relabel`.
 
-        `root` is the canonical JSON of what lies in the store, not of what this release would write: the two may
-        differ in form.
+        Args:
+            root: canonical JSON of the root attributes as stored, which may differ in form from what this release
+                writes.
         """
         body = self.body()
         return {**body, "digest": seal(body, root)}
 
     def body(self) -> Json:
         """The record's fields under the names that the format gives them."""
-        fields: Json = listed(asdict(self))
-        fields["quarantined"] = fields.pop("undecodable")
+        fields: Json = msgspec.to_builtins(self)
         return fields
 
 
@@ -172,16 +187,3 @@ def seal(body: Json, root: str) -> str:
     """
     text = f'{{"commit":{canonical(body)},"root":{root}}}'
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def listed(value: Any) -> Any:  # noqa: ANN401  (any JSON value)
-    """Tuples as lists, so that attributes compare equal before and after a trip through JSON."""
-    if isinstance(value, dict):
-        return {name: listed(item) for name, item in value.items()}
-    return [listed(item) for item in value] if isinstance(value, (tuple, list)) else value
-
-
-def brief(value: object) -> str:
-    """A JSON value in a message, printable and cut short."""
-    text = printable(json.dumps(value, sort_keys=True, default=str))
-    return text if len(text) <= 160 else text[:157] + "..."

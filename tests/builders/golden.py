@@ -1,9 +1,9 @@
 """The golden store of format version 1: made once by `python -m tests.builders.golden`, read by every later release."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
+from msgspec.structs import replace
 
 from store.format.schema import Preprocessing, StoreSchema, TarIdentity, TeacherIdentity, Undecodable
 from store.reader import LabelStore

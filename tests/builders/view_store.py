@@ -1,9 +1,9 @@
 """A small store with its image shard, for looking at: hostile keys, hostile class names, one quarantined row."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from msgspec.structs import replace
 
 from store.format.schema import StoreSchema
 from store.shards.index import index_shard

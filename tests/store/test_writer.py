@@ -312,14 +312,22 @@ def test_store_is_written_through_a_link_and_from_within(
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({"rows": -1}, "'rows' should be 1 to"),
+        ({"rows": -1}, r"a/zarr\.json: Expected `int` >= 1 - at `\$\.rows`"),
+        ({"rows": True}, r"Expected `int`, got `bool` - at `\$\.rows`"),
+        ({"rows": 70.0}, r"Expected `int`, got `float` - at `\$\.rows`"),
+        ({"tar": {"size": "1", "mtime_ns": 0, "sha256": ""}}, r"Expected `int`, got `str` - at `\$\.tar\.size`"),
         ({"rows": 10**30}, "a number of 31 digits"),
         ({"rows": ROWS + 1}, "expected"),
-        ({"objects": {"../../etc/passwd": {"size": 1, "sha256": "0" * 64}}}, "cannot be an object"),
-        ({"objects": {"keys/\0": {"size": 1, "sha256": "0" * 64}}}, "cannot be an object"),
-        ({"prefix": "../b"}, "'prefix' should be text like"),
-        ({"quarantined": [{"row": ROWS, "key": "a", "reason": "b"}]}, "'row' should be 0 to 69"),
-        ({"quarantined": [{"row": 1, "key": "a", "reason": "b"}] * 2}, "row 1 is quarantined twice"),
+        ({"objects": {"../../etc/passwd": {"size": 1, "sha256": "0" * 64}}}, r"at `key` in `\$\.objects`"),
+        ({"objects": {"keys/\0": {"size": 1, "sha256": "0" * 64}}}, r"at `key` in `\$\.objects`"),
+        ({"objects": {"keys/c/0\n": {"size": 1, "sha256": "0" * 64}}}, r"at `key` in `\$\.objects`"),
+        ({"objects": {"keys/c/0": {"size": 1, "sha256": "0" * 63}}}, r"at `\$\.objects\[...\]\.sha256`"),
+        ({"prefix": "../b"}, r"Expected `str` matching regex .* - at `\$\.prefix`"),
+        ({"quarantined": [{"row": ROWS, "key": "a", "reason": "b"}]}, "should differ and be below 70"),
+        (
+            {"quarantined": [{"row": 1, "key": "a", "reason": "b"}] * 2},
+            r"should differ and be below 70, found \[1, 1\]",
+        ),
     ],
 )
 def test_hostile_commit_records_with_a_valid_seal_are_clear_errors(

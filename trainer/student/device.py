@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from store.errors import SettingsError, TrainingError
-from store.text import reason
+from store.text import first_line
 from trainer.settings import TrainSettings
 
 
@@ -52,4 +52,4 @@ def compilation() -> Iterator[None]:
     except Exception as error:
         if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             raise
-        raise SettingsError(f"compiled=true: torch.compile fails ({reason(error)}); set compiled=false") from error
+        raise SettingsError(f"compiled=true: torch.compile fails ({first_line(error)}); set compiled=false") from error

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from store.errors import SettingsError
-from store.text import brief, reason
+from store.text import brief, first_line
 from trainer.settings import TrainSettings
 
 # The trainer sets these, or they would read weights or leave no classifier.
@@ -38,7 +38,8 @@ def build_student(settings: TrainSettings, num_classes: int) -> nn.Module:
         )
     except Exception as error:  # each of timm's hundreds of models has its own way to refuse arguments
         raise SettingsError(
-            f"model={settings.model!r} cannot be built with model_args={brief(settings.model_args)}: {reason(error)}"
+            f"model={settings.model!r} cannot be built with model_args={brief(settings.model_args)}: "
+            f"{first_line(error)}"
         ) from error
     for size in {settings.image_size, settings.val_size}:
         _try_out(model, settings.model, size, num_classes)
@@ -54,7 +55,7 @@ def _try_out(model: nn.Module, name: str, size: int, num_classes: int) -> None:
             logits = model(torch.zeros(1, 3, size, size))
     except Exception as error:
         raise SettingsError(
-            f"model={name!r} does not take images of {size} x {size} pixels ({reason(error)}); "
+            f"model={name!r} does not take images of {size} x {size} pixels ({first_line(error)}); "
             'change image_size and val_size, or give model_args={"img_size": ...} if it has that'
         ) from error
     if not isinstance(logits, torch.Tensor) or logits.shape != (1, num_classes):
@@ -82,7 +83,7 @@ def pretrained_settings(model: str, model_args: dict[str, Any], chosen: Mapping[
     try:
         config = timm.get_pretrained_cfg(model)
     except RuntimeError as error:
-        raise SettingsError(f"model={model!r}: {reason(error)}") from error
+        raise SettingsError(f"model={model!r}: {first_line(error)}") from error
     view: dict[str, Any] = {}
     if config is not None:
         view = {

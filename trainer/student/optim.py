@@ -12,7 +12,7 @@ from torch.nn import Parameter
 from torch.optim import SGD, Optimizer
 
 from store.errors import SettingsError
-from store.text import brief, reason
+from store.text import brief, first_line
 from trainer.settings import TrainSettings
 
 RATES = 1000  # updates of a run whose rates are looked at before it begins
@@ -62,7 +62,8 @@ def build_optimiser(model: nn.Module, settings: TrainSettings) -> Optimizer:
         )
     except Exception as error:  # each of timm's optimisers has its own way to refuse
         raise SettingsError(
-            f"opt={brief(settings.opt)}: {reason(error)}; timm.optim.list_optimizers() names them, opt_args are theirs"
+            f"opt={brief(settings.opt)}: {first_line(error)}; timm.optim.list_optimizers() names them, "
+            "opt_args are theirs"
         ) from error
     return optimiser
 
@@ -91,7 +92,7 @@ def build_scheduler(optimiser: Optimizer, settings: TrainSettings, steps_per_epo
             **settings.sched_args,
         )
     except Exception as error:  # each of timm's schedules has its own way to refuse
-        raise SettingsError(f"sched_args={brief(settings.sched_args)}: {reason(error)}") from error
+        raise SettingsError(f"sched_args={brief(settings.sched_args)}: {first_line(error)}") from error
     return scheduler
 
 
@@ -111,7 +112,7 @@ def check_schedule(settings: TrainSettings, steps_per_epoch: int) -> None:
             rate = float(optimiser.param_groups[0]["lr"])
         except Exception as error:  # whatever odd numbers make timm's formulas raise
             raise SettingsError(
-                f"sched_args={brief(settings.sched_args)}: {reason(error)} at update {update}"
+                f"sched_args={brief(settings.sched_args)}: {first_line(error)} at update {update}"
             ) from error
         if not 0 <= rate < math.inf:
             raise SettingsError(f"sched_args={brief(settings.sched_args)}: the rate is {rate} at update {update}")

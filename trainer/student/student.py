@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from store.errors import RunFolderError, SettingsError
-from store.text import brief, reason
+from store.text import brief, first_line
 from trainer.augment.augment import Augment
 from trainer.batch import Batch, blank_batch
 from trainer.distributed import Ranks
@@ -86,7 +86,7 @@ class Student:
         except Exception as error:  # each model and optimiser fails in its own way
             raise SettingsError(
                 f"model={brief(settings.model)} cannot be trained with opt={brief(settings.opt)}: a first update fails "
-                f"({reason(error)}); choose another model, opt or batch_size"
+                f"({first_line(error)}); choose another model, opt or batch_size"
             ) from error
         self._network = self._compiled(self.model)
 
@@ -210,7 +210,8 @@ class Student:
             self.optimiser.load_state_dict(checkpoint.optimiser)
         except Exception as error:  # whatever odd state dicts make torch raise, now or at the next update
             raise RunFolderError(
-                f"{file}: not a checkpoint of this run ({reason(error)}); restore it, or train again in another folder"
+                f"{file}: not a checkpoint of this run ({first_line(error)}); "
+                "restore it, or train again in another folder"
             ) from error
         return checkpoint
 

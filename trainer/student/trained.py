@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from store.errors import RunFolderError
 from store.files import write_atomically
-from store.text import reason
+from store.text import first_line
 from trainer.settings import TrainSettings, settings_from_json
 from trainer.student.checkpoint import Checkpoint, load_checkpoint
 from trainer.student.device import resolve_device
@@ -105,7 +105,7 @@ def _no_student(file: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # whatever odd settings and tensors make torch raise
-        raise RunFolderError(f"{file}: holds no student that can be used here: {reason(error)}") from error
+        raise RunFolderError(f"{file}: holds no student that can be used here: {first_line(error)}") from error
 
 
 # A trained student's weights as safetensors, for timm, torchvision and whatever else reads them.

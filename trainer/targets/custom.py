@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from store.errors import SettingsError
-from store.text import brief, reason
+from store.text import brief, first_line
 from trainer.batch import Batch
 from trainer.settings import TrainSettings
 from trainer.targets.targets import LabelBatch, TargetMaker
@@ -36,7 +36,7 @@ def checked_targets(own: CustomTargets, num_classes: int) -> MakeTargets:
         try:
             targets_BC = own.make(batch)
         except Exception as error:  # whatever a caller's own function raises
-            raise SettingsError(f"the targets {brief(own.name)} cannot be made: {reason(error)}") from error
+            raise SettingsError(f"the targets {brief(own.name)} cannot be made: {first_line(error)}") from error
         expected = (len(batch.images), num_classes)
         if not isinstance(targets_BC, Tensor) or targets_BC.shape != expected or targets_BC.dtype != torch.float32:
             found = (

@@ -8,13 +8,13 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from msgspec.structs import replace
 
 from store.cli.main import main
 from store.errors import DamagedStoreError, LabelMapError, StoreReadError
