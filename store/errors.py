@@ -1,4 +1,4 @@
-"""Every error the project raises on purpose.
+"""All errors that the project raises on purpose.
 
 Each is a `RelabelError` and also the builtin that fits it, so that callers can catch either. A message names
 the file or key, what was expected, what was found and what to do; commands print it as one line.
@@ -18,11 +18,11 @@ class ChangedShardError(ShardError):
 
 
 class ImageError(RelabelError, ValueError):
-    """An image that cannot be decoded; the row is quarantined."""
+    """An image that cannot be decoded; its row is recorded as undecodable."""
 
 
 class FailedShardsError(RelabelError, RuntimeError):
-    """Some shards were left out of a run, each named before; the others are in the store."""
+    """Some shards of a run failed, each named before; the others are in the store."""
 
 
 class TooManyBadImagesError(RelabelError, RuntimeError):
@@ -54,7 +54,7 @@ class FormatVersionError(RelabelError, ValueError):
 
 
 class StoreMismatchError(RelabelError, ValueError):
-    """A store written with another teacher, view or size than this run would write."""
+    """A store written with another teacher, preprocessing or size than this run would write."""
 
 
 class GroupExistsError(RelabelError, FileExistsError):
@@ -62,11 +62,11 @@ class GroupExistsError(RelabelError, FileExistsError):
 
 
 class StoreReadError(RelabelError, OSError):
-    """The store's disk or network did not give what was asked for."""
+    """The store's disk or network failed while reading."""
 
 
 class StoreWriteError(RelabelError, OSError):
-    """The store's disk refused a write: full, read-only or gone."""
+    """The disk or network refused a write: full, read-only or gone."""
 
 
 class LabelMapError(RelabelError, ValueError):
@@ -89,6 +89,10 @@ class RunFolderError(RelabelError, OSError):
     """A run folder or checkpoint that cannot be used."""
 
 
+class FileWriteError(RunFolderError, StoreWriteError):
+    """The disk refused to write a file of a command or a run; the old file is as it was."""
+
+
 class TrainingError(RelabelError, ArithmeticError):
     """Training that cannot go on, such as a loss that is not finite."""
 
@@ -101,10 +105,7 @@ class WorkerError(RelabelError, RuntimeError):
     """A worker process that died."""
 
 
-# The project's optional parts, called extras in pyproject.toml, and what to do where one is missing.
-
-
 def not_installed(module: str | None, extra: str, *, use: str = "") -> str:
-    """One line for a ModuleNotFoundError: what is missing, what needs it if that is said, and how to install it."""
+    """The message for a ModuleNotFoundError: the missing module, its use, and how to install its extra."""
     needed = f", {use}" if use else ""
     return f"{module} is not installed{needed}; in this project's folder, pip install -e '.[{extra}]'"

@@ -1,88 +1,126 @@
-"""Files that a command writes where its user says: there whole or not at all, and never in place of something else."""
+"""Local files and folders: checks of output paths, atomic writing, syncing to disk, locks, sizes and ages."""
 
+import errno
 import fcntl
 import os
 import signal
 import stat
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Literal, NoReturn
 
-from store.errors import RunFolderError, StoreWriteError
+from store.errors import FileWriteError, RelabelError, RunFolderError, StoreWriteError
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 def check_outputs(outputs: Sequence[Path], inputs: Sequence[Path] = ()) -> None:
-    """Refuse files that would overwrite one another, a label store, or what is read; before any work is done.
+    """Refuse output files that would overwrite one another, an input or a label store; called before any work is done.
 
     Args:
-        outputs: files that may be there already.
-        inputs: files that are read.
+        outputs: files to write; regular files are replaced.
+        inputs: files to read.
 
     Raises:
-        StoreWriteError: names the file and says why.
+        StoreWriteError: an output that cannot be written there; the message says why.
     """
     taken = {path.resolve() for path in inputs}
     for file in outputs:
         target = file.resolve()
         if target in taken:
-            raise StoreWriteError(f"{file}: is an image shard or another output too; give each file a place of its own")
+            raise StoreWriteError(f"{file}: is an image shard or another output too; name another file")
         taken.add(target)
         if file.exists() and not file.is_file():
             raise StoreWriteError(f"{file}: is not a regular file; name one")
         if not target.parent.is_dir():
             raise StoreWriteError(f"{file}: there is no folder {target.parent}; make it first")
         if any((folder / "zarr.json").exists() for folder in target.parents):
-            raise StoreWriteError(f"{file}: lies in a label store; choose a place outside of it")
+            raise StoreWriteError(f"{file}: is inside a label store; choose a folder outside of it")
 
 
 @contextmanager
-def written_aside(file: Path) -> Iterator[BinaryIO]:
-    """A file to write beside the named one, which it replaces at the end unless there was an error or a signal.
+def write_atomically(file: Path, *, synced: bool = True) -> Iterator[BinaryIO]:
+    """Open a temporary file beside `file`, which replaces it when the block ends without an error.
+
+    Readers see the old file or the new one, never a part. On an error, SIGTERM or SIGHUP the temporary file is removed
+    and the old file stays; after SIGKILL the temporary file stays, and the next write replaces it. A symbolic link is
+    replaced, not followed.
+
+    Args:
+        file: the file to write; an existing one gives the new one its permissions.
+        synced: wait until the file is on the disk, so that it survives a power cut.
 
     Raises:
-        StoreWriteError: the disk refused; the old file is as it was.
+        FileWriteError: the disk refused, or another process is writing the same file.
     """
-    target = file.resolve()  # a link stays one
-    aside = target.with_name(f".{target.name[:100]}.{os.getpid()}.partial")
+    partial = partial_file(file)
     try:
-        with _ending_on_signals(), aside.open("xb") as handle:
-            yield handle
-            if target.exists():
-                aside.chmod(stat.S_IMODE(target.stat().st_mode))
-        aside.replace(target)
+        with _exit_on_signals():
+            partial.unlink(missing_ok=True)
+            with partial.open("xb") as handle:
+                own = os.fstat(handle.fileno())
+                try:
+                    yield handle
+                    handle.flush()
+                    if synced:
+                        os.fsync(handle.fileno())
+                    if file.is_file():
+                        os.fchmod(handle.fileno(), stat.S_IMODE(file.stat().st_mode))
+                    if not _is_same(own, partial):
+                        raise OSError(errno.EBUSY, "another process is writing it too", str(partial))
+                    partial.replace(file)
+                finally:
+                    if _is_same(own, partial):
+                        partial.unlink()
+            if synced:
+                sync_folder(file.parent)
     except OSError as error:
-        if isinstance(error, StoreWriteError) or (error.filename is not None and Path(error.filename) != aside):
+        # Errors of other files, which the block reads, are not about this one.
+        own_files = {None, str(partial), str(file), str(file.parent)}
+        if isinstance(error, RelabelError) or (error.filename and str(error.filename)) not in own_files:
             raise
-        raise StoreWriteError(f"{file}: cannot be written: {error.strerror or error}") from error
-    finally:
-        aside.unlink(missing_ok=True)
+        raise FileWriteError(f"{file}: cannot be written: {error.strerror or error}") from error
+
+
+def partial_file(file: Path) -> Path:
+    """The temporary file of `write_atomically`: in the same folder, for the rename, and always of the same name."""
+    return file.with_name(f".{file.name[:100]}.partial")
+
+
+def _is_same(info: os.stat_result, path: Path) -> bool:
+    """Whether the path still names this file."""
+    try:
+        return os.path.samestat(info, path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager
-def _ending_on_signals() -> Iterator[None]:
-    """A signal ends the process by way of its `finally` blocks."""
+def _exit_on_signals() -> Iterator[None]:
+    """Let signals that would end the process at once run its `finally` blocks first; own handlers stay."""
+    if threading.current_thread() is not threading.main_thread():  # only there can handlers be set
+        yield
+        return
 
     def end(number: int, _: object) -> NoReturn:
         sys.exit(128 + number)
 
-    before = {number: signal.signal(number, end) for number in ENDING}
+    unhandled = [number for number in ENDING if signal.getsignal(number) is signal.SIG_DFL]
+    for number in unhandled:
+        signal.signal(number, end)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-# What is asked of a local disk: files that are there after a power cut, locks, sizes and ages.
+        for number in unhandled:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def write_synced(file: Path, data: bytes) -> None:
-    """Write a new file and wait until it is on the disk."""
+    """Write a new file, unfinished in case of an error, and wait until it is on the disk."""
     with file.open("xb") as handle:
         handle.write(data)
         handle.flush()
@@ -90,7 +128,7 @@ def write_synced(file: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk."""
+    """Wait until the entries of a folder are on the disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -99,14 +137,14 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Remove a folder that nobody uses any more."""
-    with suppress(OSError):  # another writer is at work in it, or it is gone
+    """Remove a folder if it is empty."""
+    with suppress(OSError):  # another writer uses it, or has removed it
         folder.rmdir()
 
 
 @contextmanager
 def locked(attempt: Path, *, wait: bool) -> Iterator[None]:
-    """Hold a lock on the attempt; it ends with this process, whatever ends that. BlockingIOError if not to wait."""
+    """Hold a lock on a folder, released when the process ends in any way; BlockingIOError if held and not to wait."""
     handle = os.open(attempt, os.O_RDONLY)
     try:
         _flock(handle, wait=wait)
@@ -116,7 +154,7 @@ def locked(attempt: Path, *, wait: bool) -> Iterator[None]:
 
 
 def _flock(handle: int, *, wait: bool) -> bool:
-    """Lock, and whether this disk can: some network disks cannot."""
+    """Lock a file; false where the disk has no locks, as some network disks."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
@@ -127,7 +165,7 @@ def _flock(handle: int, *, wait: bool) -> bool:
 
 
 def lock_state(attempt: Path) -> Literal["held", "free", "unknown"]:
-    """Whether a process of this machine holds the lock; unknown where the disk cannot lock."""
+    """Whether a process of this machine holds the lock of a folder; unknown where the disk has no locks."""
     try:
         handle = os.open(attempt, os.O_RDONLY)
     except FileNotFoundError:
@@ -141,7 +179,7 @@ def lock_state(attempt: Path) -> Literal["held", "free", "unknown"]:
 
 
 def size_and_age(entry: Path) -> tuple[int, float]:
-    """Bytes, and seconds since the newest change."""
+    """Bytes of all files below a folder, and seconds since the newest change."""
     size, newest = 0, entry.stat().st_mtime
     for folder, _, files in os.walk(entry):
         for path in (folder, *(os.path.join(folder, file) for file in files)):
@@ -151,17 +189,14 @@ def size_and_age(entry: Path) -> tuple[int, float]:
     return size, time.time() - newest
 
 
-# Files of a run folder that are there whole or not at all.
-
-
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, where they are not there yet.
+    """Make a folder and its parents where they are missing.
 
     Raises:
         RunFolderError: it or one above it is a file, or the disk refused.
     """
     try:
-        files = [place for place in (folder, *folder.parents) if place.exists() and not place.is_dir()]
+        files = [path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()]
         if not files:
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -171,11 +206,11 @@ def make_folder(folder: Path) -> None:
 
 
 def read_whole(file: Path) -> bytes:
-    """A regular file's bytes.
+    """The bytes of a regular file.
 
     Raises:
-        FileNotFoundError: there is none.
-        RunFolderError: a folder or the like in its place, or the disk refused.
+        FileNotFoundError: there is no such file.
+        RunFolderError: a folder or a device instead of a file, or the disk refused.
     """
     try:
         if file.is_file():
@@ -186,28 +221,3 @@ def read_whole(file: Path) -> bytes:
     except OSError as error:
         raise RunFolderError(f"{file}: cannot be read: {error.strerror or error}") from error
     raise RunFolderError(f"{file}: not a regular file; choose another folder")
-
-
-def write_atomically(file: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file aside, wait until it is on the disk, and put it in place of the old one.
-
-    Raises:
-        RunFolderError: the disk refused; the old file is as it was.
-    """
-    try:
-        with aside(file).open("wb") as handle:
-            write(handle)
-            handle.flush()
-            os.fsync(handle.fileno())
-        aside(file).replace(file)
-        sync_folder(file.parent)
-    # torch.save reports a full disk as a RuntimeError of its zip writer.
-    except (OSError, RuntimeError) as error:
-        why = getattr(error, "strerror", None) or "the disk is full, or refuses files of that size"
-        raise RunFolderError(f"{file}: cannot be written: {why}; make room, then try again") from error
-
-
-def aside(file: Path) -> Path:
-    """Where a file is written first; what stays there was cut off by a kill or a full disk."""
-    # One name, so that the next write replaces what a killed one left. In the same folder, for the rename.
-    return file.with_name(f".{file.name}.partial")

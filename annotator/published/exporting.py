@@ -4,7 +4,6 @@ Shape letters: N rows, K ranks, H W cells (y, x).
 """
 
 import re
-import secrets
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Protocol
 from annotator.published.files import Axes, PublishedMap, dump_map
 from annotator.published.source import SUFFIX, split_key, wnid_of
 from store.errors import DamagedStoreError, LabelMapError, SettingsError, StoreWriteError
+from store.files import write_atomically
 from store.format.arrays import CHUNK_ROWS
 from store.format.schema import GROUP_FILE, StoreSchema
 from store.group import LabelGroup
@@ -124,12 +124,12 @@ def export_maps(plan: ExportPlan, folder: Path, *, axes: Axes, reporter: ExportR
     summary = ExportSummary(reporter)
     for reason in plan.damaged:
         summary.failed(reason)
-    with _Files(folder) as files:
-        for name in plan.groups:
-            try:
-                _export_group(plan.store.group(name), plan.namer, files, summary, turned=axes == "xy")
-            except DamagedStoreError as error:
-                summary.failed(str(error))
+    files = _Files(folder)
+    for name in plan.groups:
+        try:
+            _export_group(plan.store.group(name), plan.namer, files, summary, turned=axes == "xy")
+        except DamagedStoreError as error:
+            summary.failed(str(error))
     return summary
 
 
@@ -198,17 +198,11 @@ def _names(group: LabelGroup, namer: Namer) -> Iterator[tuple[str, str]]:
 
 
 class _Files:
-    """Writes files below a folder, each under another name first, which nobody can guess; never through a link."""
+    """Writes files below a folder, never through a symbolic link."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self._partial = folder, folder / f".{secrets.token_hex(8)}.partial"
+        self.folder = folder
         self._made: set[str] = set()
-
-    def __enter__(self) -> "_Files":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._partial.unlink(missing_ok=True)
 
     def write(self, folder: str, name: str, data: bytes) -> int:
         """Write one file; returns its size in bytes."""
@@ -219,9 +213,8 @@ class _Files:
             if folder not in self._made:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 self._made.add(folder)
-            with self._partial.open("xb") as partial:
-                partial.write(data)
-            self._partial.replace(file)
         except OSError as error:
             raise StoreWriteError(f"{file}: cannot be written: {error.strerror or error}") from error
+        with write_atomically(file, synced=False) as handle:  # millions of small files, which can be exported again
+            handle.write(data)
         return len(data)

@@ -1,6 +1,5 @@
 """Image shards out of folders of images, one folder a class, as torchvision's ImageFolder takes them."""
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from webdataset import TarWriter
 
 from store.cli.base import OneLineError, examples
 from store.errors import ShardError
+from store.files import write_atomically
 from store.shards.index import IMAGE_EXTENSIONS, LABEL_EXTENSION
 from store.text import counted, first_few, printable
 
@@ -85,19 +85,14 @@ def write_shards(folder: Folder, out: Path, *, prefix: str, shard_size: int, see
 
 
 def _write_shard(path: Path, pictures: Sequence[Picture]) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("xb") as stream, TarWriter(stream, encoder=False, mtime=0) as writer:
-            for picture in pictures:
-                extension = picture.file.suffix[1:].lower()
-                writer.write({
-                    "__key__": picture.key,
-                    extension: _read(picture.file),
-                    LABEL_EXTENSION: str(picture.label).encode(),
-                })  # fmt: skip
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with write_atomically(path) as stream, TarWriter(stream, encoder=False, mtime=0) as writer:
+        for picture in pictures:
+            extension = picture.file.suffix[1:].lower()
+            writer.write({
+                "__key__": picture.key,
+                extension: _read(picture.file),
+                LABEL_EXTENSION: str(picture.label).encode(),
+            })  # fmt: skip
 
 
 def _read(file: Path) -> bytes:

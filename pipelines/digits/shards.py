@@ -1,7 +1,6 @@
 """Scenes written as WebDataset tars, the same bytes every time."""
 
 import json
-import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import simplejpeg
 import webdataset
 
 from pipelines.digits.scenes import Scene, draw_scene, load_pool
+from store.files import write_atomically
 from store.maps.types import Box
 
 Split = Literal["train", "val"]
@@ -52,16 +52,11 @@ def write_shards(folder: Path, split: Split, scenes_count: int, shards_count: in
 
 
 def _write_shard(path: Path, split: Split, indices: range, seed: int) -> None:
-    """Write one tar under a name of this process's own, then rename: a tar with the final name is whole."""
+    """Write one tar; a tar with the final name is complete."""
     pool = load_pool(split)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as stream, webdataset.TarWriter(stream, encoder=False, mtime=0) as writer:
-            for index in indices:
-                writer.write(_encode(f"{split}-{index:06d}", draw_scene(seed, index, pool)))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with write_atomically(path) as stream, webdataset.TarWriter(stream, encoder=False, mtime=0) as writer:
+        for index in indices:
+            writer.write(_encode(f"{split}-{index:06d}", draw_scene(seed, index, pool)))
 
 
 def _encode(key: str, scene: Scene) -> dict[str, str | bytes]:

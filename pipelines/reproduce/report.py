@@ -52,7 +52,8 @@ def write_report(file: Path, results: Sequence[Result], comparisons: Sequence[Co
         "the demo's validation, on which neither teacher nor student was trained.\n",
         f"Scored on {describe_machine()}.\n",
     ]
-    write_atomically(file, lambda handle: handle.write("\n".join(parts).encode()))
+    with write_atomically(file) as handle:
+        handle.write("\n".join(parts).encode())
 
 
 def _introduction(seeds: int) -> str:
@@ -184,7 +185,8 @@ def draw_ablation(file: Path, results: Sequence[Result], times: Times) -> None:
     _finish(epoch, "seconds", "here: an epoch")
     published.margins(x=0.25)
     epoch.margins(x=0.3)
-    write_atomically(file, lambda handle: figure.savefig(handle, format="png", dpi=120))
+    with write_atomically(file) as handle:
+        figure.savefig(handle, format="png", dpi=120)
 
 
 def _finish(panel: "Axes", unit: str, title: str) -> None:

@@ -150,7 +150,8 @@ def run_one(arm: Arm, seed: int, material: Material, folder: Path) -> Scores:
     with one_thread():
         scores = _score(folder, material)
     record = {"settings": settings_to_json(arm.settings(seed)), "scores": asdict(scores)}
-    write_atomically(folder / RESULT, lambda file: file.write(json.dumps(record, indent=1).encode()))
+    with write_atomically(folder / RESULT) as file:
+        file.write(json.dumps(record, indent=1).encode())
     return scores
 
 

@@ -68,8 +68,8 @@ def time_epochs(arms: Sequence[Arm], material: Material, file: Path) -> Times:
         found = {ANNOTATION: _annotation(material)} | {arm.name: _epoch(arm, material) for arm in arms}
         for name, seconds in times.seconds.items():
             seconds.append(found[name])
-        text = json.dumps(asdict(times))
-        write_atomically(file, lambda handle, text=text: handle.write(text.encode()))  # type: ignore[misc]
+        with write_atomically(file) as handle:
+            handle.write(json.dumps(asdict(times)).encode())
     return times
 
 

@@ -16,7 +16,7 @@ from store.cli.base import examples, refuse_nan
 from store.cli.options import OUTPUT
 from store.cli.progress import track
 from store.errors import DamagedStoreError, StoreReadError
-from store.files import check_outputs, written_aside
+from store.files import check_outputs, write_atomically
 from store.maps.types import Fill
 from store.reader import LabelStore
 from store.view.images import ShardImages
@@ -145,13 +145,13 @@ def _print(found: dict[str, Any], top: int, *, as_json: bool) -> None:
 @contextmanager
 def _page(file: Path) -> Iterator[BinaryIO]:
     refuse_without_extra()
-    with written_aside(file) as handle:
+    with write_atomically(file.resolve()) as handle:
         yield handle
 
 
 @contextmanager
 def _lines(file: Path, store: LabelStore) -> Iterator[CsvAudit]:
-    with written_aside(file) as handle:
+    with write_atomically(file.resolve()) as handle:
         lines = CsvAudit(handle, store.schema)
         yield lines
         lines.close()
@@ -159,7 +159,7 @@ def _lines(file: Path, store: LabelStore) -> Iterator[CsvAudit]:
 
 @contextmanager
 def _index(file: Path, store: LabelStore, audit: Audit) -> Iterator[IndexParts]:
-    with written_aside(file) as handle:
+    with write_atomically(file.resolve()) as handle:
         digest, parts = store_digest(store), IndexParts()  # a group that is replaced meanwhile makes it stale
         yield parts
         parts.write(handle, digest=digest, left_out=[bad["group"] for bad in audit.damaged])

@@ -13,7 +13,7 @@ from rich.console import Console, RenderableType
 from store.cli.base import examples
 from store.cli.options import OUTPUT, Numbers, json_option, labels_argument, print_description
 from store.errors import ImageError
-from store.files import check_outputs, written_aside
+from store.files import check_outputs, write_atomically
 from store.format.schema import StoreSchema
 from store.group import LabelGroup
 from store.maps.types import WHOLE_IMAGE, Box, LabelRow
@@ -184,7 +184,7 @@ class RowView:
 
         refuse_undecodable(self.row)
         assert self.image is not None
-        with written_aside(file) as handle:
+        with write_atomically(file.resolve()) as handle:
             draw_map(handle, self.image, self.row, self.schema, crops=(box or WHOLE_IMAGE,))
 
     def write_html(self, file: Path, box: Box | None) -> None:
@@ -193,5 +193,5 @@ class RowView:
 
         refuse_undecodable(self.row)
         page = sample_page(self.schema, self.group.name, self.index, self.row, self.image, box=box or WHOLE_IMAGE)
-        with written_aside(file) as handle:
+        with write_atomically(file.resolve()) as handle:
             handle.write(page.encode())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from store.errors import RelabelError, RunFolderError
-from store.files import aside, make_folder, read_whole, write_atomically
+from store.files import make_folder, partial_file, read_whole, write_atomically
 from store.format.schema import StoreSchema
 from store.shards.index import ShardIndex
 from store.text import brief
@@ -107,11 +107,12 @@ def open_run_folder(folder: Path, identity: RunIdentity, *, resume: bool) -> Non
             to a run with other settings or labels; the differences are listed.
     """
     launch = _launch()
-    # A kill while settings.json was first written leaves its aside file alone.
-    is_empty = set(folder.iterdir()) <= {aside(folder / SETTINGS), folder / LOCK, folder / LAUNCH}
+    # A kill while settings.json was first written leaves its temporary file alone.
+    is_empty = set(folder.iterdir()) <= {partial_file(folder / SETTINGS), folder / LOCK, folder / LAUNCH}
     if is_empty:
         text = json.dumps(identity.to_json(), indent=1) + "\n"
-        write_atomically(folder / SETTINGS, lambda handle: handle.write(text.encode()))
+        with write_atomically(folder / SETTINGS) as handle:
+            handle.write(text.encode())
     elif not (resume or _is_restart(folder, launch)):
         raise RunFolderError(f"{folder}: not empty; choose another folder, or continue its run with --resume")
     elif differences := list(_differences(_read_identity(folder / SETTINGS), identity.to_json())):
@@ -120,7 +121,8 @@ def open_run_folder(folder: Path, identity: RunIdentity, *, resume: bool) -> Non
             "resume with what it was started with, or choose another folder"
         )
     if launch:
-        write_atomically(folder / LAUNCH, lambda handle: handle.write(launch.encode()))
+        with write_atomically(folder / LAUNCH) as handle:
+            handle.write(launch.encode())
     else:
         (folder / LAUNCH).unlink(missing_ok=True)
 

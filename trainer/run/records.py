@@ -64,7 +64,8 @@ def trim_metrics(folder: Path, epochs_done: int, steps_done: int) -> None:
     done = epochs_done + 1, steps_done
     kept = [line.text for line in _read_lines(file) if line.epoch <= epochs_done or (line.epoch, line.step) <= done]
     if file.exists():
-        write_atomically(file, lambda handle: handle.writelines(kept))
+        with write_atomically(file) as handle:
+            handle.writelines(kept)
 
 
 def _read_lines(file: Path) -> list[_Line]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from store.errors import RunFolderError
-from store.files import aside, write_atomically
+from store.files import partial_file, write_atomically
 from store.format.schema import MAX_CLASSES
 
 BEST = "best.pt"
@@ -44,7 +44,11 @@ def save_checkpoint(file: Path, checkpoint: Checkpoint) -> None:
         RunFolderError: the disk refused; an older checkpoint is as it was.
     """
     values = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
-    write_atomically(file, lambda handle: torch.save(values, handle))
+    try:
+        with write_atomically(file) as handle:
+            torch.save(values, handle)
+    except RuntimeError as error:  # of torch's zip writer, where a write fails
+        raise RunFolderError(f"{file}: cannot be written: the disk is full, or refuses files of that size") from error
 
 
 def save_step(folder: Path, checkpoint: Checkpoint, *, updates: int, keep: int) -> Path:
@@ -68,7 +72,7 @@ def step_checkpoints(folder: Path) -> list[Path]:
 
 def was_saving(folder: Path) -> bool:
     """Whether a checkpoint was being written when the run was killed."""
-    return aside(folder / BEST).exists() or any(folder.glob(aside(folder / "step-*.pt").name))
+    return partial_file(folder / BEST).exists() or any(folder.glob(partial_file(folder / "step-*.pt").name))
 
 
 def load_checkpoint(file: Path) -> Checkpoint:

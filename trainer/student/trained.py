@@ -134,7 +134,8 @@ def export_student(checkpoint: Path, out: Path, weights: Weights | None = None) 
         raise RunFolderError(f"{out}: exists already; choose another name, or move it away")
     student = load_trained(checkpoint, weights)
     content = save(plain_tensors(student.model), metadata(student))
-    write_atomically(out, lambda handle: handle.write(content))
+    with write_atomically(out) as handle:
+        handle.write(content)
     return student
 
 

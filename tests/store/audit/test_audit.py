@@ -210,8 +210,8 @@ def test_show_writes_nothing_where_another_option_is_wrong(tmp_path: Path) -> No
 def test_signal_leaves_no_partial_file(labels: Path, tmp_path: Path) -> None:
     code = """
 import os, pathlib, signal, sys
-from store.files import written_aside
-with written_aside(pathlib.Path(sys.argv[1])) as file:
+from store.files import write_atomically
+with write_atomically(pathlib.Path(sys.argv[1])) as file:
     os.kill(os.getpid(), signal.SIGTERM)
     file.write(b"")
 """
@@ -361,7 +361,7 @@ def test_failed_audit_leaves_the_old_files(tmp_path: Path) -> None:
     ("arguments", "status", "message"),
     [
         (("--csv", "{out}/a", "--html", "{out}/a"), 1, "a: is an image shard or another output too"),
-        (("--csv", "{labels}/a.csv"), 1, "lies in a label store; choose a place outside of it"),
+        (("--csv", "{labels}/a.csv"), 1, "is inside a label store; choose a folder outside of it"),
         (("--index", "{out}/absent/a.npz"), 1, "absent; make it first"),
         (("--csv", ""), 2, "expected the name of a file"),
         (("--csv", "{out}"), 2, "is a directory"),
