@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.distributed import DistError, TCPStore  # type: ignore[attr-defined]
 
 from store.errors import PeerError, RelabelError, SettingsError, TrainingError
+from store.foreign import RANK_DIED, says
 from store.text import first_line
 
 T = TypeVar("T")
 PATIENCE = timedelta(hours=1)  # for a rank that saves a checkpoint or waits for its disk
-DEATHS = ("gloo", "Connection closed by peer", "Connection reset by peer")  # in torch's words
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,7 +134,7 @@ def peer_deaths() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not isinstance(error, dist.DistError) and not any(words in str(error) for words in DEATHS):
+        if not isinstance(error, dist.DistError) and not says(error, RANK_DIED):
             raise
         raise TrainingError(
             f"another rank died, or cannot be reached ({first_line(error)}); look for its message, then run again with "

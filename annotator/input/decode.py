@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from annotator.input.plan import RowRef
 from store import processes
 from store.errors import ImageError, WorkerError
+from store.foreign import SHARED_MEMORY_FULL, WORKER_DIED, says
 from store.format.schema import Preprocessing
 from store.shards.images import decode_image
 from store.shards.index import image_digest
@@ -92,12 +93,12 @@ def _worker_deaths() -> Iterator[None]:
         yield
     # Whoever waits for the rest of what a dead process had begun to hand over gets one of the other errors.
     except (RuntimeError, ConnectionError, EOFError) as error:
-        if "unable to allocate shared memory" in str(error):
+        if says(error, SHARED_MEMORY_FULL):
             raise WorkerError(
                 "/dev/shm is full, through which batches are handed over; give it more (docker run --shm-size=8g), or "
                 "lower --workers or --batch-size"
             ) from error
-        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+        if isinstance(error, RuntimeError) and not says(error, WORKER_DIED):
             raise
         raise WorkerError(
             "a decoding worker was killed, most often for want of memory; lower --workers or --batch-size"

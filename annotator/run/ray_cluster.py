@@ -24,6 +24,7 @@ from annotator.settings import ClusterSettings, Job
 from annotator.teacher.selftest import SelfTest
 from annotator.teacher.teacher import Teacher
 from store.errors import RelabelError, SettingsError, WorkerError
+from store.foreign import AUTHENTICATION, says
 from store.format.schema import StoreSchema
 from store.reader import LabelStore
 from store.shards.index import shard_name
@@ -260,7 +261,7 @@ def _connected(address: str | None) -> Iterator[None]:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (OSError, ValueError, RuntimeError) as error:
         where = "a Ray cluster" if address is None else f"the Ray cluster {address}"
-        hint = f"; {TOKENS}" if "uth" in str(error) else ""  # AuthenticationError, "authentication token"
+        hint = f"; {TOKENS}" if says(error, AUTHENTICATION) else ""
         raise SettingsError(f"{where} cannot be reached: {first_line(error)}{hint}") from error
     try:
         if current_thread() is main_thread():

@@ -1,4 +1,4 @@
-"""What stores and image shards behind URLs share: opening them with obstore, and its errors in one line."""
+"""Opening of URLs with obstore, for stores and image shards, and obstore's errors as an OSError of one line."""
 
 import errno
 import os
@@ -13,27 +13,28 @@ from obstore.exceptions import BaseError
 from obstore.store import from_url
 
 from store.errors import RelabelError, StoreReadError
+from store.foreign import ASKED_FOR_CREDENTIALS, NO_HEAD_REQUESTS, says
 from store.text import first_line
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
     from obstore.store import ObjectStore as Bucket
 
-REQUESTS = 16  # at the same time
+REQUESTS = 16  # in flight at the same time
 RETRIES: "RetryConfig" = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
-METADATA = "http://169.254.169.254/"  # where clouds give their own machines credentials; asked last
+NO_CREDENTIALS = "no credentials in the environment, nor from this machine: "
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
 
 def check_url(url: str, error: type[RelabelError], example: str) -> None:
-    """Raise `error` for what is no URL that obstore opens, or one whose text must not be shown or is misread."""
+    """Raise `error` for a URL that obstore cannot open, that may hold credentials, or that it would misread."""
     scheme, _, rest = url.partition("://")
-    # The text is looked at before it is parsed, and not repeated in the message: it may hold a password.
+    # Before it is parsed, and without the URL in the message: it may hold a password.
     if "@" in re.split("[/?#]", rest, maxsplit=1)[0]:
         raise error(f"{scheme}:// URL with credentials: give them in the environment instead")
     if "?" in rest:
         raise error(f"{scheme}:// URL with a query, which may hold credentials: give them in the environment instead")
-    if "#" in rest:  # obstore would open what is before it
+    if "#" in rest:  # obstore would ignore it and the rest
         raise error(f"{url}: a URL cannot hold a #; write %23")
     try:
         known = parse_scheme(url)
@@ -45,12 +46,17 @@ def check_url(url: str, error: type[RelabelError], example: str) -> None:
 
 
 def open_bucket(url: str, *, retries: "RetryConfig | None" = None, client: "ClientConfig | None" = None) -> "Bucket":
-    """The objects below a URL; nothing is asked yet. Credentials come from the environment, as obstore reads them.
+    """The objects below a URL, without a request yet. obstore reads the credentials from the environment.
 
-    Whoever keeps it calls `refuse_fork` before each use.
+    Callers that keep the result call `refuse_fork` before each use.
+
+    Args:
+        url: a URL that `check_url` accepts.
+        retries: obstore's settings for its own retries.
+        client: obstore's settings for its HTTP client.
 
     Raises:
-        OSError: obstore cannot open it, such as for want of an account's name.
+        OSError: obstore cannot open it, for example because an account's name is missing.
     """
     plain = url.startswith("http://") or any(os.environ.get(name, "").startswith("http://") for name in ENDPOINTS)
     try:
@@ -65,11 +71,11 @@ def one_line_errors(url: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        if "405 Method Not Allowed" in str(error):  # which obstore takes for an object that is not there
+        if says(error, NO_HEAD_REQUESTS):
             raise OSError(errno.EIO, "the web server refuses HEAD requests; copy it from there first", url) from error
         raise FileNotFoundError(errno.ENOENT, "there is no such object", url) from error
     except BaseError as error:
-        hint = "no credentials in the environment, nor from this machine: " if METADATA in str(error) else ""
+        hint = NO_CREDENTIALS if says(error, ASKED_FOR_CREDENTIALS) else ""
         raise OSError(errno.EIO, hint + first_line(error), url) from error
 
 
@@ -77,7 +83,11 @@ _user: list[int] = []  # the process that first used obstore
 
 
 def refuse_fork() -> None:
-    """Obstore's threads do not live on in a forked process, which would wait for them for ever."""
+    """Raise an error in a forked process, where obstore would wait for ever for threads that do not exist there.
+
+    Raises:
+        StoreReadError: obstore was used before this process was forked.
+    """
     if not _user:
         _user.append(os.getpid())
     if _user[0] != os.getpid():

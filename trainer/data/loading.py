@@ -9,11 +9,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from store import processes
 from store.errors import RelabelError, TrainingError
+from store.foreign import SHARED_MEMORY_FULL, WORKER_DIED, says
 
 T = TypeVar("T")
-# How torch's message of a dead process starts, and that of the thread that copies for a GPU, which dies of one.
-SHM_FULL = ("unable to allocate shared memory", "unable to resize file")  # in torch's words
-DEATHS = ("DataLoader worker (pid", "Pin memory thread exited")
 PRELOADED = ["trainer.data.batches", "trainer.evaluation.evaluate"]
 
 
@@ -85,11 +83,11 @@ def worker_deaths() -> Iterator[None]:
         yield
     # Whoever waits for the rest of what a dead process had begun to hand over gets one of the other errors.
     except (RuntimeError, ConnectionRefusedError, ConnectionResetError, EOFError) as error:
-        if any(words in str(error) for words in SHM_FULL):
+        if says(error, SHARED_MEMORY_FULL):
             raise TrainingError(
                 "/dev/shm is full, through which batches are handed over; give it more (docker run --shm-size=8g), or "
                 "use fewer workers"
             ) from error
-        if isinstance(error, RuntimeError) and not any(death in str(error) for death in DEATHS):
+        if isinstance(error, RuntimeError) and not says(error, WORKER_DIED):
             raise
         raise TrainingError("a loader process was killed, most often for want of memory; use fewer workers") from error

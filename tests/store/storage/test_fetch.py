@@ -16,13 +16,13 @@ import pytest
 from obstore.store import from_url
 
 from store.shards.remote import RemoteShard
-from store.storage import fetch as download
+from store.storage import fetch as fetching
 from store.storage.base import RemoteStat
 from tests.builders.unruly_server import LONG_AGO, PIECE, Unruly, UnrulyServer, unruly_server
 
 SIZE = 300_000
 DATA, OTHER = os.urandom(SIZE), os.urandom(SIZE)
-BARREN = f"bytes came, then nothing in {download.ATTEMPTS} attempts; try again later"
+STALLED = f"bytes came, then nothing in {fetching.ATTEMPTS} attempts; try again later"
 REPLACED = "was replaced or changed while it was being downloaded; run again"
 WEAK = 'W/"first"'
 
@@ -37,8 +37,8 @@ def server() -> Iterator[UnrulyServer]:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses between attempts, which are not waited for."""
     pauses: list[float] = []
-    monkeypatch.setattr(download, "time", SimpleNamespace(sleep=pauses.append, time=time.time))
-    monkeypatch.setattr(download, "SILENCE", timedelta(seconds=5))
+    monkeypatch.setattr(fetching, "time", SimpleNamespace(sleep=pauses.append, time=time.time))
+    monkeypatch.setattr(fetching, "SILENCE", timedelta(seconds=5))
     return pauses
 
 
@@ -76,7 +76,7 @@ def test_body_that_is_cut_three_times_arrives_whole(server: UnrulyServer, tmp_pa
     unruly = Unruly(DATA, cuts=[100_000, 200_000, 250_001])
     fetch(server, unruly, tmp_path / "a")
     assert gets(unruly) == ["GET", *(f"GET bytes={start}-299999" for start in (100_000, 200_000, 250_001))]
-    assert pauses == [download.PAUSE] * 3
+    assert pauses == [fetching.PAUSE] * 3
 
 
 def test_body_cut_more_often_than_attempts_are_made_arrives_whole_if_each_brings_something(
@@ -89,15 +89,15 @@ def test_body_that_is_always_cut_at_one_byte_ends_in_an_error(
     server: UnrulyServer, tmp_path: Path, pauses: list[float]
 ) -> None:
     unruly = Unruly(DATA, cuts=itertools.repeat(100_000))
-    fail(server, unruly, tmp_path / "a", rf"100,000 of 300,000 {BARREN} \(.+\)")
-    assert len(gets(unruly)) == download.ATTEMPTS
+    fail(server, unruly, tmp_path / "a", rf"100,000 of 300,000 {STALLED} \(.+\)")
+    assert len(gets(unruly)) == fetching.ATTEMPTS
     assert pauses == [1, 2, 4, 8]
 
 
 def test_body_that_stalls_once_arrives_whole(
     server: UnrulyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "SILENCE", timedelta(seconds=0.5))
+    monkeypatch.setattr(fetching, "SILENCE", timedelta(seconds=0.5))
     unruly = Unruly(DATA, stalls=[100_000])
     fetch(server, unruly, tmp_path / "a")
     assert gets(unruly) == ["GET", "GET bytes=100000-299999"]
@@ -106,14 +106,14 @@ def test_body_that_stalls_once_arrives_whole(
 def test_server_that_stalls_for_ever_ends_in_an_error(
     server: UnrulyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "SILENCE", timedelta(seconds=0.2))
-    fail(server, Unruly(DATA, stalls=itertools.repeat(100_000)), tmp_path / "a", f"100,000 of 300,000 {BARREN}")
+    monkeypatch.setattr(fetching, "SILENCE", timedelta(seconds=0.2))
+    fail(server, Unruly(DATA, stalls=itertools.repeat(100_000)), tmp_path / "a", f"100,000 of 300,000 {STALLED}")
 
 
 def test_slow_body_that_takes_longer_than_any_silence_may_last_arrives_in_one(
     server: UnrulyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "SILENCE", timedelta(seconds=1.5))
+    monkeypatch.setattr(fetching, "SILENCE", timedelta(seconds=1.5))
     unruly = Unruly(DATA, pause=0.1)  # 19 pieces
     fetch(server, unruly, tmp_path / "a")
     assert gets(unruly) == ["GET"]
@@ -127,8 +127,8 @@ def test_body_that_takes_longer_than_obstores_own_limit_arrives_in_one(server: U
 
 
 def test_limit_for_one_body_is_ours(server: UnrulyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert timedelta(hours=1) < download.WHOLE
-    monkeypatch.setattr(download, "WHOLE", timedelta(seconds=0.4))
+    assert timedelta(hours=1) < fetching.BODY_TIMEOUT
+    monkeypatch.setattr(fetching, "BODY_TIMEOUT", timedelta(seconds=0.4))
     unruly = Unruly(DATA, pause=0.05)
     fetch(server, unruly, tmp_path / "a")
     assert len(gets(unruly)) > 1
@@ -137,15 +137,15 @@ def test_limit_for_one_body_is_ours(server: UnrulyServer, tmp_path: Path, monkey
 def test_server_that_is_busy_for_a_while_is_asked_again(
     server: UnrulyServer, tmp_path: Path, pauses: list[float]
 ) -> None:
-    fetch(server, Unruly(DATA, busy=download.ATTEMPTS - 1), tmp_path / "a")
+    fetch(server, Unruly(DATA, busy=fetching.ATTEMPTS - 1), tmp_path / "a")
     assert pauses == [1, 2, 4, 8]
 
 
 def test_server_that_is_always_busy_ends_in_an_error(server: UnrulyServer, tmp_path: Path) -> None:
     unruly = Unruly(DATA, busy=100)
-    error = fail(server, unruly, tmp_path / "a", f"0 of unknown {BARREN}")
+    error = fail(server, unruly, tmp_path / "a", f"0 of unknown {STALLED}")
     assert "503" in str(error)
-    assert len(gets(unruly)) == download.ATTEMPTS
+    assert len(gets(unruly)) == fetching.ATTEMPTS
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 410])
@@ -159,7 +159,7 @@ def test_refusal_is_not_asked_again(server: UnrulyServer, tmp_path: Path, status
 def test_refusal_that_passes_is_asked_again(server: UnrulyServer, tmp_path: Path, status: int) -> None:
     unruly = Unruly(DATA, refused=status)
     fail(server, unruly, tmp_path / "a", f"{status}")
-    assert len(gets(unruly)) == download.ATTEMPTS
+    assert len(gets(unruly)) == fetching.ATTEMPTS
 
 
 def test_object_that_is_not_there_is_a_file_that_is_not_found(server: UnrulyServer, tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_object_that_is_not_there_is_a_file_that_is_not_found(server: UnrulyServ
 
 
 def test_body_shorter_than_announced_ends_in_an_error(server: UnrulyServer, tmp_path: Path) -> None:
-    fail(server, Unruly(DATA, length=SIZE + 1), tmp_path / "a", f"300,000 of 300,001 {BARREN}")
+    fail(server, Unruly(DATA, length=SIZE + 1), tmp_path / "a", f"300,000 of 300,001 {STALLED}")
 
 
 @pytest.fixture
@@ -183,16 +183,21 @@ def pieces(monkeypatch: pytest.MonkeyPatch) -> dict[int, list[bytes]]:
             SimpleNamespace(meta=answer.meta, stream=lambda **_: iter(pieces[number])) if number in pieces else answer
         )
 
-    monkeypatch.setattr(download, "obstore", SimpleNamespace(get=get))
+    monkeypatch.setattr(fetching, "obstore", SimpleNamespace(get=get, head=obstore.head))
     return pieces
 
 
 def test_body_that_ends_early_without_an_error_is_not_taken_for_whole(
     server: UnrulyServer, tmp_path: Path, pieces: dict[int, list[bytes]]
 ) -> None:
-    pieces.update((number, []) for number in range(download.ATTEMPTS))
+    pieces.update((number, []) for number in range(fetching.ATTEMPTS))
     pieces[0] = [DATA[:100_000]]
-    fail(server, Unruly(DATA), tmp_path / "a", rf"100,000 of 300,000 {BARREN} \(the body ended after 100,000 bytes\)")
+    fail(
+        server,
+        Unruly(DATA),
+        tmp_path / "a",
+        rf"100,000 of 300,000 {STALLED} \(the body ended after 100,000 bytes\)",
+    )
 
 
 def test_body_with_more_than_was_announced_leaves_nothing_behind(
@@ -204,7 +209,7 @@ def test_body_with_more_than_was_announced_leaves_nothing_behind(
 
 def test_body_of_unknown_length_is_refused(server: UnrulyServer, tmp_path: Path) -> None:
     unruly = Unruly(DATA, tells_length=False)
-    fail(server, unruly, tmp_path / "a", "does not say how long it is")
+    fail(server, unruly, tmp_path / "a", "does not announce its length")
     assert gets(unruly) == ["GET"]
 
 
@@ -215,7 +220,7 @@ def test_server_without_ranges_is_asked_for_the_whole_again(server: UnrulyServer
 
 
 def test_server_without_ranges_that_never_gets_further_ends_in_an_error(server: UnrulyServer, tmp_path: Path) -> None:
-    fail(server, Unruly(DATA, ranges=False, cuts=itertools.repeat(100_000)), tmp_path / "a", f"100,000 .*{BARREN}")
+    fail(server, Unruly(DATA, ranges=False, cuts=itertools.repeat(100_000)), tmp_path / "a", f"100,000 .*{STALLED}")
 
 
 @pytest.mark.parametrize("recent", [False, True])

@@ -90,7 +90,7 @@ def test_another_shard_is_told_by_the_rows_that_differ(dataset: Dataset, bucket:
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("store.storage.fetch.PAUSE", 0.0)
-    monkeypatch.setattr("store.storage.fetch.RANGE_SILENCE", timedelta(seconds=0.3))
+    monkeypatch.setattr("store.storage.fetch.SILENCE", timedelta(seconds=0.3))
     monkeypatch.setattr("store.storage.bucket.RETRIES", {"max_retries": 0})
 
 

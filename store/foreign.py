@@ -1,0 +1,53 @@
+"""Texts by which errors of other libraries are recognised, where neither a type nor a code tells them apart.
+
+These texts are not an interface and may change with a release of their library. Each entry names the test that
+provokes the error, which fails when the text is no longer the library's.
+"""
+
+import re
+
+NO_SERVER_ANSWER = ("Error performing",)
+"""obstore: a request failed, as opposed to an answer that obstore cannot use (test_fetch: test_body_that_stalls...)."""
+
+NO_HEAD_REQUESTS = ("405 Method Not Allowed",)
+"""obstore: the server refuses HEAD, raised as FileNotFoundError (test_foreign)."""
+
+NO_LENGTH = ("Content-Length Header missing",)
+"""obstore: the server does not announce the size of an object (test_foreign)."""
+
+ASKED_FOR_CREDENTIALS = ("http://169.254.169.254/",)
+"""obstore: no credentials in the environment, so that it asked the cloud's metadata server (test_foreign)."""
+
+WORKER_DIED = ("DataLoader worker", "Pin memory thread exited")
+"""torch: a loader process died, and the thread that copies for a GPU with it (test_loading: a_killed_loader_...)."""
+
+SHARED_MEMORY_FULL = ("unable to allocate shared memory", "unable to resize file")
+"""torch: /dev/shm is full (test_loading: shared_memory_that_is_full)."""
+
+RANK_DIED = ("gloo", "Connection closed by peer", "Connection reset by peer")
+"""torch: gloo lost the connection to another rank (test_resume: a_rank_that_is_killed_ends_the_run)."""
+
+AUTHENTICATION = ("Authentic", "authentic")
+"""ray: the nodes' tokens differ; RuntimeError and ValueError as well as its AuthenticationError."""
+
+_STATUS = re.compile(r"status code: (\d{3})")
+
+
+def says(error: BaseException, texts: tuple[str, ...]) -> bool:
+    """Whether an error's message has one of these texts.
+
+    >>> says(RuntimeError("DataLoader worker (pid 7) is killed"), WORKER_DIED)
+    True
+    """
+    message = str(error)
+    return any(text in message for text in texts)
+
+
+def http_status(error: BaseException) -> int:
+    """The status of a server's answer in an error of obstore's; 0 where there was no answer, or one it could not use.
+
+    >>> http_status(OSError("Server returned non-2xx status code: 503 Service Unavailable"))
+    503
+    """
+    found = _STATUS.search(str(error))
+    return int(found[1]) if found else 0
