@@ -18,7 +18,7 @@ NO_LENGTH = ("Content-Length Header missing",)
 ASKED_FOR_CREDENTIALS = ("http://169.254.169.254/",)
 """obstore: no credentials in the environment, so that it asked the cloud's metadata server (test_foreign)."""
 
-WORKER_DIED = ("DataLoader worker", "Pin memory thread exited")
+WORKER_DIED = ("DataLoader worker (pid", "Pin memory thread exited")
 """torch: a loader process died, and the thread that copies for a GPU with it (test_loading: a_killed_loader_...)."""
 
 SHARED_MEMORY_FULL = ("unable to allocate shared memory", "unable to resize file")

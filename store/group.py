@@ -1,18 +1,17 @@
-"""One label group of a store: its rows' label maps and what is known of its samples.
+"""One label group of a store: label maps by row, and the samples' keys, labels and places in their tar.
 
-Letters: N rows, K ranks, C classes, H W cells (y, x).
+Letters: N rows, K kept classes, C classes, H W cells (y, x).
 """
 
-import asyncio
 import os
 from collections.abc import Sequence
-from functools import cached_property
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
-from zarr.core.sync import sync
 
 from store.errors import DamagedStoreError, LabelNotFoundError, RelabelError, StoreReadError
 from store.format.arrays import BIG_ARRAYS, array_specs, find_key
@@ -22,11 +21,11 @@ from store.maps.types import LabelRow, LabelRows
 from store.storage.base import StorageBackend
 from store.text import first_line
 
-# The objects of one label group, compared with its commit record whenever they are read.
+READS = 16  # arrays that are read at the same time
 
 
 class GroupObjects:
-    """What lies below a group, by the paths in its commit record."""
+    """The objects of a group by the paths in its commit record, with which they are compared when they are read."""
 
     def __init__(self, backend: StorageBackend, name: str, commit: CommitRecord, identity: object) -> None:
         self.backend, self.name, self.commit, self.identity = backend, name, commit, identity
@@ -35,11 +34,11 @@ class GroupObjects:
         return self.backend.at(self.name)
 
     def object_path(self, path: str) -> str:
-        """An object's path in the place, from its path in the commit record."""
+        """An object's path in the store, from its path in the commit record."""
         return "/".join(part for part in (self.name, self.commit.prefix, path) if part)
 
     def read_object(self, path: str) -> bytes:
-        """A whole object, compared with the commit record.
+        """All bytes of an object, compared with the commit record.
 
         Raises:
             DamagedStoreError: it is missing or has other bytes.
@@ -47,7 +46,7 @@ class GroupObjects:
         """
         record = self.commit.objects.get(path)
         if record is None:
-            raise DamagedStoreError(f"{self}: the commit record knows no {path!r}")
+            raise DamagedStoreError(f"{self}: the commit record has no object {path!r}")
         self.check_size(path)
         try:
             data = self.backend.read(self.object_path(path))
@@ -86,11 +85,12 @@ class GroupObjects:
         """Compare one array with the commit record and the format.
 
         Args:
-            name: of the array.
-            deep: read all of it and compare sha256, instead of looking at sizes.
+            name: the array's name.
+            deep: read every byte and compare sha256, instead of sizes.
 
         Raises:
-            DamagedStoreError: an object is missing or not as it was written.
+            DamagedStoreError: an object is missing or has other bytes.
+            StoreReadError: the disk or network failed.
         """
         for path in self.objects_of(name):
             self.read_object(path) if deep else self.check_size(path)
@@ -99,11 +99,15 @@ class GroupObjects:
         """Paths of an array's objects in the commit record."""
         paths = [path for path in self.commit.objects if path.startswith(name + "/")]
         if f"{name}/{GROUP_FILE}" not in paths or len(paths) < 2:
-            raise DamagedStoreError(f"{self}: the commit record knows no array {name!r}, or not all of it")
+            raise DamagedStoreError(f"{self}: the commit record lacks array {name!r} or a part of it")
         return paths
 
     def check_not_replaced(self) -> None:
-        """After bytes were read: they are of the group whose commit record this is."""
+        """Check after a read that the group was not replaced meanwhile: else the bytes are of another commit record.
+
+        Raises:
+            StoreReadError: the group was replaced.
+        """
         try:
             same = self.backend.identity(self.name) == self.identity
         except FileNotFoundError:
@@ -112,14 +116,14 @@ class GroupObjects:
             raise StoreReadError(f"{self}: was replaced while it was open; open the store again")
 
     def damaged(self, path: str, problem: str) -> DamagedStoreError:
-        """The error for an object, or a whole array, that is not as it was written."""
+        """The error for an object or an array with other bytes than were written."""
         return DamagedStoreError(
             f"{self.backend.at(self.object_path(path))}: damaged ({problem}); "
             "annotate its shard again (--overwrite with only this shard)"
         )
 
     def unread(self, path: str, error: OSError) -> DamagedStoreError | OSError:
-        """What it means that an object could not be read."""
+        """The error for an object that could not be read: damage where it is missing, else the disk or network."""
         if isinstance(error, RelabelError):
             return error
         if isinstance(error, FileNotFoundError | NotADirectoryError):
@@ -130,8 +134,7 @@ class GroupObjects:
 class LabelGroup(GroupObjects):
     """The labels of one image shard; row i belongs to the shard's i-th sample.
 
-    Nothing is read until it is asked for, and the arrays are opened through Zarr then, so a group made before a fork
-    is safe to read after it.
+    Arrays are opened and read on first use, in each process anew, so a group can be read after a fork.
     """
 
     def __init__(
@@ -139,12 +142,13 @@ class LabelGroup(GroupObjects):
     ) -> None:
         super().__init__(backend, name, commit, identity)
         self.schema = schema
+        self._arrays: dict[tuple[int, str], Any] = {}  # by process and name
 
     def __len__(self) -> int:
         return self.commit.rows
 
     def fresh(self) -> "LabelGroup":
-        """The group with nothing read yet, for a reader that drops groups to bound its memory."""
+        """The same group without cached arrays, for readers that bound their memory by dropping groups."""
         return LabelGroup(self.backend, self.name, self.schema, self.commit, self.identity)
 
     @cached_property
@@ -164,35 +168,38 @@ class LabelGroup(GroupObjects):
 
     @cached_property
     def labels(self) -> NDArray[np.int32]:
-        """(N,) int32: the original labels, -1 where the shard has none."""
+        """(N,) int32: the dataset's labels, -1 where the shard has none."""
         return self.read_array("targets")
 
     @cached_property
     def undecodable(self) -> dict[int, str]:
-        """Row to reason of the images that could not be decoded."""
+        """Reasons by row, of the images that could not be decoded."""
         return {bad.row: bad.reason for bad in self.commit.undecodable}
 
     @property
     def has_tail(self) -> bool:
-        """Whether the group keeps the probability mass outside the top K."""
+        """Whether the group stores the log-sum-exp of the logits outside the top K."""
         return "tail/zarr.json" in self.commit.objects
 
     def usable(self, start: int = 0, stop: int | None = None) -> NDArray[np.bool_]:
-        """Which of the rows start to stop are not quarantined."""
+        """(stop - start,) bool: whether each row's image could be decoded."""
         mask = np.ones(len(self), bool)
         mask[list(self.undecodable)] = False
         return mask[start:stop]
 
     def read(self, start: int = 0, stop: int | None = None, *, with_tail: bool = True) -> LabelRows:
-        """Label maps of rows start to stop, by default all; 64-row chunks are the unit of decoding.
+        """Label maps of rows start to stop, by default all; decoding is by chunks of 64 rows.
 
         Args:
             start: the first row.
             stop: the row after the last.
-            with_tail: whether to read the tail, where the group has one.
+            with_tail: whether to read `tail_logsumexp`, where the group has it.
+
+        Returns:
+            classes (n, K, H, W) uint16, scores (n, K, H, W) float16, tail_logsumexp (n, H, W) float16 or None.
 
         Raises:
-            DamagedStoreError: a chunk is missing, fails its checksum or holds what cannot be a label map.
+            DamagedStoreError: a chunk is missing, fails its checksum or holds invalid values.
             StoreReadError: the disk or network failed.
         """
         rows = slice(start, len(self) if stop is None else stop)
@@ -211,7 +218,7 @@ class LabelGroup(GroupObjects):
         return maps
 
     def row(self, i: int) -> LabelRow:
-        """One row; negative indices are not taken.
+        """One row; negative indices are refused.
 
         Raises:
             LabelNotFoundError: no such row.
@@ -232,7 +239,7 @@ class LabelGroup(GroupObjects):
         )
 
     def find(self, key: str) -> int | None:
-        """The row of a key, without opening any array.
+        """The row of a key, None if the group does not have it; no array is opened.
 
         Raises:
             DamagedStoreError: the keys are damaged.
@@ -240,21 +247,22 @@ class LabelGroup(GroupObjects):
         return find_key(self.read_object("keys/c/0"), key, rows=len(self), where=f"{self}: keys")
 
     def read_array(self, name: str) -> NDArray[Any]:
-        """All of one array, as it is stored."""
+        """All values of an array, as stored."""
         return self._slices((name,), slice(None))[0]
 
     def _slices(self, names: Sequence[str], rows: slice) -> list[NDArray[Any]]:
-        """The same rows of several arrays, waiting for all of them at once."""
+        """The same rows of several arrays, read at the same time."""
         arrays = [self._array(name) for name in names]
-        found = sync(_gather(arrays, rows))
+        reads = [_threads(os.getpid()).submit(array.__getitem__, rows) for array in arrays]
+        problems = [read.exception() for read in reads]
         self.check_not_replaced()
-        for name, values in zip(names, found, strict=True):
-            if isinstance(values, BaseException):
-                self._raise(name, values)
-        return [np.asarray(values) for values in found]
+        for name, problem in zip(names, problems, strict=True):
+            if problem is not None:
+                self._raise(name, problem)
+        return [np.asarray(read.result()) for read in reads]
 
     def _raise(self, name: str, problem: BaseException) -> NoReturn:
-        """Say what it means that an array could not be read."""
+        """Raise the error for an array that could not be read."""
         try:
             with self.backend.errors(self.object_path(name)):
                 raise problem
@@ -264,18 +272,18 @@ class LabelGroup(GroupObjects):
             ) from error
         except OSError as error:
             raise self.unread(name, error) from error
-        except Exception as error:  # whatever hostile bytes make of the codecs
+        except Exception as error:  # codecs raise many types on damaged bytes
             raise self.damaged(name, first_line(error)) from error
 
     def _array(self, name: str) -> Any:  # noqa: ANN401  (zarr's arrays are generic over their metadata)
-        # By process: what was opened before a fork must not be used after it.
-        opened: dict[str, Any] = self.__dict__.setdefault("_arrays", {}).setdefault(os.getpid(), {})
-        if name not in opened:
-            opened[name] = self._open_array(name)
-        return opened[name]
+        """The array, opened once in each process: an array opened before a fork must not be used after it."""
+        key = os.getpid(), name
+        if key not in self._arrays:
+            self._arrays[key] = self._open_array(name)
+        return self._arrays[key]
 
     def _open_array(self, name: str) -> Any:  # noqa: ANN401
-        """Open an array whose objects are as they were written; what is small is read and compared whole."""
+        """Open an array; objects of small arrays and metadata are compared by sha256, chunks of big ones by size."""
         for path in self.objects_of(name):
             if name in BIG_ARRAYS and not path.endswith(GROUP_FILE):
                 self.check_size(path)
@@ -287,7 +295,7 @@ class LabelGroup(GroupObjects):
             array = self.backend.array(self.object_path(name))
         except OSError as error:
             raise self.unread(name, error) from error
-        except Exception as error:  # whatever hostile metadata makes of zarr
+        except Exception as error:  # zarr raises many types on damaged metadata
             raise self.damaged(name, f"cannot be opened: {first_line(error)}") from error
         # numpy has a type for texts since version 2; before, they came as objects.
         dtype = "string" if array.dtype.kind in "TO" else str(array.dtype)
@@ -297,7 +305,8 @@ class LabelGroup(GroupObjects):
         return array
 
 
-async def _gather(arrays: Sequence[Any], rows: slice) -> list[Any]:
-    """Values, or what reading them raised, array by array."""
-    reads = [array.async_array.getitem(rows) for array in arrays]
-    return await asyncio.gather(*reads, return_exceptions=True)
+@lru_cache(maxsize=1)
+def _threads(process: int) -> ThreadPoolExecutor:
+    """The threads that read arrays in this process; threads do not survive a fork."""
+    del process
+    return ThreadPoolExecutor(READS, thread_name_prefix="read")

@@ -10,9 +10,9 @@ from typing import Any
 import zarr
 from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
+from zarr.abc.buffer import Buffer
 from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, VLenUTF8Codec, ZstdCodec
-from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
 from store.errors import DamagedStoreError
