@@ -26,7 +26,7 @@ from store.errors import (
     StoreWriteError,
 )
 from store.format.arrays import array_specs, encode_array
-from store.format.checks import check_maps, check_ranks, check_samples
+from store.format.checks import check_maps, check_samples, check_topk_order
 from store.format.schema import (
     COMMIT_ATTRIBUTE,
     GROUP_FILE,
@@ -83,7 +83,7 @@ class GroupLabels:
             raise LabelMapError(f"{n} rows need as many different keys, found {len(set(self.keys))}")
         maps = self.classes, self.scores, self.tail_logsumexp, self.usable
         # Tails of -inf are for the store to judge, which knows the class count.
-        problem = check_maps(*maps[:2], None, self.usable, num_classes=MAX_CLASSES) or check_ranks(*maps)
+        problem = check_maps(*maps[:2], None, self.usable, num_classes=MAX_CLASSES) or check_topk_order(*maps)
         if problem is not None:
             raise LabelMapError(f"{problem[0]}: {problem[1]}; float16 holds logits within +-65,504")
 

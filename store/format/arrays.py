@@ -1,13 +1,13 @@
-"""How the arrays of a label group are encoded (format version 1, docs/format.md).
+"""Encoding of a label group's arrays, and the lookup of a key in encoded keys (format version 1, docs/format.md).
 
-Shape letters: N rows, K ranks, H W cells (y, x).
+Letters: N rows, K kept classes, H W cells (y, x).
 """
 
-import struct
 from dataclasses import dataclass
 from typing import Any
 
 import zarr
+from numcodecs.vlen import VLenUTF8
 from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 from zarr.abc.buffer import Buffer
@@ -18,15 +18,17 @@ from zarr.storage import MemoryStore
 from store.errors import DamagedStoreError
 from store.format.schema import StoreSchema
 
-CHUNK_ROWS = 64  # rows of an inner chunk: what one random read decodes
+CHUNK_ROWS = 64  # rows of an inner chunk, the unit of decoding
 NO_CLASS = 65_535
 
 BIG_ARRAYS = ("classes", "scores", "tail")
+LENGTH_BYTES = 4  # of the number of keys and of each key's length, little-endian
+CHECKSUM_BYTES = 4  # at the end of every chunk
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ArraySpec:
-    """How one array of a label group is laid out."""
+    """Shape, type and codecs of one array of a label group."""
 
     name: str
     shape: tuple[int, ...]
@@ -38,7 +40,7 @@ class ArraySpec:
 
 
 def array_specs(schema: StoreSchema, rows: int, *, with_tail: bool) -> list[ArraySpec]:
-    """The arrays of a group with this many rows, in the order in which they are written."""
+    """The arrays of a group with this many rows, in the order of writing."""
     cells = ("y", "x")
     zstd = ZstdCodec(level=9)
     # Scores are neighbouring floats: shuffled bytes compress better; class ids do not.
@@ -72,7 +74,7 @@ def array_specs(schema: StoreSchema, rows: int, *, with_tail: bool) -> list[Arra
 
 
 def encode_array(spec: ArraySpec, values: NDArray[Any]) -> dict[str, bytes]:
-    """The objects of one array by their path below its group, such as `keys/zarr.json` and `keys/c/0`."""
+    """The encoded objects of one array by their path in its group, such as `keys/zarr.json` and `keys/c/0`."""
     chunks = (CHUNK_ROWS, *spec.shape[1:]) if spec.sharded else spec.shape
     shards = (-(-spec.shape[0] // CHUNK_ROWS) * CHUNK_ROWS, *spec.shape[1:]) if spec.sharded else None
     is_text = spec.dtype == "string"
@@ -88,61 +90,49 @@ def encode_array(spec: ArraySpec, values: NDArray[Any]) -> dict[str, bytes]:
         compressors=(spec.compressor, Crc32cCodec()),
         fill_value=spec.fill,
         dimension_names=spec.dimensions,
-        # Without this, a chunk of fill values would be left out and read like one that was lost.
+        # Else a chunk of fill values is not written, and cannot be told from a lost one.
         config={"write_empty_chunks": True},
     )
     array[...] = values
     return {f"{spec.name}/{path}": data.to_bytes() for path, data in objects.items()}
 
 
-# A key looked up in the bytes of a group's `keys` array: a thousand groups are searched without opening any array.
-#
-# The array is one chunk: text after text, each after its length, compressed and followed by a checksum
-# (docs/format.md).
-
-
-CHECKSUM_BYTES = 4
-LENGTH = struct.Struct("<I")
-
-
 def find_key(chunk: bytes, key: str, *, rows: int, where: str) -> int | None:
-    """The row of a key in a chunk that was compared with its sha256; None if it is not there.
+    """The row of a key in the only chunk of a `keys` array; None if it is not there.
+
+    Args:
+        chunk: the chunk as stored, already compared with its sha256.
+        key: the key to find.
+        rows: N, the keys that the chunk should have.
+        where: the array, for messages.
 
     Raises:
-        DamagedStoreError: not a chunk of that many texts.
+        DamagedStoreError: not a chunk of that many keys.
     """
     texts = key_texts(chunk, where=where)
     try:
         wanted = key.encode()
     except UnicodeEncodeError:
         return None
-    # Most groups do not hold it: a search through all bytes is far quicker than one through all texts.
-    if LENGTH.pack(len(wanted)) + wanted not in texts:
+    # Most groups do not have the key, and a search through the bytes is much faster than decoding all keys.
+    if len(wanted).to_bytes(LENGTH_BYTES, "little") + wanted not in texts:
         return None
+    if int.from_bytes(texts[:LENGTH_BYTES], "little") != rows:
+        raise DamagedStoreError(f"{where}: damaged: not {rows} keys")
     try:
-        return _row_of(texts, wanted, rows)
-    except struct.error as error:
+        keys = VLenUTF8().decode(texts).tolist()
+    except ValueError as error:
         raise DamagedStoreError(f"{where}: damaged: {error}") from error
+    return keys.index(key) if key in keys else None
 
 
 def key_texts(chunk: bytes, *, where: str) -> bytes:
-    """The bytes of all keys of a chunk, in which a part of one can be looked for.
+    """The decompressed bytes of a `keys` chunk: the number of keys, then each key's length in bytes and UTF-8 text.
 
     Raises:
-        DamagedStoreError: they cannot be unpacked.
+        DamagedStoreError: they cannot be decompressed.
     """
     try:
         return bytes(Zstd().decode(chunk[:-CHECKSUM_BYTES]))
     except (RuntimeError, ValueError, MemoryError) as error:
         raise DamagedStoreError(f"{where}: damaged: {error}") from error
-
-
-def _row_of(texts: bytes, wanted: bytes, rows: int) -> int | None:
-    at = LENGTH.size  # after the number of texts
-    for row in range(rows):
-        (length,) = LENGTH.unpack_from(texts, at)
-        at += LENGTH.size
-        if length == len(wanted) and texts.startswith(wanted, at):
-            return row
-        at += length
-    return None
