@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from store.format.schema import CommitRecord, ObjectRecord, StoreSchema, TarIdentity
+from store.format.schema import CommitRecord, ObjectRecord, TarIdentity
 from store.reader import LabelStore
 from store.shards.index import shard_name
-from store.storage.base import StorageBackend
-from store.writer import GroupLabels, open_root, publish, write_group
+from store.writer import GroupLabels, StoreWriter
 
 TAR = TarIdentity(size=1 << 40, mtime_ns=0, sha256="0" * 64)  # of groups whose image shard is not there
 
@@ -22,7 +21,7 @@ def copy_shards(shards: Sequence[Path], folder: Path, count: int) -> list[Path]:
 
 def copy_labels(shards: Sequence[Path], labels: LabelStore, path: Path, count: int) -> LabelStore:
     """A store of the labels of `copy_shards`' copies."""
-    open_root(path, labels.schema)
+    writer = StoreWriter.open(path, labels.schema)
     for i in range(count):
         group = labels.group(shard_name(shards[i % len(shards)]))
         maps = group.read()
@@ -36,22 +35,20 @@ def copy_labels(shards: Sequence[Path], labels: LabelStore, path: Path, count: i
             labels=group.labels,
             undecodable=group.commit.undecodable,
         )
-        write_group(path, f"copy-{i:03}", copied, schema=labels.schema, tar=group.commit.tar, provenance={})
-    return LabelStore.open(path)
+        writer.write(f"copy-{i:03}", copied, tar=group.commit.tar, provenance={})
+    return writer.store
 
 
-def publish_objects(
-    place: StorageBackend, name: str, objects: Mapping[str, bytes], *, rows: int, schema: StoreSchema
-) -> None:
-    """Commit a group whose arrays are encoded already, of a tar that there is none of."""
+def publish_objects(writer: StoreWriter, name: str, objects: Mapping[str, bytes], *, rows: int) -> None:
+    """Commit a group whose arrays are encoded already, of a tar that does not exist."""
     records = {path: ObjectRecord(size=len(data), sha256=sha256(data).hexdigest()) for path, data in objects.items()}
     record = CommitRecord(
         rows=rows,
         tar=TAR,
-        teacher_digest=schema.teacher.digest,
+        teacher_digest=writer.schema.teacher.digest,
         prefix="",
         objects=records,
         undecodable=(),
         provenance={},
     )
-    publish(place, name, objects, record)
+    writer.publish(name, objects, record)

@@ -29,7 +29,7 @@ from store.reader import LabelStore, StoreFault
 from store.shards.index import ShardIndex, image_digest, index_shard, shard_name
 from store.storage.base import Leftover
 from store.text import first_few
-from store.writer import open_root, publish, write_errors
+from store.writer import StoreWriter, write_errors
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -191,8 +191,7 @@ def merge(sources: Sequence[Path | str], into: Path | str) -> Iterator[Merged]:
     _check_tars([*there, *stores])
     if there and _common_schema([*stores, *there]) != there[0].schema:
         raise StoreMismatchError(f"{there[0]}: has no class names, the others have; merge into a new store")
-    open_root(into, schema)
-    target = LabelStore.open(into)
+    target = StoreWriter.open(into, schema)
     for store in stores:
         for name, group in store.survey():
             yield _copy(name, group, target)
@@ -238,15 +237,15 @@ def _check_tars(stores: Sequence[LabelStore]) -> None:
                     raise StoreMismatchError(f"{group}: made from another image shard than {other}")
 
 
-def _copy(name: str, group: LabelGroup | StoreFault, target: LabelStore) -> Merged:
+def _copy(name: str, group: LabelGroup | StoreFault, target: StoreWriter) -> Merged:
     if isinstance(group, RelabelError):
         return Merged(group=name, outcome="damaged", problem=str(group))
     try:
-        target.group(name)
+        target.store.group(name)
     except LabelNotFoundError:
         try:
             objects = {path: group.read_object(path) for path in group.commit.objects}
-            publish(target.backend, name, objects, group.commit)
+            target.publish(name, objects, group.commit)
         except GroupExistsError:  # another merge was quicker
             return Merged(group=name, outcome="there already")
         except (DamagedStoreError, StoreReadError) as error:

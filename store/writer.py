@@ -1,8 +1,8 @@
-"""Writing a store: create its root, then add label groups, each whole or not at all.
+"""Writing of a store: `StoreWriter` creates it or checks its schema, and commits label groups.
 
-A group is encoded in memory and handed to the storage backend, whose commit protocol makes it exist.
+A group is encoded in memory and committed by the storage backend, completely or not at all.
 
-Letters: N rows, K ranks, H W cells (y, x).
+Letters: N rows, K kept classes, H W cells (y, x).
 """
 
 import json
@@ -45,33 +45,28 @@ from store.reader import LabelStore
 from store.storage.base import StorageBackend
 from store.storage.open import open_backend
 
-# The rows of one label group before they are written.
-#
-# Letters: N rows, K ranks, H W cells (y, x).
-
-
-FIELDS = {"tail": "tail_logsumexp", "targets": "labels"}  # arrays of the format that have another name here
+FIELDS = {"tail": "tail_logsumexp", "targets": "labels"}  # stored arrays that have another name in the code
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class GroupLabels:
-    """All rows of one label group.
+    """All rows of one label group, before they are written.
 
     Raises:
         LabelMapError: shapes, dtypes, keys or scores that the format cannot hold.
     """
 
-    classes: NDArray[np.uint16]  # (N, K, H, W), rank 0 the highest score
+    classes: NDArray[np.uint16]  # (N, K, H, W), k = 0 the highest score
     scores: NDArray[np.float16]  # (N, K, H, W) logits, descending along K
     tail_logsumexp: NDArray[np.float16] | None  # (N, H, W) log-sum-exp of the logits outside the top K
     keys: tuple[str, ...]
     offsets: NDArray[np.uint64]  # (N, 2) byte offset and length of the image in its tar
     digests: NDArray[np.uint64]  # (N,) BLAKE2b-64 of the image bytes, little-endian
-    labels: NDArray[np.int32]  # (N,) original labels, -1 where there is none
+    labels: NDArray[np.int32]  # (N,) the dataset's labels, -1 where there is none
     undecodable: tuple[Undecodable, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check that the arrays belong together."""
+        """Check shapes, keys, and what can be checked without the class count."""
         n, k, h, w = self.classes.shape
         expected = {"scores": (n, k, h, w), "offsets": (n, 2), "digests": (n,), "labels": (n,)}
         if self.tail_logsumexp is not None:
@@ -82,121 +77,138 @@ class GroupLabels:
         if len(self.keys) != n or len(set(self.keys)) != n:
             raise LabelMapError(f"{n} rows need as many different keys, found {len(set(self.keys))}")
         maps = self.classes, self.scores, self.tail_logsumexp, self.usable
-        # Tails of -inf are for the store to judge, which knows the class count.
+        # Tails may be -inf where K = C, which only the store's schema tells.
         problem = check_maps(*maps[:2], None, self.usable, num_classes=MAX_CLASSES) or check_topk_order(*maps)
         if problem is not None:
             raise LabelMapError(f"{problem[0]}: {problem[1]}; float16 holds logits within +-65,504")
 
     @property
     def usable(self) -> NDArray[np.bool_]:
-        """(N,) bool: which rows are not quarantined."""
+        """(N,) bool: whether each row's image could be decoded."""
         mask = np.ones(len(self.keys), bool)
         mask[[bad.row for bad in self.undecodable]] = False
         return mask
 
 
-def open_root(location: Path | str, schema: StoreSchema) -> StoreSchema:
-    """Create the store if it is absent, else check that this schema may write to it.
-
-    Returns:
-        The store's own schema.
+class StoreWriter:
+    """A store opened for writing, to which groups of one schema are added.
 
     Raises:
-        StoreMismatchError: the store belongs to another teacher, view or size, or has other class names.
-        StoreWriteError: the place cannot be written.
+        StoreMismatchError: the store belongs to another teacher, preprocessing or size, or has other class names.
     """
-    backend = open_backend(location)
-    with write_errors(backend):
-        found = _find_root(backend) or _create_root(backend, schema)
-    differences = found.differences(schema, "in the store", "in this run")
-    if schema.class_names is not None and schema.class_names != found.class_names:
-        differences.append("class_names")
-    if differences:
-        raise StoreMismatchError(
-            f"{backend}: written with another teacher or view ({'; '.join(differences)}); "
-            "choose another --labels, or --overwrite with all of its shards"
+
+    def __init__(self, store: LabelStore, schema: StoreSchema) -> None:
+        self.store = store
+        differences = store.schema.differences(schema, "in the store", "in this run")
+        if schema.class_names is not None and schema.class_names != store.schema.class_names:
+            differences.append("class_names")
+        if differences:
+            raise StoreMismatchError(
+                f"{store}: written with another teacher or preprocessing ({'; '.join(differences)}); "
+                "choose another --labels, or --overwrite with all of its shards"
+            )
+
+    @classmethod
+    def open(cls, location: Path | str, schema: StoreSchema) -> "StoreWriter":
+        """Open the store at a path or an object store's URL; create it if it is absent.
+
+        Raises:
+            StoreMismatchError: as for the class, or files there that are no store.
+            StoreWriteError: the disk or network refused.
+        """
+        backend = open_backend(location)
+        with write_errors(backend):
+            return cls(_find_store(backend) or _create_store(backend, schema), schema)
+
+    @property
+    def schema(self) -> StoreSchema:
+        """The store's own schema, which may have class names where the run's has none."""
+        return self.store.schema
+
+    def write(
+        self,
+        name: str,
+        labels: GroupLabels,
+        *,
+        tar: TarIdentity,
+        provenance: dict[str, str],
+        overwrite: bool = False,
+    ) -> CommitRecord:
+        """Commit one label group.
+
+        Args:
+            name: of the image shard, and of the group.
+            labels: the group's rows.
+            tar: the image shard.
+            provenance: versions, precision and device, by name.
+            overwrite: replace a group of this name.
+
+        Raises:
+            GroupExistsError: the group is there already; nothing was changed.
+            LabelMapError: the maps do not fit the store's schema.
+            ShardError: the name cannot be a group's.
+            StoreWriteError: the disk or network refused; nothing is visible in the store.
+        """
+        _check_fit(name, labels, self.schema, tar)
+        objects: dict[str, bytes] = {}
+        for spec in array_specs(self.schema, len(labels.keys), with_tail=labels.tail_logsumexp is not None):
+            objects |= encode_array(spec, _values(labels, spec.name))
+        record = CommitRecord(
+            rows=len(labels.keys),
+            tar=tar,
+            teacher_digest=self.schema.teacher.digest,
+            prefix="",
+            objects={
+                path: ObjectRecord(size=len(data), sha256=sha256(data).hexdigest()) for path, data in objects.items()
+            },
+            undecodable=labels.undecodable,
+            provenance=provenance,
         )
-    return found
+        return self.publish(name, objects, record, overwrite=overwrite)
+
+    def publish(
+        self, name: str, objects: Mapping[str, bytes], record: CommitRecord, *, overwrite: bool = False
+    ) -> CommitRecord:
+        """Commit a group of encoded objects; returns the record with the prefix under which they are stored.
+
+        Raises:
+            GroupExistsError, StoreWriteError: as `write`.
+            StoreMismatchError: the store's root was replaced since it was opened; nothing was written.
+            StoreNotFoundError: the store was removed since it was opened.
+        """
+        sealed: list[CommitRecord] = []
+
+        def group_file(prefix: str) -> bytes:
+            sealed.append(msgspec.structs.replace(record, prefix=prefix))
+            return _group_json({COMMIT_ATTRIBUTE: sealed[-1].to_attributes(self.store.root)})
+
+        with write_errors(self.store.backend):
+            if LabelStore.of(self.store.backend).root != self.store.root:  # the group would be sealed with another root
+                raise StoreMismatchError(f"{self.store}: was replaced or changed while it was open; run again")
+            self.store.backend.publish(name, objects, group_file, overwrite=overwrite)
+        return sealed[-1]
 
 
 def set_aside_other(location: Path | str, schema: StoreSchema, replaces: Set[str]) -> str | None:
-    """Make room for a store of this schema where one of another teacher or view lies; nothing is deleted.
+    """Rename a store of another teacher or preprocessing, so that a new one can be created; nothing is deleted.
 
     Args:
-        location: of the store.
+        location: path or URL of the store.
         schema: of the groups to come.
-        replaces: their names; a store with other groups stays where it is, and so does one in an object store.
+        replaces: their names; a store with other groups is not renamed, nor is one in an object store.
 
     Returns:
-        Where the old store lies now, None if it stayed.
+        The old store's new path, None if it was not renamed.
 
     Raises:
         StoreWriteError: it cannot be renamed.
     """
     backend = open_backend(location)
-    found = _find_root(backend)
-    if found is None or not found.differences(schema) or not set(LabelStore.open(location).names()) <= replaces:
+    found = _find_store(backend)
+    if found is None or not found.schema.differences(schema) or not set(found.names()) <= replaces:
         return None
     with write_errors(backend):
         return backend.set_aside()
-
-
-def write_group(
-    location: Path | str,
-    name: str,
-    labels: GroupLabels,
-    *,
-    schema: StoreSchema,
-    tar: TarIdentity,
-    provenance: dict[str, str],
-    overwrite: bool = False,
-) -> CommitRecord:
-    """Commit one label group under the name of its image shard.
-
-    Raises:
-        GroupExistsError: the group is there already; nothing was changed.
-        LabelMapError: the maps do not fit the store's schema.
-        StoreWriteError: the disk or network refused; nothing is visible in the store.
-    """
-    _check_fit(name, labels, schema, tar)
-    objects: dict[str, bytes] = {}
-    for spec in array_specs(schema, len(labels.keys), with_tail=labels.tail_logsumexp is not None):
-        objects |= encode_array(spec, _values(labels, spec.name))
-    record = CommitRecord(
-        rows=len(labels.keys),
-        tar=tar,
-        teacher_digest=schema.teacher.digest,
-        prefix="",
-        objects={path: ObjectRecord(size=len(data), sha256=sha256(data).hexdigest()) for path, data in objects.items()},
-        undecodable=labels.undecodable,
-        provenance=provenance,
-    )
-    return publish(open_backend(location), name, objects, record, overwrite=overwrite)
-
-
-def publish(
-    backend: StorageBackend,
-    name: str,
-    objects: Mapping[str, bytes],
-    record: CommitRecord,
-    *,
-    overwrite: bool = False,
-) -> CommitRecord:
-    """Make a group of these objects exist, its record sealed with the store's root and the place's prefix.
-
-    Raises:
-        GroupExistsError, StoreWriteError: as `write_group`.
-    """
-    sealed: list[CommitRecord] = []
-
-    def group_file(prefix: str) -> bytes:
-        sealed.append(msgspec.structs.replace(record, prefix=prefix))
-        return _group_json({COMMIT_ATTRIBUTE: sealed[-1].to_attributes(root)})
-
-    with write_errors(backend):
-        root = LabelStore.of(backend).root
-        backend.publish(name, objects, group_file, overwrite=overwrite)
-    return sealed[-1]
 
 
 def _check_fit(name: str, labels: GroupLabels, schema: StoreSchema, tar: TarIdentity) -> None:
@@ -215,23 +227,23 @@ def _check_fit(name: str, labels: GroupLabels, schema: StoreSchema, tar: TarIden
 
 
 def _values(labels: GroupLabels, name: str) -> NDArray[Any]:
-    # numpy's object arrays are how zarr takes strings of any length.
+    # zarr takes strings of any length as numpy's object arrays.
     return np.array(labels.keys, dtype=object) if name == "keys" else getattr(labels, FIELDS.get(name, name))
 
 
-def _find_root(backend: StorageBackend) -> StoreSchema | None:
+def _find_store(backend: StorageBackend) -> LabelStore | None:
     try:
-        return LabelStore.of(backend).schema
+        return LabelStore.of(backend)
     except StoreNotFoundError:
         return None
 
 
-def _create_root(backend: StorageBackend, schema: StoreSchema) -> StoreSchema:
-    # Asked again, since another writer may have made the store between the two looks.
-    if backend.is_occupied() and _find_root(backend) is None:
-        raise StoreMismatchError(f"{backend}: not a label store and not empty; choose an empty or new place")
+def _create_store(backend: StorageBackend, schema: StoreSchema) -> LabelStore:
+    # Looked for again, since another writer may have created the store meanwhile.
+    if backend.is_occupied() and _find_store(backend) is None:
+        raise StoreMismatchError(f"{backend}: not a label store and not empty; choose an empty or new folder")
     backend.create_root(_group_json({ROOT_ATTRIBUTE: schema.to_attributes()}))
-    return LabelStore.of(backend).schema
+    return LabelStore.of(backend)
 
 
 def _group_json(attributes: Json) -> bytes:
@@ -241,7 +253,7 @@ def _group_json(attributes: Json) -> bytes:
 
 @contextmanager
 def write_errors(backend: StorageBackend) -> Iterator[None]:
-    """Turn what a place raises while it is written into StoreWriteError."""
+    """Turn an OSError of a storage backend into a StoreWriteError."""
     try:
         yield
     except RelabelError:

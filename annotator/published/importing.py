@@ -28,7 +28,7 @@ from store.reader import LabelStore
 from store.shards.images import decode_image
 from store.shards.index import Sample, ShardIndex, check_unchanged, image_digest, index_shard, shard_name
 from store.text import first_few
-from store.writer import GroupLabels, open_root, set_aside_other, write_group
+from store.writer import GroupLabels, StoreWriter, set_aside_other
 
 AXES = "axes"  # provenance: the order in which the imported files had their cells
 
@@ -85,13 +85,12 @@ def import_maps(
     replaced = {shard_name(path) for path in shards} if overwrite else set()
     if overwrite and (kept := set_aside_other(labels, schema, replaced)):
         summary.set_aside(kept)
-    schema = open_root(labels, schema)
-    store = LabelStore.open(labels)
-    claims = _stored_claims(store, replaced, source, axes)
+    writer = StoreWriter.open(labels, schema)
+    claims = _stored_claims(writer.store, replaced, source, axes)
     with LocalCopies() as copies:
-        for index in Plan(shards, store, copies, overwrite=overwrite, reporter=summary).unfinished():
+        for index in Plan(shards, writer.store, copies, overwrite=overwrite, reporter=summary).unfinished():
             try:
-                group = _import_shard(index, labels, claims, schema, axes, overwrite=overwrite)
+                group = _import_shard(index, writer, claims, axes, overwrite=overwrite)
             except GroupExistsError:  # another importer was quicker
                 summary.skipped(index.source)
             except (ShardError, LabelMapError) as error:
@@ -101,15 +100,13 @@ def import_maps(
 
 
 def _import_shard(
-    index: ShardIndex, labels: Path | str, claims: Claims, schema: StoreSchema, axes: Axes, *, overwrite: bool
+    index: ShardIndex, writer: StoreWriter, claims: Claims, axes: Axes, *, overwrite: bool
 ) -> GroupLabels:
-    group = read_group(index, claims, schema, axes)
+    group = read_group(index, claims, writer.schema, axes)
     check_unchanged(index)
-    write_group(
-        labels,
+    writer.write(
         index.name,
         group,
-        schema=schema,
         tar=TarIdentity(size=index.size, mtime_ns=index.mtime_ns, sha256=index.sha256 or ""),
         provenance={"imported": "published maps", AXES: axes, "torch": str(torch.__version__)},
         overwrite=overwrite,

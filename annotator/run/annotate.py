@@ -22,7 +22,7 @@ from store.format.schema import StoreSchema
 from store.reader import LabelStore
 from store.shards.index import shard_name
 from store.shards.remote import Shard
-from store.writer import open_root, set_aside_other
+from store.writer import StoreWriter, set_aside_other
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +70,7 @@ def open_labels(
     """
     if overwrite and (kept := set_aside_other(labels, schema, {shard_name(shard) for shard in shards})):
         summary.set_aside(kept)
-    open_root(labels, schema)
+    StoreWriter.open(labels, schema)
 
 
 def annotate(
@@ -97,7 +97,8 @@ def annotate(
         TeacherError: logits that are not finite.
     """
     store = LabelStore.open(labels)  # a store that has vanished since must not be made anew in silence
-    teacher, schema = ready.teacher, open_root(labels, ready.schema)
+    writer = StoreWriter(store, ready.schema)
+    teacher, schema = ready.teacher, writer.schema
     bad_before = len(summary.bad_images)
     with LocalCopies() as copies:
         plan = Plan(shards, store, copies, overwrite=settings.overwrite, reporter=summary)
@@ -109,7 +110,7 @@ def annotate(
             workers=settings.workers,
             pin_memory=teacher.device.type == "cuda",
         )
-        committing = Committer(labels, schema, ready.provenance(), summary, copies, overwrite=settings.overwrite)
+        committing = Committer(writer, ready.provenance(), summary, copies, overwrite=settings.overwrite)
         with closing(decoding) as batches, committing as committer:
             for batch, maps in _label_maps(batches, teacher, schema.top_k, summary):
                 for group in collector.add(batch, maps):

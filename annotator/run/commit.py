@@ -14,7 +14,7 @@ from store.errors import GroupExistsError, ShardError
 from store.format.arrays import NO_CLASS
 from store.format.schema import StoreSchema, TarIdentity, Undecodable
 from store.shards.index import ShardIndex, check_unchanged
-from store.writer import GroupLabels, write_group
+from store.writer import GroupLabels, StoreWriter
 
 # Putting annotated rows into their groups; a group is finished when its last row has come.
 #
@@ -88,15 +88,14 @@ class Committer:
 
     def __init__(
         self,
-        labels: Path | str,
-        schema: StoreSchema,
+        writer: StoreWriter,
         provenance: dict[str, str],
         reporter: Reporter,
         copies: LocalCopies,
         *,
         overwrite: bool,
     ) -> None:
-        self.labels, self.schema, self.provenance = labels, schema, provenance
+        self.writer, self.provenance = writer, provenance
         self.reporter, self.copies, self.overwrite = reporter, copies, overwrite
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._pending: tuple[OpenGroup, Future[None]] | None = None
@@ -141,11 +140,9 @@ class Committer:
         if group.lost is not None:
             raise ShardError(f"{index.source}: cannot be read: {group.lost}")
         check_unchanged(index)
-        write_group(
-            self.labels,
+        self.writer.write(
             index.name,
             group.labels(),
-            schema=self.schema,
             tar=TarIdentity(size=index.size, mtime_ns=index.mtime_ns, sha256=index.sha256 or ""),
             provenance=self.provenance,
             overwrite=self.overwrite,

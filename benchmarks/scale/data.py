@@ -20,7 +20,7 @@ from store.format.arrays import CHUNK_ROWS
 from store.format.schema import StoreSchema, TarIdentity
 from store.maps.types import LabelRows
 from store.reader import LabelStore
-from store.writer import GroupLabels, open_root, write_group
+from store.writer import GroupLabels, StoreWriter
 
 T = TypeVar("T", bound=np.generic)
 LOOKUPS = 1000
@@ -144,7 +144,7 @@ def draw_groups(maps: LabelRows, schema: StoreSchema, plan: Plan) -> Iterator[tu
 def write_store(given: str, path: Path, plan: Plan) -> Written:
     """Write all groups, one after the other, as an annotator does: encoded, synced, committed."""
     maps, schema = read_maps(given), LabelStore.open(given).schema
-    schema = open_root(
+    writer = StoreWriter.open(
         path, msgspec.structs.replace(schema, teacher=msgspec.structs.replace(schema.teacher, architecture="resampled"))
     )
     seconds, first = 0.0, 0
@@ -155,7 +155,7 @@ def write_store(given: str, path: Path, plan: Plan) -> Written:
         name, labels, tar = next(groups)
         start = time.perf_counter()
         labels = replace(labels)  # checked anew, as in the annotator
-        write_group(path, name, labels, schema=schema, tar=tar, provenance=PROVENANCE)
+        writer.write(name, labels, tar=tar, provenance=PROVENANCE)
         seconds += time.perf_counter() - start
         here = looked_up[(looked_up >= first) & (looked_up < first + len(labels.keys))] - first
         wanted += [Wanted(key=labels.keys[row], group=name, row=int(row)) for row in here]

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from benchmarks.scale.data import PROVENANCE, Plan, draw_groups, read_maps
 from store.reader import LabelStore
-from store.writer import open_root, write_group
+from store.writer import StoreWriter
 from trainer.data.order import SampleOrder
 
 IMAGENET_21K = Plan(rows=14_197_122, groups=11_348)  # images of the 2011 release, in groups as large as ImageNet-1k's
@@ -32,9 +32,9 @@ def open_named(given: str, path: Path, classes: int, letters: int) -> float:
     maps, schema = read_maps(given), LabelStore.open(given).schema
     names = tuple(f"{i:x}".rjust(letters, "-") for i in range(classes))
     schema = replace(schema, num_classes=max(classes, schema.num_classes), class_names=names)
-    schema = open_root(path, schema)
+    writer = StoreWriter.open(path, schema)
     for name, labels, tar in draw_groups(maps, schema, SMALL):
-        write_group(path, name, labels, schema=schema, tar=tar, provenance=PROVENANCE)
+        writer.write(name, labels, tar=tar, provenance=PROVENANCE)
     seconds = []
     for _ in range(RUNS):
         store = LabelStore.open(path)

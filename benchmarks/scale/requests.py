@@ -24,7 +24,7 @@ from store.cli.base import Command
 from store.errors import LabelNotFoundError
 from store.maintenance import verify_group
 from store.reader import LabelStore
-from store.writer import open_root, write_group
+from store.writer import StoreWriter
 from trainer.data.batches import order_of
 from trainer.data.order import MAX_STREAMS
 from trainer.data.samples import CACHED_ROWS_PER_STREAM
@@ -77,9 +77,9 @@ def make_bucket() -> None:
 
 def write(given: str, plan: Plan) -> None:
     maps, schema = read_maps(given), LabelStore.open(given).schema
-    schema = open_root(URL, schema)
+    writer = StoreWriter.open(URL, schema)
     for name, labels, tar in draw_groups(maps, schema, plan):
-        write_group(URL, name, labels, schema=schema, tar=tar, provenance=PROVENANCE)
+        writer.write(name, labels, tar=tar, provenance=PROVENANCE)
 
 
 def verify(*, deep: bool) -> None:

@@ -34,7 +34,7 @@ from store.format.arrays import array_specs, encode_array
 from store.format.schema import Preprocessing, StoreSchema, TeacherIdentity
 from store.reader import LabelStore
 from store.shards.index import image_digest, index_shard
-from store.writer import GroupLabels, open_root
+from store.writer import GroupLabels, StoreWriter
 
 ROWS = 1_251  # of ImageNet's 1,281,167 images in 1,024 shards
 AUDIT = """
@@ -90,9 +90,9 @@ def make_labels(shard: Path, rng: np.random.Generator) -> GroupLabels:
 def make_store(path: Path, labels: GroupLabels, groups: int) -> None:
     """Groups that differ in their keys."""
     rng = np.random.default_rng(1)
-    schema = open_root(path, SCHEMA)
-    backend, shared = LabelStore.open(path).backend, dict[str, bytes]()
-    specs = array_specs(schema, ROWS, with_tail=True)
+    writer = StoreWriter.open(path, SCHEMA)
+    shared = dict[str, bytes]()
+    specs = array_specs(writer.schema, ROWS, with_tail=True)
     for spec in specs:
         if spec.name != "keys":
             shared |= encode_array(spec, getattr(labels, spec.name))
@@ -100,7 +100,7 @@ def make_store(path: Path, labels: GroupLabels, groups: int) -> None:
     for i in range(groups):
         keys = np.array([f"n{number:08}_{row}" for row, number in enumerate(rng.integers(0, 1 << 26, ROWS))], object)
         objects = shared | encode_array(keys_spec, keys)
-        publish_objects(backend, f"train-{i:04}", objects, rows=ROWS, schema=schema)
+        publish_objects(writer, f"train-{i:04}", objects, rows=ROWS)
         for name in shared if i else ():
             copy, first = path / f"train-{i:04}" / name, path / "train-0000" / name
             copy.unlink()

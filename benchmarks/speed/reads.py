@@ -23,7 +23,7 @@ from store.cli.base import Command
 from store.format.arrays import CHUNK_ROWS
 from store.format.schema import TarIdentity
 from store.reader import LabelStore
-from store.writer import GroupLabels, open_root, write_group
+from store.writer import GroupLabels, StoreWriter
 from trainer.data.batches import order_of
 from trainer.data.join import JoinedShard, TableRow, make_table, read_group_rows
 from trainer.data.samples import CACHED_ROWS_PER_STREAM, ChunkId, SampleReader
@@ -47,7 +47,7 @@ class MapReader(SampleReader):
 
 def make_store(labels: LabelStore, path: Path, groups: int) -> LabelStore:
     """Groups as large as ImageNet's usual shards, of the given store's maps again and again."""
-    schema = open_root(path, labels.schema)
+    writer = StoreWriter.open(path, labels.schema)
     given = [group.read() for group in labels]
     picks = np.resize(np.arange(sum(len(maps.classes) for maps in given)), ROWS)
     classes = np.concatenate([maps.classes for maps in given])[picks]
@@ -65,7 +65,7 @@ def make_store(labels: LabelStore, path: Path, groups: int) -> LabelStore:
             undecodable=(),
         )
         tar = TarIdentity(size=(ROWS + 4) * 2048, mtime_ns=1, sha256="0" * 64)
-        write_group(path, f"copy-{i:03}", made, schema=schema, tar=tar, provenance={})
+        writer.write(f"copy-{i:03}", made, tar=tar, provenance={})
     return LabelStore.open(path)
 
 

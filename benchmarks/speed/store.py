@@ -26,7 +26,7 @@ from store.format.arrays import array_specs, encode_array
 from store.format.schema import StoreSchema
 from store.maps.types import LabelRows
 from store.reader import LabelStore
-from store.writer import GroupLabels, open_root, write_group
+from store.writer import GroupLabels, StoreWriter
 
 ROWS = 1_251  # of ImageNet's 1,281,167 images in 1,024 shards
 KEYS_FILE = "keys/c/0"
@@ -44,14 +44,14 @@ def against_floor(title: str, ways: Mapping[str, Callable[[], object]], runs: in
 
 def bench_group(labels: GroupLabels, schema: StoreSchema, scratch: Path, runs: int) -> None:
     path = scratch / "group.zarr"
-    schema = open_root(path, schema)
+    writer = StoreWriter.open(path, schema)
     raw = b"".join(
         part.tobytes() for part in (labels.classes, labels.scores, labels.tail_logsumexp) if part is not None
     )
     names, raw_file = (f"g{i}" for i in count()), scratch / "raw"
 
     def write() -> None:
-        write_group(path, next(names), labels, schema=schema, tar=TAR, provenance={})
+        writer.write(next(names), labels, tar=TAR, provenance={})
 
     def write_raw() -> None:
         with raw_file.open("wb") as file:
@@ -82,15 +82,15 @@ def bench_group(labels: GroupLabels, schema: StoreSchema, scratch: Path, runs: i
 
 def make_big_store(maps: LabelRows, schema: StoreSchema, path: Path, groups: int) -> None:
     """Groups that share label arrays but not keys: encoding a thousand would only take time."""
-    schema = open_root(path, schema)
-    backend, shared = LabelStore.open(path).backend, dict[str, bytes]()
+    writer = StoreWriter.open(path, schema)
+    shared = dict[str, bytes]()
     for name, labels, _ in draw_groups(maps, schema, Plan(rows=groups * ROWS, groups=groups)):
         for spec in array_specs(schema, ROWS, with_tail=True):
             if spec.sharded and shared.get(f"{spec.name}/zarr.json"):
                 continue
             values = np.array(labels.keys, dtype=object) if spec.name == "keys" else getattr(labels, spec.name)
             shared |= encode_array(spec, values)
-        publish_objects(backend, name, shared, rows=ROWS, schema=schema)
+        publish_objects(writer, name, shared, rows=ROWS)
 
 
 def read_each(path: Path, name: str) -> None:

@@ -16,7 +16,7 @@ from benchmarks.scale.epoch import check_epoch
 from benchmarks.stages import WrongResultError
 from store.format.arrays import CHUNK_ROWS
 from store.reader import LabelStore
-from store.writer import open_root, write_group
+from store.writer import StoreWriter
 from tests.builders.stores import PROVENANCE, TAR, make_labels, make_schema
 from trainer.data.order import SampleOrder
 
@@ -28,8 +28,8 @@ ROWS, GROUPS = 1_300, 20
 def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of a few maps to resample."""
     path = tmp_path_factory.mktemp("given") / "labels.zarr"
-    schema = open_root(path, make_schema())
-    write_group(path, "some", make_labels(schema, 70), schema=schema, tar=TAR, provenance=PROVENANCE)
+    writer = StoreWriter.open(path, make_schema())
+    writer.write("some", make_labels(writer.schema, 70), tar=TAR, provenance=PROVENANCE)
     return path
 
 

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from store.format.schema import Preprocessing, StoreSchema, TarIdentity, TeacherIdentity, Undecodable
 from store.reader import LabelStore
 from store.storage.cloud import PLAIN_GROUP
-from store.writer import GroupLabels, open_root, write_group
+from store.writer import GroupLabels, StoreWriter
 from tests.builders.paths import ROOT
 
 FOLDER = ROOT / "tests" / "store" / "golden_v1"
@@ -71,10 +71,10 @@ def move_under_prefix(name: str) -> None:
 
 
 def main() -> None:
-    schema = open_root(FOLDER, golden_schema())
+    writer = StoreWriter.open(FOLDER, golden_schema())
     for name in ROWS:
         tar = TarIdentity(size=1 << 20, mtime_ns=1_700_000_000_000_000_000, sha256="cd" * 32)
-        write_group(FOLDER, name, golden_labels(name), schema=schema, tar=tar, provenance={"timm": "1.0.20"})
+        writer.write(name, golden_labels(name), tar=tar, provenance={"timm": "1.0.20"})
     move_under_prefix("train-0002")
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from store.format.schema import StoreSchema, TarIdentity
 from store.shards.index import index_shard
-from store.writer import open_root, write_group
+from store.writer import StoreWriter
 from tests.builders.stores import make_labels
 
 
@@ -52,4 +52,4 @@ def label_shard(labels: Path, shard: Path, schema: StoreSchema, *, seed: int = 0
         labels=np.array([sample.label for sample in index.samples], np.int32),
     )
     tar = TarIdentity(size=index.size, mtime_ns=index.mtime_ns, sha256=index.sha256 or "")
-    write_group(labels, index.name, group, schema=open_root(labels, schema), tar=tar, provenance={})
+    StoreWriter.open(labels, schema).write(index.name, group, tar=tar, provenance={})

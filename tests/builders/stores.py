@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from store.format.arrays import array_specs, encode_array
 from store.format.schema import Preprocessing, StoreSchema, TarIdentity, TeacherIdentity, Undecodable, canonical, seal
-from store.writer import GroupLabels, open_root, write_group
+from store.writer import GroupLabels, StoreWriter
 
 Members = Sequence[tuple[str, bytes]]
 TAR = TarIdentity(size=1 << 41, mtime_ns=2, sha256="00")
@@ -95,8 +95,8 @@ SCHEMA = make_schema()
 
 def write(path: Path, name: str, seed: int = 0, *, overwrite: bool = False) -> None:
     labels = make_labels(SCHEMA, ROWS, seed)
-    schema = open_root(path, SCHEMA)
-    write_group(path, name, labels, schema=schema, tar=TAR, provenance=PROVENANCE, overwrite=overwrite)
+    writer = StoreWriter.open(path, SCHEMA)
+    writer.write(name, labels, tar=TAR, provenance=PROVENANCE, overwrite=overwrite)
 
 
 def reseal(path: Path, fields: dict[str, object]) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from store.format.schema import Preprocessing, StoreSchema, TarIdentity, TeacherIdentity, Undecodable
 from store.shards.index import hash_file, image_digest, index_shard
-from store.writer import GroupLabels, open_root, write_group
+from store.writer import GroupLabels, StoreWriter
 from trainer.batch import Batch
 from trainer.run.loop import TrainResult, train
 from trainer.run.records import EpochReport, StepReport
@@ -106,8 +106,7 @@ def label_shard(
     store: Path, shard: Path, *, undecodable: Sequence[int] = (), with_tail: bool = True, digest: str = "0" * 64
 ) -> None:
     """Commit a group of random maps for a shard."""
-    schema = make_schema(digest=digest)
-    open_root(store, schema)
+    writer = StoreWriter.open(store, make_schema(digest=digest))
     index = index_shard(shard)
     data = shard.read_bytes()
     images = [data[sample.offset : sample.offset + sample.length] for sample in index.samples]
@@ -129,7 +128,7 @@ def label_shard(
         undecodable=tuple(Undecodable(row=row, key=index.samples[row].key, reason="test") for row in undecodable),
     )
     tar = TarIdentity(size=index.size, mtime_ns=index.mtime_ns, sha256=hash_file(shard))
-    write_group(store, index.name, labels, schema=schema, tar=tar, provenance={})
+    writer.write(index.name, labels, tar=tar, provenance={})
 
 
 def make_dataset(folder: Path, sizes: Sequence[int] = (70, 10, 48), **label_options: Any) -> Dataset:

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from store.format.schema import StoreSchema
 from store.shards.index import index_shard
-from store.writer import GroupLabels, open_root, write_group
+from store.writer import GroupLabels, StoreWriter
 from tests.builders.stores import PROVENANCE, TAR, make_jpeg, make_labels, make_schema, mark_undecodable, write_tar
 
 EVIL_KEY = "k<script>alert(1)</script>'\"&\x1b[31m\u202e"
@@ -60,8 +60,8 @@ def view_labels(seed: int, shard: Path, *, with_tail: bool = True) -> GroupLabel
 def write_view_store(folder: Path, groups: int = 2) -> tuple[Path, str]:
     """A store of groups `train-0`, `train-1` and so on, the last without a tail; and the pattern of its shards."""
     path = folder / "labels.zarr"
-    schema = open_root(path, view_schema())
+    writer = StoreWriter.open(path, view_schema())
     for seed in range(groups):
         labels = view_labels(seed, write_shard(folder, seed), with_tail=seed != groups - 1)
-        write_group(path, f"train-{seed}", labels, schema=schema, tar=TAR, provenance=PROVENANCE)
+        writer.write(f"train-{seed}", labels, tar=TAR, provenance=PROVENANCE)
     return path, str(folder / "train-*.tar")

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from store.errors import LabelMapError, LabelNotFoundError
 from store.format.schema import StoreSchema
 from store.reader import LabelStore
-from store.writer import GroupLabels, open_root, write_group
+from store.writer import GroupLabels, StoreWriter
 from tests.builders.stores import PROVENANCE, TAR, make_labels, make_schema, mark_undecodable
 
 KEYS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
@@ -50,7 +50,7 @@ def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, data:
     path = tmp_path_factory.mktemp("round") / "labels.zarr"
     schema = data.draw(schemas())
     labels = data.draw(label_groups(schema))
-    written = write_group(path, "a", labels, schema=open_root(path, schema), tar=TAR, provenance=PROVENANCE)
+    written = StoreWriter.open(path, schema).write("a", labels, tar=TAR, provenance=PROVENANCE)
     store = LabelStore.open(path)
     group = store.group("a")
     rows = group.read()
@@ -70,7 +70,7 @@ def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, data:
 def test_plain_zarr_reads_the_same_with_names_and_checksums(tmp_path: Path) -> None:
     path = tmp_path / "labels.zarr"
     labels = make_labels(schema := make_schema(), 70)
-    write_group(path, "a", labels, schema=open_root(path, schema), tar=TAR, provenance=PROVENANCE)
+    StoreWriter.open(path, schema).write("a", labels, tar=TAR, provenance=PROVENANCE)
     group = zarr.open_group(path, mode="r", zarr_format=3)["a"]
     assert isinstance(group, zarr.Group)
     for name, dimensions in (("classes", ("row", "rank", "y", "x")), ("tail", ("row", "y", "x")), ("keys", ("row",))):
@@ -85,7 +85,7 @@ def test_plain_zarr_reads_the_same_with_names_and_checksums(tmp_path: Path) -> N
 def test_quarantined_rows_hold_fill_values_and_their_reason(tmp_path: Path) -> None:
     path = tmp_path / "labels.zarr"
     kept = mark_undecodable(make_labels(schema := make_schema(), 3), 1, "damaged JPEG")
-    write_group(path, "a", kept, schema=open_root(path, schema), tar=TAR, provenance=PROVENANCE)
+    StoreWriter.open(path, schema).write("a", kept, tar=TAR, provenance=PROVENANCE)
     group = LabelStore.open(path).group("a")
     assert group.undecodable == {1: "damaged JPEG"}
     assert group.row(1).undecodable == "damaged JPEG"
@@ -111,20 +111,16 @@ def test_labels_that_the_format_cannot_hold_are_refused(name: str, value: object
 
 
 def test_maps_that_do_not_fit_the_store_are_refused(tmp_path: Path) -> None:
-    schema = open_root(tmp_path / "labels.zarr", make_schema())
+    writer = StoreWriter.open(tmp_path / "labels.zarr", make_schema())
     for other, message in ((make_schema(map_size=(3, 3)), "maps of shape"), (make_schema(num_classes=900), "class id")):
         with pytest.raises(LabelMapError, match=message):
-            write_group(
-                tmp_path / "labels.zarr", "a", make_labels(other, 9), schema=schema, tar=TAR, provenance=PROVENANCE
-            )
+            writer.write("a", make_labels(other, 9), tar=TAR, provenance=PROVENANCE)
     assert LabelStore.open(tmp_path / "labels.zarr").names() == []
 
 
 def test_absent_groups_keys_and_rows_are_named(tmp_path: Path) -> None:
     path = tmp_path / "labels.zarr"
-    write_group(
-        path, "a", make_labels(schema := make_schema(), 2), schema=open_root(path, schema), tar=TAR, provenance={}
-    )
+    StoreWriter.open(path, make_schema()).write("a", make_labels(make_schema(), 2), tar=TAR, provenance={})
     store = LabelStore.open(path)
     with pytest.raises(LabelNotFoundError, match="no labels for the shard 'b'"):
         store.group("b")

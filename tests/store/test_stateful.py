@@ -14,7 +14,7 @@ from store.errors import GroupExistsError
 from store.maintenance import clean, find_leftovers, merge, verify_group
 from store.reader import LabelStore
 from store.storage.open import open_backend
-from store.writer import open_root, write_group
+from store.writer import StoreWriter
 from tests.builders.mortal import Death, mortal
 from tests.builders.stores import PROVENANCE, TAR, make_labels, make_schema
 
@@ -25,9 +25,9 @@ SEEDS = st.integers(0, 5)
 
 
 def write(location: str, name: str, seed: int, *, overwrite: bool = False) -> None:
-    schema = open_root(location, SCHEMA)
+    writer = StoreWriter.open(location, SCHEMA)
     labels = make_labels(SCHEMA, ROWS, seed)
-    write_group(location, name, labels, schema=schema, tar=TAR, provenance=PROVENANCE, overwrite=overwrite)
+    writer.write(name, labels, tar=TAR, provenance=PROVENANCE, overwrite=overwrite)
 
 
 def content(location: str) -> dict[str, int]:
@@ -65,7 +65,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.model: dict[str, int] = {}
         self.merged: dict[str, int] = {}
         self.lost: dict[str, int] = {}  # groups that a writer was killed while replacing: gc puts them back
-        open_root(self.first, SCHEMA)
+        StoreWriter.open(self.first, SCHEMA)
 
     @rule(name=NAMES, seed=SEEDS, overwrite=st.booleans())
     def annotate(self, name: str, seed: int, overwrite: bool) -> None:
@@ -166,7 +166,7 @@ def test_kill_before_or_after_any_write_leaves_the_old_group_or_the_new(
     base = str(tmp_path / "labels.zarr") if backend == "local" else s3_store
 
     def attempt(location: str, death: Death) -> dict[str, int]:
-        open_root(location, SCHEMA)
+        StoreWriter.open(location, SCHEMA)
         if overwrite:
             write(location, "a", 1)
         with mortal(death):

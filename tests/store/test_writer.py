@@ -30,7 +30,7 @@ from store.errors import (
     StoreWriteError,
 )
 from store.reader import LabelStore
-from store.writer import GroupLabels, open_root, set_aside_other, write_group
+from store.writer import GroupLabels, StoreWriter, set_aside_other
 from tests.builders.stores import PROVENANCE, ROWS, SCHEMA, TAR, make_labels, make_schema, replace_array, reseal, write
 
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -75,10 +75,10 @@ def test_killed_writer_never_leaves_a_group_that_cannot_be_read_back(tmp_path: P
 
 def race(path: Path, seed: int, barrier: object) -> None:
     labels = make_labels(SCHEMA, ROWS, seed)
-    schema = open_root(path, SCHEMA)
+    writer = StoreWriter.open(path, SCHEMA)
     barrier.wait()  # type: ignore[attr-defined]
     try:
-        write_group(path, "a", labels, schema=schema, tar=TAR, provenance={"seed": str(seed)})
+        writer.write("a", labels, tar=TAR, provenance={"seed": str(seed)})
     except GroupExistsError:
         raise SystemExit(3) from None
 
@@ -147,10 +147,10 @@ def test_read_only_place_is_one_clear_error() -> None:
 def test_store_of_another_teacher_is_refused_with_the_difference(tmp_path: Path) -> None:
     path = tmp_path / "labels.zarr"
     write(path, "a")
-    with pytest.raises(StoreMismatchError, match=r"written with another teacher or view \(teacher: .*\); choose"):
-        open_root(path, make_schema(digest="other"))
+    with pytest.raises(StoreMismatchError, match=r"another teacher or preprocessing \(teacher: .*\); choose"):
+        StoreWriter.open(path, make_schema(digest="other"))
     with pytest.raises(StoreMismatchError, match="top_k: 3 in the store, 2 in this run"):
-        open_root(path, make_schema(top_k=2))
+        StoreWriter.open(path, make_schema(top_k=2))
     assert set_aside_other(path, make_schema(digest="other"), {"b"}) is None
     check = LabelStore.open(path)
     assert (check.names(), check.schema) == (["a"], SCHEMA)
@@ -165,13 +165,13 @@ def test_store_of_another_teacher_is_set_aside_whole_when_all_its_groups_are_rep
     kept = set_aside_other(path, other, {"a", "b"})
     assert kept is not None
     assert LabelStore.open(kept).names() == ["a"]
-    assert open_root(path, other) == other
+    assert StoreWriter.open(path, other).schema == other
     assert sorted(map(str, tmp_path.iterdir())) == [str(path), kept]
 
 
 def test_folder_without_a_commit_record_makes_way(tmp_path: Path) -> None:
     path = tmp_path / "labels.zarr"
-    open_root(path, SCHEMA)
+    StoreWriter.open(path, SCHEMA)
     (path / "a" / "classes").mkdir(parents=True)
     (path / "a" / "classes" / "zarr.json").write_text("half a copy")
     assert LabelStore.open(path).names() == []
@@ -179,6 +179,18 @@ def test_folder_without_a_commit_record_makes_way(tmp_path: Path) -> None:
     assert len(LabelStore.open(path).group("a").read().classes) == ROWS
     [kept] = path.with_name("labels.zarr.partial").iterdir()
     assert (kept / "classes" / "zarr.json").read_text() == "half a copy"
+
+
+def test_store_that_is_replaced_or_removed_while_it_is_open_is_not_written_to(tmp_path: Path) -> None:
+    path = tmp_path / "labels.zarr"
+    writer = StoreWriter.open(path, SCHEMA)
+    for problem, expected in ((StoreMismatchError, "was replaced or changed"), (StoreNotFoundError, "no label store")):
+        path.rename(tmp_path / expected)
+        if problem is StoreMismatchError:
+            StoreWriter.open(path, make_schema(digest="other"))
+        with pytest.raises(problem, match=expected):
+            writer.write("a", make_labels(SCHEMA, ROWS), tar=TAR, provenance=PROVENANCE)
+        assert not (path / "a").exists()
 
 
 def test_old_group_comes_back_when_it_cannot_be_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +211,7 @@ def test_old_group_comes_back_when_it_cannot_be_replaced(tmp_path: Path, monkeyp
 
 def test_foreign_score_kinds_and_views_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "labels.zarr"
-    open_root(path, SCHEMA)
+    StoreWriter.open(path, SCHEMA)
     whole = (path / "zarr.json").read_text()
     for known, foreign in (("logit", "probability"), ("squash", "centre-crop")):
         (path / "zarr.json").write_text(whole.replace(f'"{known}"', f'"{foreign}"'))
@@ -210,7 +222,7 @@ def test_foreign_score_kinds_and_views_are_refused(tmp_path: Path) -> None:
 def test_folder_that_is_no_store_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(StoreMismatchError, match="not a label store and not empty"):
-        open_root(tmp_path, SCHEMA)
+        StoreWriter.open(tmp_path, SCHEMA)
     with pytest.raises(StoreNotFoundError, match="no label store here"):
         LabelStore.open(tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
@@ -273,7 +285,7 @@ def test_unknown_version_and_foreign_roots_are_clear_errors(tmp_path: Path) -> N
 @pytest.mark.parametrize("value", [None, "text", [1, "x", None], {"a": 1}, -5, True])
 def test_hostile_root_fields_are_clear_errors(tmp_path: Path, field: str, value: object) -> None:
     path = tmp_path / "labels.zarr"
-    open_root(path, SCHEMA)
+    StoreWriter.open(path, SCHEMA)
     document = json.loads((path / "zarr.json").read_text())
     document["attributes"]["relabel"][field] = value
     (path / "zarr.json").write_text(json.dumps(document))
@@ -380,7 +392,7 @@ def test_key_behind_a_damaged_group_is_found_and_an_absent_one_is_not_called_abs
 
 def test_file_in_a_groups_place_is_named_and_stays(tmp_path: Path) -> None:
     path = tmp_path / "labels.zarr"
-    open_root(path, SCHEMA)
+    StoreWriter.open(path, SCHEMA)
     (path / "a").write_text("a note")
     with pytest.raises(StoreWriteError, match=r"labels\.zarr/a: a file where the label group should be"):
         write(path, "a", overwrite=True)
@@ -392,7 +404,7 @@ def test_path_of_a_file_is_no_store(tmp_path: Path) -> None:
     with pytest.raises(StoreNotFoundError, match="notes: a file, not a label store"):
         LabelStore.open(tmp_path / "notes")
     with pytest.raises(RelabelError, match="notes: "):
-        open_root(tmp_path / "notes", SCHEMA)
+        StoreWriter.open(tmp_path / "notes", SCHEMA)
 
 
 HOSTILE = [
@@ -412,10 +424,10 @@ HOSTILE = [
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_group_names_never_become_paths(tmp_path: Path, name: str) -> None:
     path = tmp_path / "store" / "labels.zarr"
-    schema = open_root(path, SCHEMA)
+    writer = StoreWriter.open(path, SCHEMA)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(ShardError, match=r"group name .* must match"):
-        write_group(path, name, make_labels(SCHEMA, 3), schema=schema, tar=TAR, provenance=PROVENANCE)
+        writer.write(name, make_labels(SCHEMA, 3), tar=TAR, provenance=PROVENANCE)
     assert sorted(tmp_path.rglob("*")) == before
     store = LabelStore.open(path)
     assert name not in store
@@ -427,8 +439,8 @@ def test_hostile_keys_are_kept_as_they_are_and_printed_escaped(tmp_path: Path) -
     path, keys = tmp_path / "labels.zarr", tuple(HOSTILE[:-1])
     labels = make_labels(SCHEMA, len(keys))
     fields = {name: getattr(labels, name) for name in GroupLabels.__slots__} | {"keys": keys}
-    schema = open_root(path, SCHEMA)
-    write_group(path, "a", GroupLabels(**fields), schema=schema, tar=TAR, provenance=PROVENANCE)
+    writer = StoreWriter.open(path, SCHEMA)
+    writer.write("a", GroupLabels(**fields), tar=TAR, provenance=PROVENANCE)
     for row, key in enumerate(keys):
         assert LabelStore.open(path).find(key)[1] == row
         result = CliRunner().invoke(main, ["show", str(path), key])
@@ -441,7 +453,7 @@ def test_disk_that_fails_while_half_a_copy_makes_way_is_not_taken_for_another_wr
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "labels.zarr"
-    open_root(path, SCHEMA)
+    StoreWriter.open(path, SCHEMA)
     (path / "a" / "classes").mkdir(parents=True)
     rename = Path.rename
 

@@ -24,7 +24,7 @@ from store.errors import LabelMapError, SettingsError, StoreMismatchError, Store
 from store.format.schema import StoreSchema
 from store.maps.pooling import pool_map
 from store.reader import LabelStore
-from store.writer import open_root, write_group
+from store.writer import StoreWriter
 from tests.builders.published import label_shard, make_tensor, pt_bytes, write_map
 from tests.builders.stores import TAR, Members, make_jpeg, make_labels, make_schema, write_tar
 
@@ -317,7 +317,7 @@ HOSTILE = ["../../x", "/abs", "a/../b", "nul\0", "x" * 300, "\x1b[31mred", "line
 def test_hostile_keys_write_nothing_and_are_counted(tmp_path: Path) -> None:
     schema, keys = make_schema(), (*names(2), *HOSTILE)
     labels = replace(make_labels(schema, len(keys)), keys=keys)
-    write_group(tmp_path / "l.zarr", "a", labels, schema=open_root(tmp_path / "l.zarr", schema), tar=TAR, provenance={})
+    StoreWriter.open(tmp_path / "l.zarr", schema).write("a", labels, tar=TAR, provenance={})
     before = set(tmp_path.rglob("*"))
     written = export(tmp_path / "l.zarr", tmp_path / "out" / "deep" / "maps")
     assert written.written == 2

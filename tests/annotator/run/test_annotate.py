@@ -2,6 +2,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,9 +23,10 @@ from store.errors import (
     TeacherError,
     TooManyBadImagesError,
 )
+from store.format.schema import CommitRecord
 from store.reader import LabelStore
 from store.shards.images import decode_image
-from store.writer import write_group
+from store.writer import StoreWriter
 from tests.builders.stores import make_members, write_tar
 from tests.builders.teachers import make_teacher, run_annotator, save_weights
 
@@ -183,12 +185,14 @@ def test_shard_cut_while_it_is_read_is_never_committed(
 def test_annotator_that_comes_second_goes_on(
     tmp_path: Path, shards: list[Path], teacher: Teacher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lost_race(path: Path, name: str, *arguments: object, **options: object) -> object:
+    write = StoreWriter.write
+
+    def lost_race(writer: StoreWriter, name: str, *arguments: Any, **options: Any) -> CommitRecord:
         if name == "b":
             raise GroupExistsError("b is there")
-        return write_group(path, name, *arguments, **options)  # type: ignore[arg-type]
+        return write(writer, name, *arguments, **options)
 
-    monkeypatch.setattr("annotator.run.commit.write_group", lost_race)
+    monkeypatch.setattr(StoreWriter, "write", lost_race)
     summary = run_annotator(shards, tmp_path / "labels.zarr", teacher)
     assert (summary.committed_shards, summary.skipped_shards, summary.failures) == (2, 1, {})
 

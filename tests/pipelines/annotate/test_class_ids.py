@@ -7,7 +7,7 @@ import pytest
 from annotator.report import Summary
 from pipelines.annotate.progress import ANNOTATE
 from pipelines.annotate.run import doubt_numbering, run_shards
-from store.writer import GroupLabels, open_root, write_group
+from store.writer import GroupLabels, StoreWriter
 from tests.builders.stores import PROVENANCE, TAR, make_labels, make_schema, mark_undecodable
 
 SCHEMA = make_schema()
@@ -24,7 +24,7 @@ def labels_of(leading: int, others: int, unlabelled: int) -> GroupLabels:
 
 
 def store(path: Path, labels: GroupLabels) -> Path:
-    write_group(path, "a", labels, schema=open_root(path, SCHEMA), tar=TAR, provenance=PROVENANCE)
+    StoreWriter.open(path, SCHEMA).write("a", labels, tar=TAR, provenance=PROVENANCE)
     return path
 
 

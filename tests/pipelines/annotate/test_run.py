@@ -198,7 +198,7 @@ def test_store_of_another_teacher_is_one_line(tmp_path: Path, labels: Path, weig
     shard = write_tar(tmp_path / "a.tar", make_members(2))
     run(labels, weights, shard)
     other = save_weights(tmp_path / "other.safetensors", seed=1)
-    assert "written with another teacher or view (teacher: " in last_error(run(labels, other, shard))
+    assert "written with another teacher or preprocessing (teacher: " in last_error(run(labels, other, shard))
     assert run(labels, other, shard, more=("--overwrite",)).exit_code == 0
 
 

@@ -22,7 +22,7 @@ from store.maps.pooling import pool_map, softmax
 from store.maps.types import Fill
 from store.reader import LabelStore
 from store.text import printable
-from store.writer import open_root, write_group
+from store.writer import StoreWriter
 from tests.builders.browse_server import browse
 from tests.builders.stores import PROVENANCE, TAR, make_jpeg, make_labels, make_schema, mark_undecodable, write_tar
 from tests.builders.view_store import BAD_ROW, EVIL_KEY, EVIL_NAME, ROWS, shard_keys, write_view_store
@@ -45,10 +45,10 @@ def found(*arguments: object) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("audit") / "labels.zarr"
-    schema = open_root(path, SCHEMA)
+    writer = StoreWriter.open(path, SCHEMA)
     for seed, rows in ((0, 300), (1, 70)):  # more than one block of rows, in two groups
         group = mark_undecodable(make_labels(SCHEMA, rows, seed), 7, "damaged")
-        write_group(path, f"g{seed}", group, schema=schema, tar=TAR, provenance=PROVENANCE)
+        writer.write(f"g{seed}", group, tar=TAR, provenance=PROVENANCE)
     return path
 
 
@@ -139,7 +139,7 @@ def test_class_is_present_that_leads_surely_in_2_percent_of_the_cells(tmp_path: 
         scores[row, 0, 5, :cells] = logit  # 5 beside a tail of 3 is 0.88
     path = tmp_path / "labels.zarr"
     made = type(group)(**(fields | {"classes": classes, "scores": scores}))
-    write_group(path, "a", made, schema=open_root(path, schema), tar=TAR, provenance=PROVENANCE)
+    StoreWriter.open(path, schema).write("a", made, tar=TAR, provenance=PROVENANCE)
     audit = found(path)
     assert audit["present"] == {"probability": 0.9, "cells": 3}
     assert {entry["class"]: entry["present"] for entry in audit["classes"] if entry["present"]} == {1: 1, 3: 1}
@@ -287,9 +287,9 @@ def test_browse_sorts_by_the_index(tmp_path: Path) -> None:
             sign = 1 if sort == "disagreement" else -1
             expected = sorted(values, key=lambda key: sign * float(values[key] or 2))
             assert [values[key] for key in shown] == [values[key] for key in expected]
-    schema = LabelStore.open(path).schema
-    more = make_labels(schema, 2, 9)
-    write_group(path, "train-9", more, schema=schema, tar=TAR, provenance=PROVENANCE)
+    store = LabelStore.open(path)
+    more = make_labels(store.schema, 2, 9)
+    StoreWriter(store, store.schema).write("train-9", more, tar=TAR, provenance=PROVENANCE)
     result = CliRunner().invoke(main, ["browse", str(path), "--shards", shards, "--audit", str(index)])
     assert result.exit_code == 1
     assert f"a.npz: made from another store than {path} is now; run `relabel-store audit {path}" in result.output
@@ -326,8 +326,8 @@ def test_labels_that_are_no_class_of_the_teacher_are_counted_apart(tmp_path: Pat
     fields = {name: getattr(group, name) for name in type(group).__slots__}
     fields["labels"] = np.array([-1, 20, 999, -1, 20, -1], np.int32)
     path = tmp_path / "labels.zarr"
-    schema = open_root(path, SCHEMA)
-    write_group(path, "a", type(group)(**fields), schema=schema, tar=TAR, provenance=PROVENANCE)
+    writer = StoreWriter.open(path, SCHEMA)
+    writer.write("a", type(group)(**fields), tar=TAR, provenance=PROVENANCE)
     audit = found(path, "--csv", tmp_path / "a.csv")
     assert (audit["with_label"], audit["without_label"], audit["unknown_label"]) == (0, 3, 3)
     assert audit["suspicious"] == audit["confusions"] == []
@@ -339,7 +339,7 @@ def test_labels_that_are_no_class_of_the_teacher_are_counted_apart(tmp_path: Pat
 
 def test_empty_store_has_an_audit(tmp_path: Path) -> None:
     path = tmp_path / "labels.zarr"
-    open_root(path, SCHEMA)
+    StoreWriter.open(path, SCHEMA)
     audit = found(path, "--index", tmp_path / "a.npz", "--html", tmp_path / "a.html")
     assert audit["images"] == 0
     assert run(path).exit_code == 0

@@ -22,7 +22,7 @@ from store.errors import AuditIndexError
 from store.maps.pooling import crop_target
 from store.reader import LabelStore
 from store.text import printable
-from store.writer import write_group
+from store.writer import StoreWriter
 from tests.builders.browse_server import Server, browse, write_index
 from tests.builders.stores import PROVENANCE, TAR, make_jpeg, make_labels, write_tar
 from tests.builders.view_store import BAD_ROW, EVIL_KEY, HEIGHT, ROWS, WIDTH, shard_keys, write_view_store
@@ -223,7 +223,8 @@ def test_audit_that_became_stale_is_refused_while_serving(
     sorting = Sorting(read_index(write_index(tmp_path / "i.npz", labels), store), groups)
     monkeypatch.setattr("store.browse.rows.FRESH", 0.0)
     sorting.refuse_stale()
-    write_group(labels, "train-9", make_labels(store.schema, 2), schema=store.schema, tar=TAR, provenance=PROVENANCE)
+    writer = StoreWriter(store, store.schema)
+    writer.write("train-9", make_labels(store.schema, 2), tar=TAR, provenance=PROVENANCE)
     with pytest.raises(AuditIndexError, match="has changed since its audit; audit it again"):
         sorting.refuse_stale()
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from store.cli.main import main
 from store.maps.pooling import pool_map, softmax
-from store.writer import GroupLabels, open_root, write_group
+from store.writer import GroupLabels, StoreWriter
 from tests.builders.paths import ROOT
 from tests.builders.stores import PROVENANCE, TAR, make_labels, make_schema, mark_undecodable
 
@@ -24,9 +24,9 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = mark_undecodable(labels, 2, "bad\x1b[2J")
     fields = {name: getattr(labels, name) for name in GroupLabels.__slots__}
     fields["keys"] = (*labels.keys[:3], EVIL, *labels.keys[4:])
-    opened = open_root(path, schema)
-    write_group(path, "train-0", GroupLabels(**fields), schema=opened, tar=TAR, provenance=PROVENANCE)
-    write_group(path, "train-1", make_labels(schema, 5, 1), schema=opened, tar=TAR, provenance=PROVENANCE)
+    writer = StoreWriter.open(path, schema)
+    writer.write("train-0", GroupLabels(**fields), tar=TAR, provenance=PROVENANCE)
+    writer.write("train-1", make_labels(schema, 5, 1), tar=TAR, provenance=PROVENANCE)
     return path
 
 

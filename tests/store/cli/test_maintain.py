@@ -22,7 +22,7 @@ from store.format.schema import TarIdentity
 from store.reader import LabelStore
 from store.shards.index import image_digest, index_shard
 from store.storage.local import LocalBackend
-from store.writer import GroupLabels, open_root, write_group
+from store.writer import GroupLabels, StoreWriter
 from tests.builders.stores import (
     PROVENANCE,
     TAR,
@@ -181,7 +181,7 @@ def shard_and_labels(folder: Path, count: int = 5) -> tuple[Path, Path]:
         digests=np.array([image_digest(image) for image in images], np.uint64),
     )
     tar = TarIdentity(size=index.size, mtime_ns=index.mtime_ns, sha256=index.sha256 or "")
-    write_group(path, "s", labels, schema=open_root(path, SCHEMA), tar=tar, provenance=PROVENANCE)
+    StoreWriter.open(path, SCHEMA).write("s", labels, tar=tar, provenance=PROVENANCE)
     return shard, path
 
 
@@ -317,13 +317,13 @@ def test_merge_into_a_bucket_and_back(path: Path, s3_store: str, tmp_path: Path)
 def test_merge_refuses_what_does_not_belong_together_before_it_writes(path: Path, tmp_path: Path) -> None:
     into = tmp_path / "joined.zarr"
     others = {name: tmp_path / f"{name}.zarr" for name in ("teacher", "names", "shard")}
-    open_root(others["teacher"], make_schema(digest="other"))
-    open_root(others["names"], replace(SCHEMA, class_names=tuple(f"x{i}" for i in range(20))))
+    StoreWriter.open(others["teacher"], make_schema(digest="other"))
+    StoreWriter.open(others["names"], replace(SCHEMA, class_names=tuple(f"x{i}" for i in range(20))))
     named = tmp_path / "named.zarr"
-    open_root(named, replace(SCHEMA, class_names=tuple(f"y{i}" for i in range(20))))
-    schema = open_root(others["shard"], SCHEMA)
+    StoreWriter.open(named, replace(SCHEMA, class_names=tuple(f"y{i}" for i in range(20))))
+    writer = StoreWriter.open(others["shard"], SCHEMA)
     tar = replace(TAR, sha256="11")
-    write_group(others["shard"], "a", make_labels(SCHEMA, 3), schema=schema, tar=tar, provenance={})
+    writer.write("a", make_labels(SCHEMA, 3), tar=tar, provenance={})
     for sources, message in (
         ((path, others["teacher"]), "made differently than"),
         ((named, others["names"]), "class_names: others than in"),
@@ -445,25 +445,26 @@ def test_reader_that_is_open_while_its_group_is_replaced_is_told_so(path: Path) 
 @pytest.mark.parametrize("change", [{"mean": [0, 0, 0]}, {"comment": "by another program"}])
 def test_root_that_another_program_wrote_is_sealed_as_it_lies(tmp_path: Path, change: dict[str, Any]) -> None:
     path = tmp_path / "labels.zarr"
-    schema = open_root(path, SCHEMA)
+    StoreWriter.open(path, SCHEMA)
     document = json.loads((path / "zarr.json").read_text())
     document["attributes"]["relabel"] |= {name: value for name, value in change.items() if name == "comment"}
     document["attributes"]["relabel"]["view"] |= {name: value for name, value in change.items() if name == "mean"}
     (path / "zarr.json").write_text(json.dumps(document))
-    write_group(path, "a", make_labels(SCHEMA, 3), schema=schema, tar=TAR, provenance=PROVENANCE)
+    store = LabelStore.open(path)
+    StoreWriter(store, store.schema).write("a", make_labels(SCHEMA, 3), tar=TAR, provenance=PROVENANCE)
     assert faults(path, "--deep") == []
 
 
 def test_merge_checks_what_it_merges_into_before_it_writes(path: Path, tmp_path: Path) -> None:
     into = tmp_path / "joined.zarr"
-    schema = open_root(into, SCHEMA)
-    write_group(into, "b", make_labels(SCHEMA, 3), schema=schema, tar=replace(TAR, sha256="11"), provenance={})
+    writer = StoreWriter.open(into, SCHEMA)
+    writer.write("b", make_labels(SCHEMA, 3), tar=replace(TAR, sha256="11"), provenance={})
     result = call("merge", path, "--into", into)
     assert (result.exit_code, LabelStore.open(into).names()) == (1, ["b"])
     assert "made from another image shard than" in result.stderr
     named, bare = tmp_path / "named.zarr", tmp_path / "bare.zarr"
-    open_root(named, replace(SCHEMA, class_names=tuple(f"x{i}" for i in range(20))))
-    open_root(bare, SCHEMA)
+    StoreWriter.open(named, replace(SCHEMA, class_names=tuple(f"x{i}" for i in range(20))))
+    StoreWriter.open(bare, SCHEMA)
     assert "has no class names, the others have; merge into a new store" in call("merge", named, "--into", bare).stderr
 
 
@@ -478,8 +479,9 @@ def test_merge_checks_what_it_merges_into_before_it_writes(path: Path, tmp_path:
 def test_writers_refuse_what_verify_would_call_a_fault(path: Path, fields: dict[str, Any], message: str) -> None:
     labels = make_labels(SCHEMA, 3)
     values = {name: getattr(labels, name) for name in GroupLabels.__slots__} | fields
+    writer = StoreWriter.open(path, SCHEMA)
     with pytest.raises(LabelMapError, match=message):
-        write_group(path, "c", GroupLabels(**values), schema=SCHEMA, tar=TAR, provenance=PROVENANCE)
+        writer.write("c", GroupLabels(**values), tar=TAR, provenance=PROVENANCE)
 
 
 @pytest.mark.parametrize("damage", ["gone", "record", "whole"])
@@ -556,7 +558,7 @@ def test_merge_into_a_folder_of_a_source_or_around_it_is_refused(path: Path, int
             {"teacher": {"architecture": "a", "digest": "b", "arguments": {"x": [[[[[[[[[1]]]]]]]]]}}},
             "nested more than 8",
         ),
-        ({"teacher": {"architecture": "a", "digest": "b", "arguments": {"x": float("nan")}}}, "NaN is no JSON"),
+        ({"teacher": {"architecture": "a", "digest": "b", "arguments": {"x": float("nan")}}}, "NaN is not JSON"),
     ],
 )
 def test_hostile_root_is_one_line(path: Path, fields: dict[str, Any], message: str) -> None:

@@ -10,7 +10,7 @@ from store.maps.pooling import cell_confidence, pool_map, softmax
 from store.maps.statistics import StoreStats
 from store.maps.types import Fill
 from store.reader import LabelStore
-from store.writer import open_root, write_group
+from store.writer import StoreWriter
 from tests.builders.stores import PROVENANCE, TAR, make_labels, make_schema, mark_undecodable
 
 SCHEMA = make_schema(map_size=(3, 5))
@@ -20,7 +20,7 @@ ROWS, THRESHOLD = 300, 0.3  # more than are counted at once
 def test_statistics_are_those_of_a_plain_loop_over_the_rows(tmp_path: Path) -> None:
     labels = mark_undecodable(make_labels(SCHEMA, ROWS), 7, "damaged")
     path = tmp_path / "labels.zarr"
-    write_group(path, "a", labels, schema=open_root(path, SCHEMA), tar=TAR, provenance=PROVENANCE)
+    StoreWriter.open(path, SCHEMA).write("a", labels, tar=TAR, provenance=PROVENANCE)
     stats = StoreStats(num_classes=20, threshold=THRESHOLD)
     stats.add(LabelStore.open(path).group("a"))
     found = stats.to_json(SCHEMA)
@@ -57,7 +57,7 @@ def test_nearly_uniform_targets_are_told(tmp_path: Path, scale: float, warned: b
     labels = make_labels(SCHEMA, 40)
     labels = replace(labels, scores=labels.scores * np.float16(scale), tail_logsumexp=None)
     path = tmp_path / "labels.zarr"
-    write_group(path, "a", labels, schema=open_root(path, SCHEMA), tar=TAR, provenance=PROVENANCE)
+    StoreWriter.open(path, SCHEMA).write("a", labels, tar=TAR, provenance=PROVENANCE)
     said = " ".join(CliRunner().invoke(main, ["stats", str(path)]).output.split())
     assert "of at most 4.32; 5 %" in said  # log2(20)
     assert ("nearly uniform, students learn little of these" in said) == warned

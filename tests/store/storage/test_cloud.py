@@ -27,7 +27,7 @@ from store.group import LabelGroup
 from store.maintenance import clean, find_leftovers, verify_group
 from store.reader import LabelStore
 from store.storage.cloud import CloudBackend
-from store.writer import open_root, set_aside_other, write_group
+from store.writer import StoreWriter, set_aside_other
 from tests.builders.servers import web_server
 from tests.builders.stores import PROVENANCE, TAR, make_labels, make_schema
 
@@ -37,9 +37,9 @@ PROCESSES = multiprocessing.get_context("spawn")
 
 
 def write(location: Path | str, name: str, seed: int = 0, *, overwrite: bool = False) -> None:
-    schema = open_root(location, SCHEMA)
+    writer = StoreWriter.open(location, SCHEMA)
     labels = make_labels(SCHEMA, ROWS, seed)
-    write_group(location, name, labels, schema=schema, tar=TAR, provenance=PROVENANCE, overwrite=overwrite)
+    writer.write(name, labels, tar=TAR, provenance=PROVENANCE, overwrite=overwrite)
 
 
 def check_group(location: Path | str, name: str, seed: int) -> None:
@@ -80,11 +80,11 @@ def test_group_in_a_bucket_is_replaced_only_when_asked_to(s3_store: str) -> None
 
 
 def race(location: str, seed: int, barrier: Barrier) -> None:
-    schema = open_root(location, SCHEMA)
+    writer = StoreWriter.open(location, SCHEMA)
     labels = make_labels(SCHEMA, ROWS, seed)
     barrier.wait()
     try:
-        write_group(location, "a", labels, schema=schema, tar=TAR, provenance={"seed": str(seed)})
+        writer.write("a", labels, tar=TAR, provenance={"seed": str(seed)})
     except GroupExistsError:
         raise SystemExit(3) from None
 
@@ -113,7 +113,7 @@ def put_and_die(location: str, puts: int) -> None:
         done.append(path)
         put(backend, path, data, create=create)
 
-    open_root(location, SCHEMA)
+    StoreWriter.open(location, SCHEMA)
     CloudBackend._put = counting  # type: ignore[assignment,method-assign]
     CloudBackend.map = lambda _, function, items: map(function, items)  # type: ignore[assignment,method-assign]
     write(location, "a")
@@ -156,7 +156,7 @@ def test_gc_spares_the_arrays_of_a_group_whose_record_is_damaged(s3_store: str, 
 
 
 def test_object_in_a_groups_place_that_is_no_record_stops_the_writer(s3_store: str) -> None:
-    open_root(s3_store, SCHEMA)
+    StoreWriter.open(s3_store, SCHEMA)
     bucket = from_url(s3_store, client_options={"allow_http": True})
     obstore.put(bucket, "a/zarr.json", b'{"zarr_format": 3, "node_type": "group"}')
     with pytest.raises(StoreWriteError, match=r"a/zarr\.json: no label group's; delete it"):
@@ -171,7 +171,7 @@ def test_record_whose_answer_was_lost_keeps_its_arrays(s3_store: str, monkeypatc
         if path == "a/zarr.json":
             raise OSError(5, "connection reset")
 
-    open_root(s3_store, SCHEMA)
+    StoreWriter.open(s3_store, SCHEMA)
     monkeypatch.setattr(CloudBackend, "_put", losing)
     with pytest.raises(StoreWriteError, match="no answer whether the group was written: connection reset; run again"):
         write(s3_store, "a")
@@ -213,10 +213,10 @@ def test_other_teachers_store_in_a_bucket_is_left_alone(s3_store: str) -> None:
     other = make_schema(digest="other")
     assert set_aside_other(s3_store, other, {"a"}) is None
     with pytest.raises(StoreMismatchError, match="another teacher"):
-        open_root(s3_store, other)
+        StoreWriter.open(s3_store, other)
     occupied = s3_store.rpartition("/")[0]
     with pytest.raises(StoreMismatchError, match="not a label store and not empty"):
-        open_root(occupied, SCHEMA)
+        StoreWriter.open(occupied, SCHEMA)
 
 
 def test_store_copied_into_a_bucket_object_by_object_is_a_store(s3_store: str, tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_web_server_is_read_by_group_and_never_written(tmp_path: Path) -> None:
         with pytest.raises(StoreNotFoundError, match="no label store here"):
             LabelStore.open(f"{url}/nothing")
         with pytest.raises(RelabelError, match="web server"):
-            open_root(f"{url}/new.zarr", SCHEMA)
+            StoreWriter.open(f"{url}/new.zarr", SCHEMA)
 
 
 @pytest.mark.parametrize(
