@@ -1,21 +1,22 @@
-"""The label store: a Zarr v3 group that holds a label group for every image shard, on a disk or in a bucket.
+"""The label store: a Zarr v3 group with one label group per image shard, on a disk or in a bucket.
 
-| file                        | input                    | does                                             |
-|-----------------------------|--------------------------|--------------------------------------------------|
-| errors, text                |                          | every error on purpose; what may be printed      |
-| tars, shards, patterns      | image shards             | strict tar reader, index of samples, patterns    |
-| images, memory, workers     | bytes of an image        | decodes or refuses                               |
-| schema, parse               | JSON attributes          | dataclasses; checked reading of hostile files    |
-| layout, invariants          | label maps               | how arrays are encoded; what they must hold to   |
-| place, disk, local, cloud   | a path or URL (opening)  | reading and the two commit protocols             |
-| reader, group, objects, keys | a place                 | `LabelStore`, `LabelGroup`, lookup by key        |
-| labels, writer              | label maps               | creates a store, commits groups                  |
-| verify, garbage, merge      | a store                  | finds damage, removes leftovers, joins stores    |
-| pooling, whole_image, stats | label maps               | LabelPooling's numpy twin, statistics            |
-| view/                       | label maps and images    | terminal, picture, page                          |
-| audit/                      | maps and original labels | wrong labels: tables, page, index                |
-| browse/                     | maps, images, an index   | server of a whole store's pages                  |
-| cli, upkeep, command, start |                          | the command `relabel-store`                      |
+| file or folder | input                     | does                                                          |
+|----------------|---------------------------|---------------------------------------------------------------|
+| errors, text   | errors, names, values     | all errors raised on purpose; their text as one line          |
+| foreign        | other libraries' errors   | recognises them by their text, where nothing else tells       |
+| files          | local paths               | atomic writing, locks, syncing                                |
+| processes      | work                      | starts and ends worker processes                              |
+| storage/       | a path or a URL           | reads, lists and commits objects of a folder or a bucket      |
+| shards/        | image shards              | reads WebDataset tars, indexes samples, decodes images        |
+| format/        | JSON attributes, arrays   | parses, encodes and checks what is stored                     |
+| maps/          | label maps                | pooling and statistics in numpy                               |
+| reader, group  | a store                   | `LabelStore`, `LabelGroup`: groups, rows, lookup by key       |
+| writer         | label maps                | `StoreWriter`: creates a store, commits groups                |
+| maintenance    | a store                   | verifies, removes leftovers, merges                           |
+| view/          | label maps and images     | terminal, picture and page of one row                         |
+| audit/         | label maps and labels     | findings on wrong labels: tables, page, index                 |
+| browse/        | label maps, images, index | serves the pages of a whole store                             |
+| cli/           | a command line            | the command `relabel-store`                                   |
 
-A *place* is where a store lies; a *leftover* is what a killed writer or a replaced group left there.
+A *leftover* is an attempt of a killed writer, or a group that was replaced; no reader sees it.
 """

@@ -1,6 +1,9 @@
-"""Looking for damage: every object against its commit record, every value against the format, images against labels.
+"""Maintenance of a store: verifying it, removing leftovers, and merging stores.
 
-Letters: N rows, K ranks, H W cells (y, x).
+Verifying compares objects with commit records, values with the format, and images with labels. Leftovers are attempts
+of killed writers and replaced groups. Stores that several machines made with the same teacher are merged into one.
+
+Letters: N rows, K kept classes, H W cells (y, x).
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,20 +37,20 @@ from store.writer import StoreWriter, write_errors
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fault:
-    """Something in a store that is not as it was written, or not what its image shard holds."""
+    """A difference between a store and its commit records, its format or its image shards."""
 
     group: str
-    array: str | None  # None where the group as a whole is at fault
+    array: str | None  # None where the fault is of the group as a whole
     problem: str
 
 
 def verify_group(store: LabelStore, name: str, *, deep: bool) -> list[Fault]:
-    """Everything wrong with one group of the store, each array checked by itself.
+    """All faults of one group; each array is checked by itself.
 
     Args:
-        store: where it lies.
-        name: of the group.
-        deep: read every byte: sha256, the chunks' checksums, all values. Otherwise sizes only.
+        store: the store.
+        name: the group's name.
+        deep: read every byte: sha256, the chunks' checksums, all values; else only sizes.
     """
     try:
         group = store.unchecked_group(name)
@@ -68,15 +71,15 @@ def verify_group(store: LabelStore, name: str, *, deep: bool) -> list[Fault]:
 
 
 def lost_groups(store: LabelStore) -> list[Fault]:
-    """Folders that have a group's name and no commit record."""
+    """Folders with a group's name but no commit record, as faults."""
     return [
-        Fault(group=name, array=None, problem="no commit record: lost, or a writer was killed or is still at work")
+        Fault(group=name, array=None, problem="no commit record: lost, or a writer was killed or is still running")
         for name in store.without_record()
     ]
 
 
 def verify_shard(store: LabelStore, path: Path) -> list[Fault]:
-    """Compare an image shard with the labels made from it: every image by its key, then its place, then the tar."""
+    """Faults of an image shard against its labels: each image by key, then the offsets, then the tar's bytes."""
     name = shard_name(path)
     try:
         group = store.unchecked_group(name)
@@ -87,7 +90,7 @@ def verify_shard(store: LabelStore, path: Path) -> list[Fault]:
 
 
 def _check_values(group: LabelGroup) -> Iterator[Fault]:
-    """What the format demands of the values of arrays that are as they were written."""
+    """Faults of the values, in arrays whose bytes are as they were written."""
     usable = group.usable()
     classes, scores, *rest = (group.read_array(name) for name in BIG_ARRAYS if name != "tail" or group.has_tail)
     tail_logsumexp = rest[0] if rest else None
@@ -103,7 +106,7 @@ def _check_values(group: LabelGroup) -> Iterator[Fault]:
 
 
 def _difference(group: LabelGroup, index: ShardIndex) -> tuple[str | None, str] | None:
-    """The array that an image shard contradicts, and how."""
+    """The array that differs from an image shard and how; no array where only the tar's other bytes differ."""
     labelled = dict(zip(group.keys, group.digests.tolist(), strict=True))
     found: dict[str, int] = {}
     with index.path.open("rb") as file:
@@ -112,28 +115,25 @@ def _difference(group: LabelGroup, index: ShardIndex) -> tuple[str | None, str] 
             found[sample.key] = image_digest(file.read(sample.length))
     if changed := [key for key in labelled.keys() | found.keys() if labelled.get(key) != found.get(key)]:
         return "digests", f"{len(changed)} images are not those that were annotated: {first_few(sorted(changed))}"
-    places = [[sample.offset, sample.length] for sample in index.samples]
-    if list(found) != group.keys or places != group.offsets.tolist():
-        return "offsets", "packed anew: the same images at other places"
+    offsets = [[sample.offset, sample.length] for sample in index.samples]
+    if list(found) != group.keys or offsets != group.offsets.tolist():
+        return "offsets", "packed again: the same images at other offsets"
     if index.sha256 != group.commit.tar.sha256:
-        return None, "not the bytes that were annotated, although every image is the same, at the same place"
+        return None, "not the bytes that were annotated, although every image is the same, at the same offset"
     return None
 
 
 def missing_shards(names: Sequence[str], shards: Sequence[Path]) -> list[str]:
-    """Groups whose image shards were not given."""
+    """Names of groups whose image shards are not among the given ones."""
     given = {shard_name(path) for path in shards}
     return [name for name in names if name not in given]
 
 
-# What killed writers and replaced groups leave behind, found and removed.
-
-
 def find_leftovers(store: LabelStore, *, min_age: float) -> Iterator[Leftover]:
-    """Leftovers at least `min_age` seconds old; what a running writer holds is none.
+    """Leftovers at least `min_age` seconds old, without those that a running writer holds.
 
     Raises:
-        SettingsError: an age below the place's own minimum: there, a young leftover may be a writer's at work.
+        SettingsError: an age below the backend's minimum: a younger one may belong to a running writer.
     """
     backend = store.backend
     if min_age < backend.min_age:
@@ -153,7 +153,7 @@ def find_leftovers(store: LabelStore, *, min_age: float) -> Iterator[Leftover]:
 
 
 def clean(store: LabelStore, leftover: Leftover) -> None:
-    """Delete a leftover, or put it back where it is a group's only copy.
+    """Delete a leftover, or restore it where it is a group's only copy.
 
     Raises:
         StoreWriteError: the disk or network refused.
@@ -162,25 +162,22 @@ def clean(store: LabelStore, leftover: Leftover) -> None:
         store.backend.clean(leftover)
 
 
-# Joining stores that several machines made with the same teacher.
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Merged:
-    """What became of one group of one source."""
+    """The outcome of merging one group of one source."""
 
     group: str
     outcome: Literal["copied", "there already", "damaged"]
-    problem: str = ""  # with what is damaged
+    problem: str = ""  # of a damaged group
 
 
 def merge(sources: Sequence[Path | str], into: Path | str) -> Iterator[Merged]:
-    """Copy every group of the sources that `into` lacks, its bytes compared with its commit record on the way.
+    """Copy the groups that `into` lacks, comparing their bytes with their commit records on the way.
 
-    Nothing is written before all stores have been found to belong together. Damaged groups are left out.
+    Nothing is written unless all stores belong together. Damaged groups are left out.
 
     Raises:
-        StoreMismatchError: stores of different teachers, views, sizes or class names, or one group made from
+        StoreMismatchError: stores of different teachers, preprocessing, sizes or class names, or one group made from
             different image shards.
         StoreWriteError: the disk or network refused; finished groups are kept.
     """
@@ -198,12 +195,12 @@ def merge(sources: Sequence[Path | str], into: Path | str) -> Iterator[Merged]:
 
 
 def _check_apart(sources: Sequence[Path | str], into: Path | str) -> None:
-    """No store below another: it would be a folder of the other's."""
+    """Refuse a store inside another one, where it would be a folder of the other."""
     target = Path(into).resolve()
     for source in sources:
         path = Path(source).resolve()
         if "://" not in f"{source}{into}" and path != target and (path in target.parents or target in path.parents):
-            raise StoreMismatchError(f"{into}: lies in the same folders as {source}; choose a place beside it")
+            raise StoreMismatchError(f"{into}: is inside {source} or around it; choose a folder beside it")
 
 
 def _open_if_any(location: Path | str) -> list[LabelStore]:
@@ -227,7 +224,7 @@ def _common_schema(stores: Sequence[LabelStore]) -> StoreSchema:
 
 
 def _check_tars(stores: Sequence[LabelStore]) -> None:
-    """One name, one image shard."""
+    """Refuse groups of one name that were made from different image shards."""
     seen: dict[str, LabelGroup] = {}
     for store in stores:
         for _, group in store.survey():
@@ -246,7 +243,7 @@ def _copy(name: str, group: LabelGroup | StoreFault, target: StoreWriter) -> Mer
         try:
             objects = {path: group.read_object(path) for path in group.commit.objects}
             target.publish(name, objects, group.commit)
-        except GroupExistsError:  # another merge was quicker
+        except GroupExistsError:  # another merge has just copied it
             return Merged(group=name, outcome="there already")
         except (DamagedStoreError, StoreReadError) as error:
             return Merged(group=name, outcome="damaged", problem=str(error))

@@ -1,6 +1,6 @@
-"""Reading a store: `LabelStore.open(path or URL)`, its groups, their rows.
+"""Reading of a store: `LabelStore.open(path or URL)` gives its groups and finds keys.
 
-Opening reads JSON only. Sizes are checked when a group is opened, small arrays against their sha256 when they are read.
+Opening reads JSON only. Opening a group checks the sizes of its objects; reading small arrays checks their sha256.
 """
 
 from collections.abc import Iterator
@@ -20,10 +20,10 @@ MAX_JSON_BYTES = 1 << 25  # 65,535 class names take a few MB
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
-    """What lies under the name of a group."""
+    """A folder that may be a group, with its commit record as stored."""
 
     name: str
-    identity: object  # of the group, taken before its record was read
+    identity: object  # of the folder, taken before its record was read
     record: Json | StoreFault | None  # None where there is no commit record
 
 
@@ -32,7 +32,7 @@ class LabelStore:
 
     def __init__(self, backend: StorageBackend, root: str, schema: StoreSchema) -> None:
         self.backend, self.schema = backend, schema
-        self.root = root  # canonical JSON of the root attributes, which the groups' records are sealed with
+        self.root = root  # canonical JSON of the root attributes, part of the records' digests
 
     def __str__(self) -> str:
         return str(self.backend)
@@ -42,7 +42,7 @@ class LabelStore:
         """Open a store at a path or an object store's URL.
 
         Raises:
-            StoreNotFoundError: there is none.
+            StoreNotFoundError: there is no store.
             FormatVersionError: a newer release wrote it.
             DamagedStoreError: its root attributes cannot be read.
             StoreReadError: the disk or network failed.
@@ -51,13 +51,13 @@ class LabelStore:
 
     @classmethod
     def of(cls, backend: StorageBackend) -> "LabelStore":
-        """Open the store at a place; raises as `open` does."""
+        """Open the store of a storage backend; raises as `open` does."""
         where = backend.at(GROUP_FILE)
         try:
             data = _read_json(backend, GROUP_FILE)
         except (FileNotFoundError, NotADirectoryError) as error:
-            what = "a file, not a label store" if Path(str(backend)).is_file() else "no label store here"
-            raise StoreNotFoundError(f"{backend}: {what}; `relabel-annotate run` makes one") from error
+            problem = "a file, not a label store" if Path(str(backend)).is_file() else "no label store here"
+            raise StoreNotFoundError(f"{backend}: {problem}; `relabel-annotate run` makes one") from error
         root = parse_attributes(data, where).get(ROOT_ATTRIBUTE, {})
         schema = parse_schema(root, where)
         return cls(backend, sealed_root(root, where), schema)
@@ -67,7 +67,7 @@ class LabelStore:
         return [found.name for found in self._scan() if found.record is not None]
 
     def without_record(self) -> list[str]:
-        """Names of what looks like a group and has no commit record: unfinished, or its record was lost."""
+        """Names of folders that could be groups but have no commit record: unfinished, or the record was lost."""
         return [found.name for found in self._scan() if found.record is None]
 
     def __iter__(self) -> Iterator[LabelGroup]:
@@ -77,7 +77,7 @@ class LabelStore:
             yield group
 
     def survey(self) -> Iterator[tuple[str, LabelGroup | StoreFault]]:
-        """Every committed group by name, one that is damaged or cannot be read as its error."""
+        """Name and group of every committed group; an error in place of a group that cannot be read."""
         return self.backend.map(self._checked, (found for found in self._scan() if found.record is not None))
 
     def __contains__(self, name: str) -> bool:
@@ -88,25 +88,26 @@ class LabelStore:
 
         Raises:
             LabelNotFoundError: the store has no such group.
-            DamagedStoreError: its commit record does not hold, or an object has another size.
+            DamagedStoreError: its commit record is damaged, or an object has another size.
+            StoreReadError: the disk or network failed.
         """
         group = self.unchecked_group(name)
         group.check_sizes()
         return group
 
     def unchecked_group(self, name: str) -> LabelGroup:
-        """One group by name, none of its objects looked at; raises as `group` does."""
+        """One group by name, without a check of its objects' sizes; raises as `group` does."""
         found = self._look(name) if is_group_name(name) else None
         if found is None or found.record is None:
             raise LabelNotFoundError(f"{self}: no labels for the shard {name!r}; annotate it first")
         return self._open(found)
 
     def find(self, key: str) -> tuple[LabelGroup, int]:
-        """The group and row of a sample; only the `keys` of other groups are read.
+        """The group and row of a key; of other groups, only the keys are read.
 
         Raises:
             LabelNotFoundError: no group has that key.
-            DamagedStoreError: none that can be read has it, but some cannot be.
+            DamagedStoreError: no readable group has it, but some groups cannot be read.
         """
         damaged: list[StoreFault] = []
         committed = (found for found in self._scan() if found.record is not None)
@@ -126,7 +127,7 @@ class LabelStore:
             return error
 
     def _scan(self) -> Iterator[Found]:
-        """All that may be a group, with commit records as they lie in the store."""
+        """All folders that may be groups, with their commit records as stored."""
         try:
             names = self.backend.folders()
         except RelabelError:
@@ -162,7 +163,7 @@ class LabelStore:
 
 
 def _read_json(backend: StorageBackend, path: str) -> bytes:
-    """A `zarr.json`; FileNotFoundError where there is none."""
+    """The bytes of a `zarr.json`; FileNotFoundError if there is none."""
     try:
         if (size := backend.size(path)) > MAX_JSON_BYTES:
             raise DamagedStoreError(

@@ -1,7 +1,7 @@
-"""Where a store lies: a folder on a local disk, or a prefix in an object store.
+"""The interface of storage backends: the objects of one store, in a local folder or under a prefix in a bucket.
 
-A place holds objects under relative paths such as `imagenet1k-train-0000/keys/c/0`. Reading and the commit protocol
-differ from one kind of place to the other; everything above does not care.
+Objects have relative paths such as `imagenet1k-train-0000/keys/c/0`. Only reading, listing and the commit protocol
+depend on the backend.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,11 +15,11 @@ B = TypeVar("B")
 
 @dataclass(frozen=True, slots=True)
 class RemoteStat:
-    """What a server says of an object, named as in `os.stat_result`."""
+    """Size, time and ETag of a remote object, named as in `os.stat_result`."""
 
     st_size: int  # bytes
-    st_mtime_ns: int  # its Last-Modified, whole seconds; 0 where the server does not say
-    etag: str | None  # as the server writes it, quotes included
+    st_mtime_ns: int  # its Last-Modified, in whole seconds; 0 without one
+    etag: str | None  # as sent by the server, with its quotes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,69 +29,69 @@ class Leftover:
     path: str
     size: int  # bytes
     age: float  # seconds since its newest object was written
-    only_copy_of: str | None = None  # a group that a writer was killed while replacing
+    only_copy_of: str | None = None  # name of a group whose writer was killed while replacing it
 
 
 class StorageBackend(Protocol):
-    """The objects of one store. Methods that touch it raise OSError where the disk or the network does."""
+    """The objects of one store. Methods raise OSError where the disk or the network fails."""
 
     def at(self, path: str) -> str:
         """The full path or URL of an object, for messages."""
 
     def read(self, path: str) -> bytes:
-        """A whole object; FileNotFoundError if there is none."""
+        """All bytes of an object; FileNotFoundError if there is none."""
 
     def size(self, path: str) -> int:
         """Bytes of an object; FileNotFoundError if there is none."""
 
     def identity(self, name: str) -> object:
-        """Another value once a group has been replaced under the same paths; FileNotFoundError if there is none."""
+        """A value that differs after a group was replaced under the same paths; FileNotFoundError if there is none."""
 
     def folders(self) -> list[str]:
-        """Names of what lies directly below the place and may be a group, sorted."""
+        """Names of the folders in the store that may be groups, sorted."""
 
     def errors(self, path: str) -> AbstractContextManager[None]:
-        """Turns what reading an opened array may raise into OSError where the disk or the network is to blame."""
+        """A context that turns the backend's own errors of reading an opened array into OSError."""
 
     def array(self, path: str) -> Any:  # noqa: ANN401  (zarr's arrays are generic over their metadata)
         """The Zarr array at a path, opened for reading."""
 
     def map(self, function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
-        """Apply a function that reads to all items in order, several at a time where reading means waiting."""
+        """Apply a function that reads to all items, with results in order; a bucket is asked for several at a time."""
 
     def is_occupied(self) -> bool:
-        """Whether anything lies here."""
+        """Whether the folder or prefix holds anything."""
 
     def create_root(self, data: bytes) -> None:
-        """Write the root's `zarr.json`, unless another writer came first."""
+        """Write the root's `zarr.json` unless there is one."""
 
     def publish(
         self, name: str, objects: Mapping[str, bytes], record: Callable[[str], bytes], *, overwrite: bool
     ) -> None:
-        """Make a group exist, whole or not at all.
+        """Commit a group: readers see all of it or nothing.
 
         Args:
-            name: of the group.
+            name: the group's name.
             objects: its objects by their path below the prefix.
-            record: gives the group's `zarr.json` for the prefix under which the objects lie.
-            overwrite: replace a group that is there.
+            record: returns the group's `zarr.json` for the prefix of the objects.
+            overwrite: replace an existing group.
 
         Raises:
             GroupExistsError: another writer has committed the group; nothing was changed.
         """
 
     def set_aside(self) -> str | None:
-        """Rename the whole store and say where it is now; None where that cannot be done."""
+        """Rename the whole store; returns its new path, or None where nothing can be renamed."""
 
     def leftovers(self, used_prefix: Callable[[str], str | None]) -> Iterator[Leftover]:
-        """What no group holds and no writer is known to be at work on; nothing is changed.
+        """Objects that no group has and no known writer is working on; nothing is changed.
 
         Args:
-            used_prefix: the prefix that a group's record names, None where there is no `zarr.json`; raises
-                DamagedStoreError where nobody can tell, and then nothing of that group is a leftover.
+            used_prefix: returns the prefix in a group's record, None where there is no `zarr.json`; raises
+                DamagedStoreError where the record is damaged, and then nothing of that group is a leftover.
         """
 
-    min_age: float  # seconds for which a leftover may belong to a writer that nobody can see from here
+    min_age: float  # seconds for which a leftover may belong to a writer on another machine
 
     def clean(self, leftover: Leftover) -> None:
-        """Delete a leftover, or put it back where it is a group's only copy; spares what a writer has taken up."""
+        """Delete a leftover, or restore it as a group if it is the only copy; one that a writer now uses is kept."""

@@ -1,7 +1,7 @@
-"""A store in an object store, through obstore: `s3://`, `gs://`, `az://`, and for reading `http://` and `https://`.
+"""Storage backend for object stores, through obstore: `s3://`, `gs://`, `az://`; `http://` and `https://` for reading.
 
-Nothing can be renamed there. A group's arrays go under a prefix of their own, one per attempt; its `zarr.json`, which
-names the prefix, is put last and only where none is yet.
+Objects cannot be renamed there. Each attempt to write a group puts its arrays under a prefix of its own; the group's
+`zarr.json`, which names the prefix, is put last, on condition that there is none.
 """
 
 import secrets
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from obstore import ObjectMeta
     from obstore.store import ObjectStore as Bucket
 
-ATTEMPT = "attempt-"
+ATTEMPT = "attempt-"  # start of a prefix
 PLAIN_GROUP = b'{"zarr_format": 3, "node_type": "group"}'  # so that xarray opens a prefix
 
 
 class CloudBackend:
     """A prefix in a bucket. obstore reads the credentials from the environment."""
 
-    min_age = 3600.0  # a writer may be at work on any machine
+    min_age = 3600.0  # writers on other machines cannot be seen
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
@@ -52,7 +52,7 @@ class CloudBackend:
         return f"{self.url}/{path}"
 
     def read(self, path: str) -> bytes:
-        """A whole object."""
+        """All bytes of an object."""
         with self.errors(path):
             return bytes(obstore.get(self._objects, path).bytes())
 
@@ -62,7 +62,7 @@ class CloudBackend:
             return obstore.head(self._objects, path)["size"]
 
     def identity(self, name: str) -> object:
-        """Nothing is ever replaced under the same paths."""
+        """None: objects are never replaced under the same path."""
         return None
 
     def folders(self) -> list[str]:
@@ -85,7 +85,7 @@ class CloudBackend:
             return zarr.open_array(ObjectStore(self._objects, read_only=True), path=path, mode="r", zarr_format=3)
 
     def map(self, function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
-        """Several requests at a time."""
+        """Apply a function to all items, several requests at a time."""
         with ThreadPoolExecutor(REQUESTS, thread_name_prefix="request") as threads:
             yield from threads.map(function, items)
 
@@ -94,8 +94,8 @@ class CloudBackend:
         return next(self._list(""), None) is not None
 
     def create_root(self, data: bytes) -> None:
-        """Put the root's `zarr.json` where none is yet."""
-        with suppress(FileExistsError):  # the other's identity is compared like any store's
+        """Put the root's `zarr.json` unless there is one."""
+        with suppress(FileExistsError):  # the caller compares the other writer's schema
             self._put(GROUP_FILE, data, create=True)
 
     def publish(
@@ -119,22 +119,22 @@ class CloudBackend:
             self._delete_quietly(list(paths))
             raise exists from error
         except OSError as error:
-            # The record may have arrived although its answer did not, so what it names must stay.
+            # The record may have arrived although its answer did not, so its objects must stay.
             raise StoreWriteError(
                 f"{self.at(path)}: no answer whether the group was written: {error.strerror}; run again"
             ) from error
 
     def set_aside(self) -> None:
-        """Object stores cannot rename."""
+        """Do nothing: object stores cannot rename."""
         return
 
     def leftovers(self, used_prefix: Callable[[str], str | None]) -> Iterator[Leftover]:
-        """Prefixes below a group that its record does not name; as old as the record that replaced them."""
+        """Prefixes that are not in their group's record; their age counts from when they were replaced."""
         for name in self.folders():
             try:
                 used = used_prefix(name)
             except DamagedStoreError:
-                continue  # an intact attempt may be all that is left of the group
+                continue  # an intact attempt may be the only copy of the group
             sizes: dict[str, int] = {}
             newest: dict[str, datetime] = {}
             for info in self._list(name):
@@ -148,7 +148,7 @@ class CloudBackend:
                     yield Leftover(path=f"{name}/{prefix}", size=size, age=age)
 
     def clean(self, leftover: Leftover) -> None:
-        """Delete the objects of a prefix, unless its record has been put meanwhile."""
+        """Delete the objects of a prefix, unless a record with it was put meanwhile."""
         name, _, prefix = leftover.path.partition("/")
         try:
             record = self.read(f"{name}/{GROUP_FILE}")
@@ -186,23 +186,23 @@ class CloudBackend:
         except FileNotFoundError:
             return False
         if COMMIT_ATTRIBUTE not in attributes:
-            raise StoreWriteError(f"{self.at(path)}: no label group's; delete it and run again")
+            raise StoreWriteError(f"{self.at(path)}: not the record of a label group; delete it and run again")
         return True
 
     def _put(self, path: str, data: bytes, *, create: bool = False) -> None:
-        """Put an object whole; FileExistsError where `create` meets another's."""
+        """Put an object; FileExistsError where `create` finds other bytes."""
         self._need_writing()
         mode: Literal["create", "overwrite"] = "create" if create else "overwrite"
         with self.errors(path):
             try:
                 obstore.put(self._objects, path, data, mode=mode, use_multipart=False)
             except AlreadyExistsError as error:
-                # A put is tried again when its answer is lost: then what is there may be ours.
+                # obstore repeats a put whose answer is lost, and then finds its own object.
                 if self.read(path) != data:
                     raise FileExistsError(path) from error
 
     def _delete_quietly(self, paths: list[str]) -> None:
-        """What cannot be deleted now is left for gc; another error is on its way."""
+        """Delete objects after another error; those that cannot be deleted are left for gc."""
         with suppress(OSError):
             self._delete(paths)
 

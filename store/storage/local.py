@@ -1,7 +1,7 @@
-"""A store on a local disk: groups are built aside, synced, and renamed into place.
+"""Storage backend for local folders: groups are built in another folder, synced, and renamed into the store.
 
-Attempts lie in `<store>.partial/`, beside the store, so that a killed writer leaves nothing a reader could take for
-labels. A running writer holds a lock on its attempt.
+Attempts are built in `<store>.partial/`, beside the store, so that readers never see what a killed writer leaves. A
+running writer holds a lock on its attempt.
 """
 
 import errno
@@ -45,7 +45,7 @@ class LocalBackend:
         return str(self.folder / path)
 
     def read(self, path: str) -> bytes:
-        """A whole file; what is no regular file, such as a pipe, would never end."""
+        """All bytes of a regular file; reading a pipe would never end."""
         handle = os.open(self.folder / path, os.O_RDONLY | os.O_NONBLOCK)
         with open(handle, "rb") as file:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
@@ -57,7 +57,7 @@ class LocalBackend:
         return (self.folder / path).stat().st_size
 
     def identity(self, name: str) -> object:
-        """The folder itself: a replaced group is another folder."""
+        """Device and inode of the group's folder: a replaced group is another folder."""
         info = (self.folder / name).stat()
         return info.st_dev, info.st_ino
 
@@ -75,7 +75,7 @@ class LocalBackend:
         return zarr.open_array(LocalStore(self.folder / path, read_only=True), mode="r", zarr_format=3)
 
     def map(self, function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
-        """One after the other: a disk does not make anyone wait."""
+        """Apply a function to all items, one after the other: a local disk is fast enough."""
         return map(function, items)
 
     def is_occupied(self) -> bool:
@@ -83,18 +83,18 @@ class LocalBackend:
         return self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir()))
 
     def create_root(self, data: bytes) -> None:
-        """Write the root aside and link it into place, which fails if another writer came first."""
+        """Write the root in an attempt and link it into the store, which fails if there is one."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._attempt("root") as attempt:
             write_synced(attempt / GROUP_FILE, data)
-            with suppress(FileExistsError):  # the other's identity is compared like any store's
+            with suppress(FileExistsError):  # the caller compares the other writer's schema
                 os.link(attempt / GROUP_FILE, self.folder / GROUP_FILE)
             sync_folder(self.folder)
 
     def publish(
         self, name: str, objects: Mapping[str, bytes], record: Callable[[str], bytes], *, overwrite: bool
     ) -> None:
-        """Build the group in an attempt, the record last, and rename it; of two writers one wins."""
+        """Build the group in an attempt, its record last, and rename it; of two writers, one wins."""
         group = self.folder / name
         if group.exists() and not group.is_dir():
             raise StoreWriteError(f"{group}: a file where the label group should be; move it away and run again")
@@ -109,7 +109,7 @@ class LocalBackend:
             _move_into_place(attempt, group, overwrite=overwrite)
 
     def set_aside(self) -> str:
-        """Rename the store, beside itself."""
+        """Rename the store within its folder."""
         real = self.folder.resolve()
         aside = real.with_name(f"{real.name}.replaced-{secrets.token_hex(4)}")
         real.rename(aside)
@@ -123,18 +123,18 @@ class LocalBackend:
             writing = entry.with_name(entry.name.removesuffix(REPLACED))
             lock = lock_state(writing)
             name = writing.name.rpartition(".")[0]
-            is_group = entry != writing and _state(entry) == "whole"
+            is_group = entry != writing and _state(entry) == "committed"
             if is_group and _state(self.folder / name) == "damaged":
-                continue  # two copies, of which only a person can say which one is wanted
+                continue  # two copies: only a person can say which one is right
             is_lost = is_group and _state(self.folder / name) == "none"
             with suppress(FileNotFoundError):  # its writer has just finished
                 size, age = size_and_age(entry)
-                # A disk that cannot lock shows nothing of writers, as a bucket does.
+                # On a disk without locks, writers cannot be seen.
                 if lock != "held" and (lock == "free" or age >= UNLOCKABLE_AGE):
                     yield Leftover(path=str(entry), size=size, age=age, only_copy_of=name if is_lost else None)
 
     def clean(self, leftover: Leftover) -> None:
-        """Delete an attempt, or put a group back; then remove the folder of attempts if it is empty."""
+        """Delete an attempt or restore a group; then remove the folder of attempts if it is empty."""
         entry = Path(leftover.path)
         with suppress(FileNotFoundError, BlockingIOError), locked(entry, wait=False):
             if leftover.only_copy_of is None:
@@ -147,13 +147,13 @@ class LocalBackend:
         group = self.folder / name
         if _state(group) != "none":  # annotated again meanwhile
             return
-        if group.exists():  # half a copy: kept as a leftover of its own
+        if group.exists():  # an incomplete copy, kept as a leftover of its own
             group.rename(entry.with_name(f"{name}.{secrets.token_hex(8)}"))
         entry.rename(group)
         sync_folder(self.folder)
 
     def _attempts(self) -> list[Path]:
-        """What lies in the folder of attempts and was made by a writer."""
+        """The attempts of writers in the folder of attempts."""
         partial = self._partial()
         if partial.is_symlink() or not partial.is_dir():  # no writer makes a link
             return []
@@ -167,7 +167,7 @@ class LocalBackend:
 
     @contextmanager
     def _attempt(self, name: str) -> Iterator[Path]:
-        """A new, locked folder to build in; what is left of it in the end is removed."""
+        """A new, locked folder to build in; removed at the end."""
         attempt = self._partial() / f"{name}.{secrets.token_hex(8)}"
         with ExitStack() as lock:
             while True:
@@ -186,23 +186,23 @@ class LocalBackend:
 
 
 def _move_into_place(attempt: Path, group: Path, *, overwrite: bool) -> None:
-    """Rename the attempt to its group; a group that another writer put there first stays.
+    """Rename the attempt to its group, unless another writer has committed it.
 
-    A folder without a commit record, such as an interrupted copy leaves, is no group and makes way: it becomes a
+    A folder without a commit record, such as an interrupted copy, is not a group: it is moved aside and becomes a
     leftover.
     """
     exists = GroupExistsError(f"{group}: already there; use --overwrite to replace it")
     old = attempt.with_name(attempt.name + REPLACED)
     try:
         if overwrite or (group.exists() and not _is_committed(group)):
-            _make_way(group, old)
-        if old.exists() and not overwrite and _is_committed(old):  # committed between the look and the renaming
+            _move_aside(group, old)
+        if old.exists() and not overwrite and _is_committed(old):  # committed between the check and the rename
             old.rename(group)
         attempt.rename(group)
     except OSError as error:
         if old.exists() and not group.exists():
             old.rename(group)
-        if not overwrite and _state(group) == "whole":
+        if not overwrite and _state(group) == "committed":
             raise exists from error
         raise
     try:
@@ -213,7 +213,7 @@ def _move_into_place(attempt: Path, group: Path, *, overwrite: bool) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _make_way(group: Path, old: Path) -> None:
+def _move_aside(group: Path, old: Path) -> None:
     with suppress(FileNotFoundError):
         group.rename(old)
 
@@ -223,10 +223,10 @@ def _is_committed(group: Path) -> bool:
     return file.is_file() and COMMIT_ATTRIBUTE in parse_attributes(file.read_bytes(), str(file))
 
 
-def _state(folder: Path) -> Literal["none", "whole", "damaged"]:
-    """Whether a folder is a group, going by its record."""
+def _state(folder: Path) -> Literal["none", "committed", "damaged"]:
+    """Whether a folder is a group, by its commit record."""
     try:
-        return "whole" if _is_committed(folder) else "none"
+        return "committed" if _is_committed(folder) else "none"
     except (DamagedStoreError, OSError):
         return "damaged"
 
@@ -234,5 +234,5 @@ def _state(folder: Path) -> Literal["none", "whole", "damaged"]:
 def _may_be_folder(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads nowhere: for whoever opens it to say
+    except OSError:  # a broken link; opening it raises the error
         return True

@@ -1,4 +1,4 @@
-"""From a path or a URL to the place it names."""
+"""Choice of the storage backend for a path or a URL."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from store.storage.local import LocalBackend
 
 
 def open_backend(location: Path | str) -> StorageBackend:
-    """The place that a path or a URL names; nothing is read yet.
+    """The storage backend of a path or a URL; nothing is read yet.
 
     Raises:
         StoreNotFoundError: a URL that cannot be one of an object store.

@@ -159,7 +159,7 @@ def test_object_in_a_groups_place_that_is_no_record_stops_the_writer(s3_store: s
     StoreWriter.open(s3_store, SCHEMA)
     bucket = from_url(s3_store, client_options={"allow_http": True})
     obstore.put(bucket, "a/zarr.json", b'{"zarr_format": 3, "node_type": "group"}')
-    with pytest.raises(StoreWriteError, match=r"a/zarr\.json: no label group's; delete it"):
+    with pytest.raises(StoreWriteError, match=r"a/zarr\.json: not the record of a label group; delete it"):
         write(s3_store, "a")
 
 
