@@ -238,16 +238,12 @@ def _copy(name: str, group: LabelGroup | StoreFault, target: StoreWriter) -> Mer
     if isinstance(group, RelabelError):
         return Merged(group=name, outcome="damaged", problem=str(group))
     try:
-        target.store.group(name)
-    except LabelNotFoundError:
-        try:
-            objects = {path: group.read_object(path) for path in group.commit.objects}
-            target.publish(name, objects, group.commit)
-        except GroupExistsError:  # another merge has just copied it
+        if name in target.store:
+            target.store.group(name)
             return Merged(group=name, outcome="there already")
-        except (DamagedStoreError, StoreReadError) as error:
-            return Merged(group=name, outcome="damaged", problem=str(error))
-        return Merged(group=name, outcome="copied")
+        target.publish(name, {path: group.read_object(path) for path in group.commit.objects}, group.commit)
+    except GroupExistsError:  # another merge has just copied it
+        return Merged(group=name, outcome="there already")
     except (DamagedStoreError, StoreReadError) as error:
         return Merged(group=name, outcome="damaged", problem=str(error))
-    return Merged(group=name, outcome="there already")
+    return Merged(group=name, outcome="copied")

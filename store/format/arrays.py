@@ -90,7 +90,7 @@ def encode_array(spec: ArraySpec, values: NDArray[Any]) -> dict[str, bytes]:
         compressors=(spec.compressor, Crc32cCodec()),
         fill_value=spec.fill,
         dimension_names=spec.dimensions,
-        # Else a chunk of fill values is not written, and cannot be told from a lost one.
+        # Else a chunk of fill values is not written, and looks like a lost one.
         config={"write_empty_chunks": True},
     )
     array[...] = values

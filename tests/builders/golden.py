@@ -32,12 +32,12 @@ def golden_schema() -> StoreSchema:
 
 
 def golden_labels(name: str) -> GroupLabels:
-    """Values that follow from the row, rank and cell, so that they need no generator."""
+    """Values that follow from the row, k and cell, so that they need no generator."""
     n, offset = ROWS[name], list(ROWS).index(name)
-    row, rank, y, x = np.indices((n, 2, 3, 4))
+    row, k, y, x = np.indices((n, 2, 3, 4))
     bad = [BAD_ROW] if offset == 1 else []
-    classes = ((row + rank * (y + 1) + x + offset) % 6).astype(np.uint16)
-    scores = (8 - 2.5 * rank - 0.5 * y + 0.25 * x - row / 64).astype(np.float16)
+    classes = ((row + k * (y + 1) + x + offset) % 6).astype(np.uint16)
+    scores = (8 - 2.5 * k - 0.5 * y + 0.25 * x - row / 64).astype(np.float16)
     tail_logsumexp = (row / 32 - y - x)[:, 0].astype(np.float16)
     classes[bad], scores[bad], tail_logsumexp[bad] = 65_535, np.nan, np.nan
     rows = np.arange(n)
@@ -56,7 +56,7 @@ def golden_labels(name: str) -> GroupLabels:
 
 
 def move_under_prefix(name: str) -> None:
-    """Lay a group out as it lies in an object store."""
+    """Move a group's arrays under a prefix, as in an object store."""
     store = LabelStore.open(FOLDER)
     record = replace(store.group(name).commit, prefix=PREFIX)
     arrays = list((FOLDER / name).iterdir())

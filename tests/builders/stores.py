@@ -100,7 +100,7 @@ def write(path: Path, name: str, seed: int = 0, *, overwrite: bool = False) -> N
 
 
 def reseal(path: Path, fields: dict[str, object]) -> None:
-    """Change a commit record the way someone would who knows how to seal it."""
+    """Change a commit record and seal it with a valid digest."""
     file = path / "a" / "zarr.json"
     document = json.loads(file.read_text())
     record = document["attributes"]["relabel.commit"] | fields
@@ -112,7 +112,7 @@ def reseal(path: Path, fields: dict[str, object]) -> None:
 
 
 def replace_array(path: Path, name: str, values: NDArray[Any]) -> None:
-    """Put a well-formed array of other values or another shape in a group's place, sealed."""
+    """Replace an array of a group by a well-formed one of other values or another shape, and seal the record."""
     spec = next(spec for spec in array_specs(SCHEMA, len(values), with_tail=True) if spec.name == name)
     spec = replace(spec, shape=values.shape, dtype=str(values.dtype), fill=0)
     objects = json.loads((path / "a" / "zarr.json").read_text())["attributes"]["relabel.commit"]["objects"]

@@ -1,4 +1,4 @@
-"""A web server that misbehaves as it is told to, object by object, in a thread of the test's own process."""
+"""A web server that misbehaves in a chosen way for each object, in a thread of the test process."""
 
 import itertools
 import re
@@ -16,23 +16,23 @@ PIECE = 16_384
 
 @dataclass
 class Unruly:
-    """An object and how the server gives it away. An iterable has an item per GET, None for no such fault."""
+    """An object and how the server sends it. Iterables have an item per GET, None for no fault."""
 
     data: bytes
     etag: str | None = '"first"'
     modified: str | None = LONG_AGO
     ranges: bool = True  # whether it knows byte ranges
-    shift: int = 0  # by so many bytes its parts are others than asked for
+    shift: int = 0  # bytes by which its parts are off
     bare_parts: bool = False  # whether its parts come without ETag and Last-Modified
     conditions: bool = True  # whether it knows If-Match and If-Unmodified-Since
     busy: int = 0  # GETs answered by 503
     cuts: Iterable[int | None] = ()  # the byte of the object before which it hangs up
     stalls: Iterable[int | None] = ()  # the byte of the object before which it falls silent
     pause: float = 0.0  # seconds between pieces
-    length: int | None = None  # what it says the length is, if not the truth
+    length: int | None = None  # the announced length, if not the true one
     tells_length: bool = True
     later: "Unruly | None" = None  # takes this one's place after the first GET
-    refused: int | None = None  # a status for every request
+    refused: int | None = None  # a status for all requests
     seen: list[str] = field(default_factory=list)  # the requests, such as "GET bytes=3-"
 
     answers: list[int] = field(default_factory=list)  # the statuses of its GETs

@@ -38,7 +38,7 @@ def test_answer_that_cannot_be_used_has_no_status() -> None:
     assert (http_status(error), says(error, NO_SERVER_ANSWER)) == (0, False)
 
 
-def test_server_that_refuses_head_requests_is_told_from_a_missing_object() -> None:
+def test_server_that_refuses_head_requests_is_no_missing_object() -> None:
     error = failing("head", Unruly(b"a", refused=405))
     assert (isinstance(error, FileNotFoundError), says(error, NO_HEAD_REQUESTS)) == (True, True)
     assert not says(failing("head", Unruly(b"a", refused=404)), NO_HEAD_REQUESTS)

@@ -69,7 +69,7 @@ def test_killed_writer_never_leaves_a_group_that_cannot_be_read_back(tmp_path: P
     assert len(names) >= kills
     for name in names:
         check_group(path, name)
-    write(path, "shard-99999", 99_999)  # orphans of the killed are in nobody's way
+    write(path, "shard-99999", 99_999)  # leftovers of killed writers do not block others
     check_group(path, "shard-99999")
 
 
@@ -124,7 +124,7 @@ def test_full_disk_is_named_and_leaves_nothing_visible(tmp_path: Path) -> None:
 
 
 def write_as_nobody(path: Path) -> None:
-    write(path.parent / "first.zarr", "a")  # what is imported late may lie where nobody may look
+    write(path.parent / "first.zarr", "a")  # so that late imports are done before the user changes
     shutil.rmtree(path.parent / "first.zarr")
     os.setuid(65_534)
     try:

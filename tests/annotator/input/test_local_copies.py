@@ -80,7 +80,7 @@ def test_shard_of_a_poor_server_gives_the_labels_of_the_local_one(
         (lambda tar: Unruly(tar[:3_000]), "a.tar: ends at byte 3000"),
         (lambda tar: Unruly(b"\x1f\x8b" + tar), "a.tar: compressed with gzip"),
         (lambda tar: Unruly(b"<html>not found</html>" * 50), "a.tar: not a tar archive"),
-        (lambda tar: Unruly(tar, tells_length=False), "does not say how long it is"),
+        (lambda tar: Unruly(tar, tells_length=False), "does not announce its length"),
     ],
 )
 def test_shard_that_does_not_arrive_whole_is_left_out_by_its_url(

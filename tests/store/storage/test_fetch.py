@@ -173,7 +173,7 @@ def test_body_shorter_than_announced_ends_in_an_error(server: UnrulyServer, tmp_
 
 @pytest.fixture
 def pieces(monkeypatch: pytest.MonkeyPatch) -> dict[int, list[bytes]]:
-    """What obstore is made to give for the body of a GET, by the GET's number, in place of what came."""
+    """Bodies that replace those of obstore's answers, by the number of the GET."""
     pieces: dict[int, list[bytes]] = {}
     numbers = itertools.count()
 
