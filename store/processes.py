@@ -1,8 +1,8 @@
-"""Processes that read ahead for a run: where they come from, and how they end. torch's DataLoader starts them.
+"""Worker processes that read ahead: how they start, how they end, and which error their death becomes.
 
-They come from a server process that has never used an object store or a GPU, and not from a fork of this one. Whoever
-stops a run may signal every process of it. Neither the server nor what is forked from it hears that: the main process
-finishes what it is doing, and needs them for it.
+torch's DataLoader starts them, or a process pool. They are forked from a server process that has never used an object
+store or a GPU, and not from the main process. Signals that stop a run reach all of its processes; the server and the
+workers ignore them, because the main process needs them to finish what it is doing.
 """
 
 import ctypes
@@ -12,28 +12,33 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing import connection, forkserver, resource_tracker, set_forkserver_preload
-from multiprocessing.util import Finalize
-from typing import Any
+from multiprocessing import connection, forkserver, resource_tracker, set_forkserver_preload, util
+from typing import Any, TypeVar
 
+from store.errors import RelabelError
+from store.foreign import SHARED_MEMORY_FULL, WORKER_DIED, says
+
+T = TypeVar("T")
 STOPPING = {signal.SIGINT, signal.SIGTERM}
-GRACE = 1.0  # seconds in which a process may finish its item once nobody wants it any more
+GRACE = 1.0  # seconds in which a worker may finish its item after it is asked to end
 SAFE_PATH = "PYTHONSAFEPATH"
 
 
 def start_server(modules: Sequence[str]) -> None:
-    """Start the process that others are forked from, which takes seconds; beside other work if called early.
+    """Start the process from which workers are forked. It takes seconds; called early, it runs beside other work.
 
     Args:
-        modules: what it imports, so that they need not.
+        modules: modules that the server imports, so that no worker has to.
     """
     set_forkserver_preload(list(modules))
-    resource_tracker.ensure_running()  # else the server starts it, which lets the signals in again
-    masked = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # which a new process inherits
-    # The server is a `python -c`: without this, a numpy.py in the current folder would be what it imports.
+    resource_tracker.ensure_running()  # the server would start it with the signals unblocked
+    masked = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # a new process inherits the mask
+    # The server is a `python -c`: without this, it would import a numpy.py of the current folder.
     safe = os.environ.get(SAFE_PATH)
     os.environ[SAFE_PATH] = "1"
     try:
@@ -43,31 +48,81 @@ def start_server(modules: Sequence[str]) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, masked)
 
 
+def read_ahead(
+    make_loader: Callable[..., Iterable[T]], *, workers: int, preload: Sequence[str]
+) -> Generator[T, None, None]:
+    """The items of a DataLoader whose worker processes end within about a second of this generator.
+
+    Args:
+        make_loader: builds the DataLoader; called with no arguments, or with those that concern worker processes.
+        workers: number of processes; 0 loads in this one.
+        preload: modules that workers need, as for `start_server`.
+    """
+    if not workers:
+        yield from make_loader()
+        return
+    start_server(preload)
+    items: Iterator[T] = iter(())
+    try:
+        with ending_workers() as begin:
+            with warnings.catch_warnings(action="ignore"):  # more workers than cores is the user's choice
+                items = iter(
+                    make_loader(num_workers=workers, multiprocessing_context="forkserver", worker_init_fn=begin)
+                )
+            yield from items
+    finally:
+        # An error keeps this frame alive. If torch's queues were collected later, with the error, they would be closed
+        # under the threads that feed them.
+        del items
+
+
+@contextmanager
+def worker_deaths(error: type[RelabelError], advice: str) -> Iterator[None]:
+    """Turn the death of a worker process, or a full /dev/shm, into one line; a context or a decorator.
+
+    Args:
+        error: the class to raise.
+        advice: what the user should do, such as "use fewer workers".
+    """
+    try:
+        yield
+    # When a worker dies in the middle of a batch, the receiver gets a connection error or EOFError.
+    except (RuntimeError, ConnectionRefusedError, ConnectionResetError, EOFError) as death:
+        if says(death, SHARED_MEMORY_FULL):
+            raise error(
+                "/dev/shm is full, the shared memory for batches; enlarge it (docker run --shm-size=8g), or " + advice
+            ) from death
+        is_known = isinstance(death, BrokenExecutor) or says(death, WORKER_DIED)
+        if isinstance(death, RuntimeError) and not is_known:
+            raise
+        raise error(f"a worker process was killed, most often for want of memory; {advice}") from death
+
+
 @contextmanager
 def ending_workers() -> Iterator[Callable[[int], None]]:
-    """Gives what each new process has to call first (torch's `worker_init_fn`); they end with this context.
+    """Yield the function that each new worker has to call first (torch's `worker_init_fn`).
 
-    Within about a second, whatever they are doing, also where the main process ends in any other way.
+    The workers end within about a second of this context, or of the main process, whatever they are doing.
     """
     wanted, wanting = multiprocessing.Pipe(duplex=False)
-    end = Finalize(None, _tell_end, (wanting,), exitpriority=1)  # also where the main process simply ends
+    end = util.Finalize(None, _request_end, (wanting,), exitpriority=1)  # also at the exit of the main process
     try:
         yield partial(_begin, wanted, dict(os.environ))
     finally:
-        # Before torch's own farewell, in which it waits for each process to finish its item.
+        # Before torch ends the workers itself, since it waits for each to finish its item.
         end()
         wanted.close()
 
 
-def _tell_end(wanting: connection.Connection) -> None:
+def _request_end(wanting: connection.Connection) -> None:
     wanting.send_bytes(b"end")
     wanting.close()
 
 
 def _begin(wanted: connection.Connection, environment: dict[str, str], _: int) -> None:
-    """In a new process: hear no signals, but end with the main process or when nobody wants its items any more.
+    """Set up a new worker: ignore signals, and end with the main process or when asked to.
 
-    The server has the environment of its own start; what was set since, such as credentials, comes along here.
+    The server has the environment of its own start; variables set since then, such as credentials, are passed here.
     """
     os.environ.update(environment)
     keep_freed_memory()
@@ -78,20 +133,46 @@ def _begin(wanted: connection.Connection, environment: dict[str, str], _: int) -
 
 def _end_with(wanted: connection.Connection) -> None:
     main: Any = multiprocessing.parent_process()
-    if wanted in connection.wait([wanted, main.sentinel]):  # which nobody reads: all of the processes see it
+    if wanted in connection.wait([wanted, main.sentinel]):  # the message stays unread, so that every worker sees it
         time.sleep(GRACE)
+    # A worker that has workers itself owns semaphores; left behind, the resource tracker would warn of them.
+    util._run_finalizers(0)  # type: ignore[attr-defined]
     os._exit(0)
 
 
-# Memory that a network or a decoder frees is kept for the next batch.
+class Terminated(SystemExit):
+    """Raised in the main thread by SIGTERM; a subclass, to be told apart from a call of `sys.exit`."""
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM raise `Terminated`, so that `finally` blocks run; a second SIGTERM ends the process at once.
+
+    A process that SIGTERM ends directly leaves the semaphores of its workers' queues to multiprocessing's resource
+    tracker, which then prints a warning. Nothing changes outside the main thread, or if SIGTERM is handled already.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def end(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise Terminated(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
-NEVER = -1  # read as the largest size there is
+NEVER = -1  # glibc reads it as the largest size
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep what this process frees, instead of giving it back to the system at once.
+    """Let glibc keep the memory that this process frees, instead of returning it to the system at once.
 
     A forward pass on a CPU allocates each large activation anew, and the system has to clear every page of it: that
     took half to three quarters of the time of a MobileNetV2 at 480 pixels. Decoding photographs one after the other

@@ -3,10 +3,10 @@
 Shape letters: B batch, h w pixels.
 """
 
-import warnings
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -19,7 +19,6 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from annotator.input.plan import RowRef
 from store import processes
 from store.errors import ImageError, WorkerError
-from store.foreign import SHARED_MEMORY_FULL, WORKER_DIED, says
 from store.format.schema import Preprocessing
 from store.shards.images import decode_image
 from store.shards.index import image_digest
@@ -59,50 +58,19 @@ def decode_batches(
     Raises:
         WorkerError: a worker process was killed, or its batch could not be handed over.
     """
-    batches = _Batches(rows, batch_size)
-    if not workers:
-        yield from DataLoader(_Images(preprocessing), batch_sampler=batches, collate_fn=_one, pin_memory=pin_memory)
-        return
-    start_server()
-    loaded: Iterator[DecodedBatch] = iter(())
-    try:
-        with processes.ending_workers() as begin, _worker_deaths():
-            with warnings.catch_warnings(action="ignore"):  # more workers than cores is the user's choice
-                loaded = iter(
-                    DataLoader(
-                        _Images(preprocessing),
-                        batch_sampler=batches,
-                        num_workers=workers,
-                        collate_fn=_one,
-                        pin_memory=pin_memory,
-                        multiprocessing_context="forkserver",
-                        worker_init_fn=begin,
-                        prefetch_factor=BATCHES_AHEAD,
-                    )
-                )
-            yield from loaded
-    finally:
-        # An error keeps this frame. Collected only later, with the error, torch's queues are closed under the threads
-        # that feed them.
-        del loaded
-
-
-@contextmanager
-def _worker_deaths() -> Iterator[None]:
-    try:
-        yield
-    # Whoever waits for the rest of what a dead process had begun to hand over gets one of the other errors.
-    except (RuntimeError, ConnectionError, EOFError) as error:
-        if says(error, SHARED_MEMORY_FULL):
-            raise WorkerError(
-                "/dev/shm is full, through which batches are handed over; give it more (docker run --shm-size=8g), or "
-                "lower --workers or --batch-size"
-            ) from error
-        if isinstance(error, RuntimeError) and not says(error, WORKER_DIED):
-            raise
-        raise WorkerError(
-            "a decoding worker was killed, most often for want of memory; lower --workers or --batch-size"
-        ) from error
+    loader = partial(
+        DataLoader,
+        _Images(preprocessing),
+        batch_sampler=_Batches(rows, batch_size),
+        collate_fn=_one,
+        pin_memory=pin_memory,
+        prefetch_factor=BATCHES_AHEAD if workers else None,
+    )
+    with (
+        processes.worker_deaths(WorkerError, "lower --workers or --batch-size"),
+        closing(processes.read_ahead(loader, workers=workers, preload=[__name__])) as batches,
+    ):
+        yield from batches
 
 
 class _Batches:

@@ -1,10 +1,8 @@
 """Annotating from the teacher's settings to the last summary: once through given shards, or for ever."""
 
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +16,7 @@ from annotator.settings import ClusterSettings, Job
 from pipelines.annotate.progress import ANNOTATE, ShardProgress, Wording
 from store.errors import FailedShardsError, RelabelError, TooManyBadImagesError
 from store.maps.statistics import labels_lead
+from store.processes import ended_by_sigterm
 from store.reader import LabelStore
 from store.shards.index import shard_name
 from store.shards.patterns import find_sources
@@ -145,7 +144,7 @@ def run_shards(
         FailedShardsError: some were left out, each named before.
     """
     start = time.monotonic()
-    with ShardProgress(shards, wording) as progress, _ended_by_sigterm():
+    with ShardProgress(shards, wording) as progress, ended_by_sigterm():
         summary = Summary(progress)
         try:
             work(summary, progress)
@@ -160,25 +159,6 @@ def run_shards(
     if summary.failures:
         of = "" if shards is None else f" of {shards:,}"
         raise FailedShardsError(f"{len(summary.failures)}{of} shards failed; mend them and run again")
-
-
-class Terminated(SystemExit):
-    """By a signal, and not by somebody's call of `sys.exit`."""
-
-
-@contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """A SIGTERM ends the run as Ctrl-C does: what is being committed is finished. A second one ends it at once."""
-
-    def end(number: int, _: object) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        raise Terminated(128 + number)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _print_summary(summary: Summary, labels: Path | str, wording: Wording, seconds: float) -> None:

@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -24,8 +23,7 @@ from pipelines.machine import cores
 from pipelines.reproduce.arms import Arm, distilled_targets
 from store.errors import RunFolderError, TrainingError
 from store.files import read_whole, write_atomically
-from store.processes import ending_workers, start_server
-from trainer.data.loading import worker_deaths
+from store.processes import ending_workers, start_server, worker_deaths
 from trainer.evaluation.evaluate import load_student, open_val, predict
 from trainer.run.records import EpochReport, StepReport
 from trainer.settings import settings_differences, settings_to_json
@@ -172,7 +170,7 @@ def custom_targets(arm: Arm) -> CustomTargets | None:
     return distilled_targets() if arm.distils else None
 
 
-@worker_deaths()
+@worker_deaths(TrainingError, "use fewer workers")
 def _score(folder: Path, material: Material) -> Scores:
     """Of the last epoch's student on the test scenes."""
     model, settings = load_student(step_checkpoints(folder)[-1])
@@ -269,17 +267,13 @@ def _train(students: Sequence[Student], of: int, material: Material) -> None:
 
 @contextmanager
 def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
-    """They hear no signals, and end with this context: a student goes on from its last epoch, whatever ended it."""
+    """Worker processes that ignore signals and end with this context; an interrupted student goes on from its epoch."""
     prepare()
-    with ExitStack() as stack:
+    with worker_deaths(TrainingError, "run it again to go on"), ExitStack() as stack:
         begin = stack.enter_context(ending_workers())
         pool = ProcessPoolExecutor(count, get_context("forkserver"), initializer=begin, initargs=(0,))
         try:
             yield pool
-        except BrokenProcessPool as error:
-            raise TrainingError(
-                "a process that trained a student was killed, most often for want of memory; run it again to go on"
-            ) from error
         finally:
-            stack.close()  # tells them to end, whatever they are at
+            stack.close()  # asks the workers to end, whatever they are doing
             pool.shutdown(cancel_futures=True)  # waits until they have

@@ -11,6 +11,7 @@ from typing import IO, Any
 import click
 
 from store.errors import RelabelError, not_installed
+from store.processes import ended_by_sigterm
 from store.text import printable
 
 EXTRAS = {  # which extra brings a module, where it is not one of the larger ones
@@ -64,7 +65,8 @@ def _one_line_errors() -> Iterator[None]:
         if isinstance(stream, io.TextIOWrapper):  # a terminal that knows no accents gets escapes, not an error
             stream.reconfigure(errors="backslashreplace")
     try:
-        yield
+        with ended_by_sigterm():
+            yield
     except RelabelError as error:
         raise OneLineError(str(error)) from error
     except ModuleNotFoundError as error:

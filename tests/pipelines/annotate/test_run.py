@@ -242,7 +242,7 @@ def test_killed_decoding_worker_is_one_line(tmp_path: Path, labels: Path, weight
     os.kill(int(worker.split()[0]), signal.SIGKILL)
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 1
-    assert "error: a decoding worker was killed" in stderr
+    assert "error: a worker process was killed" in stderr
     assert "Traceback" not in stderr
 
 
