@@ -29,6 +29,7 @@ from store.format.checks import check_maps, check_samples, check_topk_order
 from store.format.schema import GROUP_FILE, StoreSchema
 from store.group import LabelGroup
 from store.reader import LabelStore, StoreFault
+from store.shards.images import read_image
 from store.shards.index import ShardIndex, image_digest, index_shard, shard_name
 from store.storage.base import Leftover
 from store.text import first_few
@@ -108,11 +109,7 @@ def _check_values(group: LabelGroup) -> Iterator[Fault]:
 def _difference(group: LabelGroup, index: ShardIndex) -> tuple[str | None, str] | None:
     """The array that differs from an image shard and how; no array where only the tar's other bytes differ."""
     labelled = dict(zip(group.keys, group.digests.tolist(), strict=True))
-    found: dict[str, int] = {}
-    with index.path.open("rb") as file:
-        for sample in index.samples:
-            file.seek(sample.offset)
-            found[sample.key] = image_digest(file.read(sample.length))
+    found = {sample.key: image_digest(read_image(index.path, sample)) for sample in index.samples}
     if changed := [key for key in labelled.keys() | found.keys() if labelled.get(key) != found.get(key)]:
         return "digests", f"{len(changed)} images are not those that were annotated: {first_few(sorted(changed))}"
     offsets = [[sample.offset, sample.length] for sample in index.samples]

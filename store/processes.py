@@ -35,7 +35,7 @@ def start_server(modules: Sequence[str]) -> None:
     Args:
         modules: modules that the server imports, so that no worker has to.
     """
-    set_forkserver_preload(list(modules))
+    set_forkserver_preload(["store.fork_server", *modules])
     resource_tracker.ensure_running()  # the server would start it with the signals unblocked
     masked = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # a new process inherits the mask
     # The server is a `python -c`: without this, it would import a numpy.py of the current folder.

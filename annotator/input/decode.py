@@ -18,9 +18,9 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from annotator.input.plan import RowRef
 from store import processes
-from store.errors import ImageError, WorkerError
+from store.errors import ImageError, ShardError, WorkerError
 from store.format.schema import Preprocessing
-from store.shards.images import decode_image
+from store.shards.images import decode_image, read_image
 from store.shards.index import image_digest
 
 BATCHES_AHEAD = 2  # per worker
@@ -97,13 +97,13 @@ class _Images(Dataset[DecodedBatch]):
         digests, bad, lost = [0] * len(rows), {}, {}
         for i, ref in enumerate(rows):
             try:
-                data = _read_bytes(ref)
+                data = read_image(ref.path, ref.sample, source=ref.source)
                 digests[i] = image_digest(data)
                 pixels[i] = self._squash(decode_image(data))
             except ImageError as error:
                 bad[i] = str(error)
-            except OSError as error:
-                lost[i] = error.strerror or str(error)
+            except ShardError as error:
+                lost[i] = str(error)
         # A teacher may not take the zeros of what could not be decoded; another image's maps are thrown away as well.
         good = next((i for i in range(len(rows)) if i not in bad and i not in lost), None)
         if good is not None:
@@ -119,15 +119,6 @@ class _Images(Dataset[DecodedBatch]):
         """The view `squash`: the whole image, its aspect not kept."""
         height, width = self.size
         return np.asarray(Image.fromarray(image).resize((width, height), self.resample))
-
-
-def _read_bytes(ref: RowRef) -> bytes:
-    with ref.path.open("rb") as file:
-        file.seek(ref.offset)
-        data = file.read(ref.length)
-    if len(data) != ref.length:
-        raise OSError(f"ends within an image at byte {ref.offset + len(data)}")
-    return data
 
 
 def _one(batches: list[DecodedBatch]) -> DecodedBatch:

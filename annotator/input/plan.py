@@ -1,112 +1,25 @@
-"""Which rows there are to annotate: finished shards are skipped, damaged ones reported, the rest indexed."""
+"""Plan which rows to annotate: skip finished shards, report damaged ones, index the rest one ahead of the teacher."""
 
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 from typing import TypeVar
 
+from annotator.input.local_copies import LocalCopies, reading
 from annotator.report import Reporter
 from store.errors import (
     ChangedShardError,
     DamagedStoreError,
     LabelNotFoundError,
     RelabelError,
-    SettingsError,
     ShardError,
     StoreReadError,
 )
 from store.reader import LabelStore
-from store.shards.index import ShardIndex, hash_file, index_shard, shard_name
-from store.shards.remote import RemoteShard, Shard
-
-# Local files of the shards being worked on: a local shard itself, or the copy of one that lies behind a URL.
-#
-# Copies lie in the system's temporary folder (TMPDIR), about four at a time: of the shard being committed, of those
-# whose
-# rows are under way, and of the one being indexed.
-
-
-@contextmanager
-def reading(shard: Shard) -> Iterator[None]:
-    """Turns what a disk or a server refuses into a ShardError that names the shard, and the disk where it is another.
-
-    Raises:
-        ShardError: instead of an OSError.
-    """
-    try:
-        yield
-    except RelabelError:
-        raise
-    except OSError as error:
-        where = "" if error.filename in (None, str(shard)) else f" ({error.filename})"  # a full TMPDIR
-        raise ShardError(f"{shard}: cannot be read: {error.strerror or error}{where}") from error
-
-
-class LocalCopies:
-    """To be used as a context; what it has copied is gone afterwards.
-
-    Raises:
-        SettingsError: TMPDIR names no folder that can be written; Python would silently take another.
-    """
-
-    def __init__(self) -> None:
-        asked = os.environ.get("TMPDIR")
-        try:
-            # A thread may still be copying when a run is stopped.
-            self._folder = tempfile.TemporaryDirectory(prefix="relabel-", dir=asked or None, ignore_cleanup_errors=True)
-        except OSError as error:
-            raise SettingsError(f"TMPDIR={asked}: {error.strerror}; make that folder writable, or unset it") from error
-
-    def __enter__(self) -> "LocalCopies":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._folder.cleanup()
-
-    def index(self, shard: Shard) -> ShardIndex:
-        """A shard's index, over every byte of a file that lies here.
-
-        Raises:
-            ShardError: missing, unreadable or damaged; the message says which.
-        """
-        if isinstance(shard, Path):
-            return index_shard(shard, hashed=True)
-        copy = self._path(shard)
-        try:
-            with reading(shard):
-                found = shard.download(copy)
-            return replace(index_shard(copy, hashed=True, source=shard), mtime_ns=found.st_mtime_ns)
-        except BaseException:
-            self._remove(shard)
-            raise
-
-    def hash(self, shard: Shard) -> str:
-        """Hex sha256 of a shard's bytes; raises OSError where they cannot be read."""
-        if isinstance(shard, Path):
-            return hash_file(shard)
-        try:
-            shard.download(self._path(shard))
-            return hash_file(self._path(shard))
-        finally:
-            self._remove(shard)
-
-    def release(self, index: ShardIndex) -> None:
-        """The shard's rows are no longer needed."""
-        if isinstance(index.source, RemoteShard):
-            self._remove(index.source)
-
-    def _path(self, shard: RemoteShard) -> Path:
-        return Path(self._folder.name, shard.name)
-
-    def _remove(self, shard: RemoteShard) -> None:
-        with suppress(OSError):
-            self._path(shard).unlink()
-
+from store.shards.index import Sample, ShardIndex, shard_name
+from store.shards.remote import Shard
 
 T = TypeVar("T")
 
@@ -115,10 +28,10 @@ T = TypeVar("T")
 class RowRef:
     """One row to annotate, small enough to be sent to a worker process."""
 
-    path: Path
+    source: Shard  # as the user named it
+    path: Path  # of a local file with its bytes
     row: int
-    offset: int  # of the image in the tar, bytes
-    length: int  # of the image, bytes
+    sample: Sample
 
 
 class Plan:
@@ -138,7 +51,7 @@ class Plan:
         for index in self.unfinished():
             self.indexes[index.path] = index
             for row, sample in enumerate(index.samples):
-                yield RowRef(index.path, row, sample.offset, sample.length)
+                yield RowRef(index.source, index.path, row, sample)
 
     def unfinished(self) -> Iterator[ShardIndex]:
         """The shards that have no labels yet; the others, and those that cannot be read, go to the reporter."""

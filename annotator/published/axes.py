@@ -24,7 +24,7 @@ from store.errors import ImageError, LabelMapError, SettingsError, ShardError, T
 from store.format.schema import Preprocessing
 from store.maps.pooling import check_box, pool_map, softmax
 from store.maps.types import Box
-from store.shards.images import decode_image
+from store.shards.images import decode_image, read_image
 from store.shards.index import index_shard, tar_members
 from store.text import first_line
 
@@ -278,13 +278,12 @@ def _crop_witnesses(
     path: Path, source: MapSource, count: int, preprocessing: Preprocessing, num_classes: int
 ) -> Iterator[Witness]:
     """Maps and squashed images of a shard; what is missing or damaged does not vote, the import will name it."""
-    with suppress(ShardError, OSError), path.open("rb") as file:
+    with suppress(ShardError):
         for sample in spread(index_shard(path).samples, count):
             with suppress(LabelMapError, ImageError):
                 source_map = read_map(source, sample.key, num_classes=num_classes)
                 if source_map is not None and sample.length <= MAX_IMAGE_BYTES:
-                    file.seek(sample.offset)
-                    yield source_map, _squash(decode_image(file.read(sample.length)), preprocessing)
+                    yield source_map, _squash(decode_image(read_image(path, sample)), preprocessing)
 
 
 def _squash(image: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from annotator.input.plan import LocalCopies, Plan
+from annotator.input.local_copies import LocalCopies
+from annotator.input.plan import Plan
 from annotator.published.files import MAX_IMAGE_BYTES, Axes, PublishedMap, load_map
 from annotator.published.source import Claims, MapFile, MapSource, read_map
 from annotator.report import Summary
@@ -25,7 +26,7 @@ from store.format.arrays import NO_CLASS
 from store.format.schema import StoreSchema, TarIdentity, Undecodable
 from store.group import LabelGroup
 from store.reader import LabelStore
-from store.shards.images import decode_image
+from store.shards.images import decode_image, read_image
 from store.shards.index import Sample, ShardIndex, check_unchanged, image_digest, index_shard, shard_name
 from store.text import first_few
 from store.writer import GroupLabels, StoreWriter, set_aside_other
@@ -198,23 +199,12 @@ def read_group(index: ShardIndex, claims: Claims, schema: StoreSchema, axes: Axe
 
 def _images(index: ShardIndex) -> Iterator[tuple[Sample, bytes]]:
     """Every sample with the bytes of its image."""
-    try:
-        with index.path.open("rb") as file:
-            for sample in index.samples:
-                if sample.length > MAX_IMAGE_BYTES:
-                    raise ShardError(
-                        f"{index.path}: the image of {sample.key!r} has {sample.length:,} bytes, "
-                        f"more than {MAX_IMAGE_BYTES:,}"
-                    )
-                file.seek(sample.offset)
-                data = file.read(sample.length)
-                if len(data) != sample.length:
-                    raise ShardError(
-                        f"{index.path}: ends within the image of {sample.key!r}; run again once it is whole"
-                    )
-                yield sample, data
-    except OSError as error:
-        raise ShardError(f"{index.path}: cannot be read: {error.strerror or error}") from error
+    for sample in index.samples:
+        if sample.length > MAX_IMAGE_BYTES:
+            raise ShardError(
+                f"{index.path}: the image of {sample.key!r} has {sample.length:,} bytes, more than {MAX_IMAGE_BYTES:,}"
+            )
+        yield sample, read_image(index.path, sample)
 
 
 def _read_oriented(

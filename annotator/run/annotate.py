@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from annotator.input.decode import DecodedBatch, decode_batches
-from annotator.input.plan import LocalCopies, Plan
+from annotator.input.local_copies import LocalCopies
+from annotator.input.plan import Plan
 from annotator.report import Summary
 from annotator.run.commit import Collector, Committer
 from annotator.settings import RunSettings

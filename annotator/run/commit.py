@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from annotator.input.decode import DecodedBatch
-from annotator.input.plan import LocalCopies, Plan
+from annotator.input.local_copies import LocalCopies
+from annotator.input.plan import Plan
 from annotator.report import Reporter
 from annotator.teacher.teacher import Maps
 from store.errors import GroupExistsError, ShardError
@@ -75,7 +76,9 @@ class Collector:
             group.missing -= 1
             if not group.missing:
                 yield self._open.pop(ref.path)
-        self.reporter.annotated(len(batch.rows), group.index.source, (ref.offset + ref.length) / group.index.size)
+        self.reporter.annotated(
+            len(batch.rows), group.index.source, (ref.sample.offset + ref.sample.length) / group.index.size
+        )
 
     def _group(self, path: Path) -> OpenGroup:
         if path not in self._open:
@@ -138,7 +141,7 @@ class Committer:
     def _write(self, group: OpenGroup) -> None:
         index = group.index
         if group.lost is not None:
-            raise ShardError(f"{index.source}: cannot be read: {group.lost}")
+            raise ShardError(group.lost)
         check_unchanged(index)
         self.writer.write(
             index.name,

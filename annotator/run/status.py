@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from annotator.input.plan import LocalCopies, is_done
+from annotator.input.local_copies import LocalCopies
+from annotator.input.plan import is_done
 from store.errors import ChangedShardError, DamagedStoreError, ShardError, StoreReadError
 from store.reader import LabelStore
 from store.shards.index import shard_name

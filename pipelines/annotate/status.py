@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from annotator.input.plan import LocalCopies
+from annotator.input.local_copies import LocalCopies
 from annotator.run.status import ShardStatus, shard_status
 from pipelines.options import sources_option
 from store.cli.base import examples

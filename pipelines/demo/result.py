@@ -12,7 +12,8 @@ from pipelines.demo.stages import ARMS, make_shards
 from pipelines.digits.shards import read_truth
 from store.maps.types import Box
 from store.reader import LabelStore
-from store.shards.images import decode_image, read_range
+from store.shards.images import decode_image, read_image
+from store.shards.index import Sample
 from store.text import printable
 from store.view.describe import describe_row
 from store.view.figure import draw_map
@@ -71,7 +72,8 @@ def _compare(console: Console, out: Path, val: list[Path]) -> None:
 def _draw(file: Path, shard: Path, store: LabelStore, key: str) -> None:
     group, index = store.find(key)
     row = group.row(index)
-    image = decode_image(read_range(shard, row.offset, row.length))
+    sample = Sample(row.key, row.offset, row.length, row.label)
+    image = decode_image(read_image(shard, sample))
     draw_map(file, image, row, store.schema, crops=CROPS)
 
 

@@ -1,6 +1,7 @@
-"""Decoding images from hostile bytes. Pillow and simplejpeg are imported on first use: looking at maps needs neither.
+"""Read images out of shards by byte range, and decode them. Image bytes, names and lengths are hostile.
 
-EXIF orientation is ignored here as everywhere, so that boxes, label maps and crops share one frame.
+Pillow and simplejpeg are imported when the first image is decoded: printing label maps needs neither.
+EXIF orientation is ignored here as everywhere, so that boxes, label maps and crops use the same coordinates.
 """
 
 import io
@@ -9,7 +10,7 @@ import tarfile
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -17,10 +18,179 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from store.errors import ImageError, JoinError, RelabelError
-from store.shards.index import IMAGE_EXTENSIONS, image_digest
+from store.errors import ChangedShardError, ImageError, RelabelError, ShardError
+from store.shards.index import IMAGE_EXTENSIONS, Sample, image_digest
 from store.shards.remote import RemoteShard, Shard
 from store.shards.tar import BLOCK
+
+# Reading.
+
+
+NAME_BYTES = 100  # of a ustar header's name field
+REQUESTS = 16  # at the same time, of each process, to servers
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageMember:
+    """A row's image as its labels record it."""
+
+    row: int
+    key: str
+    offset: int  # of the image's first byte in the tar
+    length: int  # bytes
+    digest: int  # BLAKE2b-64 of the image's bytes, little-endian
+
+
+def read_image(path: Path, sample: Sample, *, source: Shard | None = None) -> bytes:
+    """The bytes of an image in a local shard that has been indexed.
+
+    Args:
+        path: the shard.
+        sample: its entry in the shard's index.
+        source: the shard that `path` is a copy of, for messages; None for `path` itself.
+
+    Raises:
+        ShardError: the shard cannot be read, or ends within the image.
+    """
+    shard = source or path
+    with _naming(shard, sample.key):
+        data = next(_read_files([Range(path, sample.offset, sample.length)]))
+    if len(data) != sample.length:
+        raise ShardError(f"{shard}: ends within the image of {sample.key!r}; run again once the shard is complete")
+    return data
+
+
+def read_images(wanted: Sequence[tuple[Shard, ImageMember]], *, hashed: bool = False) -> Iterator[bytes]:
+    """The bytes of annotated images, in order; the ranges of all of them are requested at once.
+
+    The 512 bytes before an image are its tar header, and are read with it. The name in the header must belong to the
+    row's key: each sample is joined to its labels by name, not by its offset alone.
+
+    Args:
+        wanted: shards, local or remote, and images in them.
+        hashed: compare each image with its digest instead.
+
+    Raises:
+        ChangedShardError: the shard holds something else at this offset.
+        ShardError: the shard cannot be read.
+    """
+    ranges = (Range(shard, member.offset - BLOCK, BLOCK + member.length) for shard, member in wanted)
+    found = read_ranges(list(ranges))
+    for shard, member in wanted:
+        with _naming(shard, member.key):
+            data = next(found)
+        yield _checked(shard, member, data[:BLOCK], data[BLOCK:], hashed=hashed)
+
+
+@contextmanager
+def _naming(shard: Shard, key: str) -> Iterator[None]:
+    """Turn an OSError into a ShardError that names the shard and the image."""
+    try:
+        yield
+    except RelabelError:
+        raise
+    except OSError as error:
+        raise ShardError(f"{shard}: cannot be read: {error.strerror or error} (the image of {key!r})") from error
+
+
+def _checked(shard: Shard, member: ImageMember, header: bytes, image: bytes, *, hashed: bool) -> bytes:
+    """The image, if it is the row's."""
+    name = _member_name(header, member.length)
+    complete = len(image) == member.length
+    if hashed:
+        is_right = complete and image_digest(image) == member.digest
+    else:
+        is_right = complete and name is not None and _belongs(name, header, image, member)
+    if is_right:
+        return image
+    found = "no image of that size" if name is None or not complete else "other bytes" if hashed else repr(name)
+    raise ChangedShardError(
+        f"{shard}: does not hold the image that was annotated as {member.key!r} (row {member.row}), but {found}; "
+        "give the shard that was annotated, or annotate this one (--overwrite with only this shard)"
+    )
+
+
+def _member_name(header: bytes, length: int) -> str | None:
+    """The name in a tar header; None if these bytes are no header of a file of this length."""
+    try:
+        info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return None
+    return info.name if info.size == length else None
+
+
+def _belongs(name: str, header: bytes, image: bytes, member: ImageMember) -> bool:
+    """Whether a tar member of this name is the image of the row's key."""
+    key, _, extension = name.rpartition(".")
+    if key == member.key and extension.lower() in IMAGE_EXTENSIONS:
+        return True
+    # A name that does not fit this header is in an extended header before it; this one holds the first 100 bytes, or
+    # "?" for a character that is not ASCII. Then the digest decides.
+    shortened = b"\0" not in header[:NAME_BYTES] or not member.key.isascii()
+    return shortened and image_digest(image) == member.digest
+
+
+class Range(NamedTuple):
+    """`size` bytes of a shard from `start` on."""
+
+    shard: Shard
+    start: int
+    size: int
+
+
+def read_ranges(ranges: Sequence[Range]) -> Iterator[bytes]:
+    """The bytes of each range, in order; fewer or none where the shard is shorter.
+
+    Offsets and lengths may come from hostile files, so no more than the shard's own size is ever allocated. All ranges
+    are requested at once, so that a slow disk or a server delays the caller once and not for each range.
+
+    Raises:
+        OSError: when it is the turn of a range that cannot be read.
+    """
+    files = _read_files([wanted for wanted in ranges if not isinstance(wanted.shard, RemoteShard)])
+    objects = _read_objects([wanted for wanted in ranges if isinstance(wanted.shard, RemoteShard)])
+    for wanted in ranges:
+        yield next(objects if isinstance(wanted.shard, RemoteShard) else files)
+
+
+def _read_files(ranges: Sequence[Range]) -> Iterator[bytes]:
+    opened = [_open(wanted) for wanted in ranges]
+    try:
+        for (_, start, size), handle in zip(ranges, opened, strict=True):
+            if isinstance(handle, OSError):
+                raise handle
+            held = os.fstat(handle).st_size - start
+            yield os.pread(handle, min(size, held), start) if start >= 0 and held > 0 else b""
+    finally:
+        for handle in opened:
+            if isinstance(handle, int):
+                os.close(handle)
+
+
+def _open(wanted: Range) -> int | OSError:
+    """An open file whose range the kernel has been asked to fetch, or why it cannot be opened."""
+    try:
+        handle = os.open(str(wanted.shard), os.O_RDONLY)
+    except OSError as error:
+        return error
+    if hasattr(os, "posix_fadvise"):
+        with suppress(OSError, OverflowError):  # an impossible range
+            os.posix_fadvise(handle, wanted.start, wanted.size, os.POSIX_FADV_WILLNEED)
+    return handle
+
+
+def _read_objects(ranges: Sequence[Range]) -> Iterator[bytes]:
+    with ThreadPoolExecutor(REQUESTS, thread_name_prefix="request") as threads:
+        yield from threads.map(_read_object, ranges)
+
+
+def _read_object(wanted: Range) -> bytes:
+    assert isinstance(wanted.shard, RemoteShard)
+    return wanted.shard.read_range(wanted.start, wanted.size)
+
+
+# Decoding.
+
 
 MAX_PIXELS = 80_000_000  # a larger header is taken for a decompression bomb
 JPEG_MAGIC = b"\xff\xd8\xff"
@@ -81,142 +251,3 @@ def _decode_pillow(data: bytes, formats: tuple[str, ...]) -> NDArray[np.uint8]:
         raise
     except Exception as error:  # Pillow's plugins raise whatever a hostile chunk makes them raise
         raise ImageError(f"damaged image: {error}") from error
-
-
-# One image out of a tar by its byte range, checked against the tar's own header of it.
-#
-# The 512 bytes before an image's data are its tar header, so one read brings both. Its name must belong to the row's
-# key: every sample that is trained on was joined to its label by name, not by position alone.
-
-
-NAME_BYTES = 100  # of a ustar header's name field
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ImageMember:
-    """Where the labels say that a row's image lies."""
-
-    row: int
-    key: str
-    offset: int  # of the image's first byte in the tar
-    length: int  # bytes
-    digest: int  # BLAKE2b-64 of the image's bytes, little-endian
-
-
-def read_images(wanted: Sequence[tuple[Shard, ImageMember]]) -> Iterator[bytes]:
-    """The bytes of images, in order; all of them are asked for at once.
-
-    Raises:
-        JoinError: another member lies there, or the shard cannot be read that far.
-    """
-    ranges = (Range(shard, member.offset - BLOCK, BLOCK + member.length) for shard, member in wanted)
-    found = read_ranges(list(ranges))
-    for shard, member in wanted:
-        try:
-            data = next(found)
-        except RelabelError:
-            raise
-        except OSError as error:
-            raise JoinError(f"{shard}: cannot be read: {error.strerror or error}") from error
-        yield _checked(shard, member, data[:BLOCK], data[BLOCK:])
-
-
-def _checked(shard: Shard, member: ImageMember, header: bytes, image: bytes) -> bytes:
-    """The image, if it is the row's."""
-    found = _member_name(header, member.length)
-    if len(image) != member.length or found is None or not _belongs(found, header, image, member):
-        what = "no image of that size" if found is None else repr(found)
-        raise JoinError(
-            f"{shard}: row {member.row} of its labels is {member.key!r}, the shard holds {what} there; "
-            "the shard changed after it was annotated: annotate it again (--overwrite with only this shard)"
-        )
-    return image
-
-
-def _member_name(header: bytes, length: int) -> str | None:
-    """The name in a tar header, None where there is no header of a file of this length."""
-    try:
-        info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
-    except tarfile.HeaderError:
-        return None
-    return info.name if info.size == length else None
-
-
-def _belongs(name: str, header: bytes, image: bytes, member: ImageMember) -> bool:
-    """Whether a member of this name is the image of the row's key."""
-    key, _, extension = name.rpartition(".")
-    if key == member.key and extension.lower() in IMAGE_EXTENSIONS:
-        return True
-    # Names that this header cannot hold whole stand in an extended header before it; it keeps their first 100 bytes,
-    # or "?" for what is not ASCII. There the digest of the image's bytes decides.
-    shortened = b"\0" not in header[:NAME_BYTES] or not member.key.isascii()
-    return shortened and image_digest(image) == member.digest
-
-
-# Ranges of shards' bytes, never more than a shard has: lengths and places may come from hostile files.
-#
-# Many are asked for at once, so that a slow disk or a server is waited for once and not for each of them.
-
-
-REQUESTS = 16  # to servers at the same time, of each process
-
-
-class Range(NamedTuple):
-    """`size` bytes of a shard from `start` on."""
-
-    shard: Shard
-    start: int
-    size: int
-
-
-def read_range(path: Path, start: int, count: int) -> bytes:
-    """`count` bytes from `start` on; fewer or none where the file does not hold so many there.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    return next(_read_files([Range(path, start, count)]))
-
-
-def read_ranges(ranges: Sequence[Range]) -> Iterator[bytes]:
-    """What each range holds, in order; an OSError comes in the turn of the range that cannot be read."""
-    files = _read_files([wanted for wanted in ranges if not isinstance(wanted.shard, RemoteShard)])
-    objects = _read_objects([wanted for wanted in ranges if isinstance(wanted.shard, RemoteShard)])
-    for wanted in ranges:
-        yield next(objects if isinstance(wanted.shard, RemoteShard) else files)
-
-
-def _read_files(ranges: Sequence[Range]) -> Iterator[bytes]:
-    opened = [_open(wanted) for wanted in ranges]
-    try:
-        for (_, start, size), handle in zip(ranges, opened, strict=True):
-            if isinstance(handle, OSError):
-                raise handle
-            held = os.fstat(handle).st_size - start
-            yield os.pread(handle, min(size, held), start) if start >= 0 and held > 0 else b""
-    finally:
-        for handle in opened:
-            if isinstance(handle, int):
-                os.close(handle)
-
-
-def _open(wanted: Range) -> int | OSError:
-    """A handle of the file, which the kernel has been told to fetch the range of."""
-    try:
-        handle = os.open(str(wanted.shard), os.O_RDONLY)
-    except OSError as error:
-        return error
-    if hasattr(os, "posix_fadvise"):
-        with suppress(OSError, OverflowError):  # of a range that cannot be
-            os.posix_fadvise(handle, wanted.start, wanted.size, os.POSIX_FADV_WILLNEED)
-    return handle
-
-
-def _read_objects(ranges: Sequence[Range]) -> Iterator[bytes]:
-    with ThreadPoolExecutor(REQUESTS, thread_name_prefix="request") as threads:
-        yield from threads.map(_read_object, ranges)
-
-
-def _read_object(wanted: Range) -> bytes:
-    assert isinstance(wanted.shard, RemoteShard)
-    return wanted.shard.read_range(wanted.start, wanted.size)

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from store.errors import ChangedShardError, ShardError
+from store.errors import ShardError
 from store.group import LabelGroup
-from store.shards.index import image_digest, shard_name
+from store.shards.images import ImageMember, read_images
+from store.shards.index import shard_name
 from store.shards.patterns import expand_shards
 from store.text import first_few
 
@@ -41,27 +42,6 @@ class ShardImages:
             given = first_few(list(self._shards))
             raise ShardError(f"--shards lacks {group.name}.tar, which holds {group.keys[row]!r}; given: {given}")
         offset, length = group.offsets[row].tolist()
-        # The label's record of the length is a number out of a file: never more than the shard is allocated for it.
-        data = _read_range(path, offset, length) if offset + length <= _size(path) else b""
-        if image_digest(data) != int(group.digests[row]):
-            raise ChangedShardError(
-                f"{path}: does not hold the image that was annotated as {group.keys[row]!r}; "
-                "give the shard of that run, or annotate this one (--overwrite with only this shard)"
-            )
-        return data
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError as error:
-        raise ShardError(f"{path}: cannot be read: {error.strerror or error}") from error
-
-
-def _read_range(path: Path, offset: int, length: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            return file.read(length)
-    except OSError as error:
-        raise ShardError(f"{path}: cannot be read: {error.strerror or error}") from error
+        digest = int(group.digests[row])
+        member = ImageMember(row=row, key=group.keys[row], offset=offset, length=length, digest=digest)
+        return next(read_images([(path, member)], hashed=True))

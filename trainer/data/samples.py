@@ -57,7 +57,8 @@ class SampleReader:
         """The samples of some rows, numbered through all shards; all are read before the first is decoded.
 
         Raises:
-            JoinError: a shard holds another sample there, or cannot be read.
+            ChangedShardError: a shard holds another image there.
+            ShardError: a shard cannot be read.
             ImageError: an image cannot be decoded.
             DamagedStoreError: the labels cannot be read.
             StoreReadError: the labels' disk or network failed.

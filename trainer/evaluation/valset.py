@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from store.errors import ChangedShardError, ImageError, RelabelError, ShardError
-from store.shards.images import decode_image, read_range
+from store.shards.images import decode_image, read_image
 from store.shards.index import Sample, ShardIndex
 from trainer.data.crops import resize_and_centre
 from trainer.distributed import Ranks
@@ -58,14 +58,12 @@ class ValBatches(Dataset[ValBatch | RelabelError]):
     def _image(self, path: Path, sample: Sample) -> Tensor:
         settings = self._settings
         try:
-            image = decode_image(read_range(path, sample.offset, sample.length))
+            image = decode_image(read_image(path, sample))
             pixels = resize_and_centre(image, settings.val_size, settings.val_crop_pct, settings.interpolation)
         except ImageError as error:
             raise ImageError(
                 f"{path}: {sample.key!r}: {error}; validation images are never skipped: mend the shard"
             ) from error
-        except OSError as error:
-            raise ShardError(f"{path}: cannot be read: {error.strerror or error}") from error
         return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
 
 

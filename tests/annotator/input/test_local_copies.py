@@ -8,7 +8,7 @@ import obstore
 import pytest
 from obstore.store import from_url
 
-from annotator.input.plan import LocalCopies
+from annotator.input.local_copies import LocalCopies
 from annotator.run.status import shard_status
 from annotator.teacher.teacher import Teacher
 from store.errors import SettingsError

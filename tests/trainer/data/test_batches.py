@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from store.errors import DamagedStoreError, ImageError, JoinError, SettingsError
+from store.errors import ChangedShardError, DamagedStoreError, ImageError, SettingsError, ShardError
 from store.group import LabelGroup
 from store.reader import LabelStore
 from store.shards.images import decode_image
@@ -200,9 +200,9 @@ class TestErrorsArriveAsTheyWereRaised:
         content[sample.offset - 512 + 148 : sample.offset - 512 + 156] = f"{sum(header):06o}\0 ".encode()
         path.write_bytes(content)
         message = (
-            r"train-0.tar: row 11 of its labels is 's00011', the shard holds 'q00011.png' there; the shard changed"
+            r"train-0.tar: does not hold the image that was annotated as 's00011' \(row 11\), but 'q00011.png'; give"
         )
-        with pytest.raises(JoinError, match=message) as caught:
+        with pytest.raises(ChangedShardError, match=message) as caught:
             self.first_error(data, workers)
         assert "\n" not in str(caught.value)
 
@@ -236,7 +236,7 @@ def test_a_shard_that_vanishes_while_training_is_named(tmp_path: Path) -> None:
     loading = load_batches(stream(data, small_settings()), torch.device("cpu"))
     next(loading)
     data.shards[0].unlink()
-    with pytest.raises(JoinError, match=r"train-0.tar: cannot be read: No such file"):
+    with pytest.raises(ShardError, match=r"train-0.tar: cannot be read: No such file"):
         next(loading)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from store.errors import JoinError, ShardError
+from store.errors import ChangedShardError, JoinError, ShardError
 from store.reader import LabelStore
 from store.shards.images import ImageMember, read_images
 from store.shards.index import index_shard
@@ -153,7 +153,7 @@ def test_another_image_under_an_alike_name_is_refused(tmp_path: Path, key: str, 
     sample = index_shard(shard).samples[0]
     right = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
     member = ImageMember(row=7, key=key, offset=sample.offset, length=sample.length, digest=right ^ 1)
-    with pytest.raises(JoinError, match=r"s.tar: row 7 of its labels is .*, the shard holds '.*' there.*--overwrite"):
+    with pytest.raises(ChangedShardError, match=r"s.tar: .* annotated as .* \(row 7\), but '.*'; .*--overwrite"):
         next(read_images([(shard, member)]))
 
 
@@ -162,7 +162,7 @@ def test_a_byte_range_that_holds_no_such_image_is_refused(tmp_path: Path, shift:
     shard = write_shard(tmp_path / "s.tar", 2)
     sample = index_shard(shard).samples[0]
     member = ImageMember(row=0, key=sample.key, offset=sample.offset + shift, length=sample.length, digest=0)
-    with pytest.raises(JoinError, match="'s00000', the shard holds no image of that size there"):
+    with pytest.raises(ChangedShardError, match=r"'s00000' \(row 0\), but no image of that size"):
         next(read_images([(shard, member)]))
 
 
@@ -172,14 +172,14 @@ def test_an_image_of_another_length_is_refused(tmp_path: Path, more: int) -> Non
     shard = write_shard(tmp_path / "s.tar", 2)
     sample = index_shard(shard).samples[0]
     member = ImageMember(row=0, key=sample.key, offset=sample.offset, length=sample.length + more, digest=0)
-    with pytest.raises(JoinError, match="the shard holds no image of that size there"):
+    with pytest.raises(ChangedShardError, match="but no image of that size"):
         next(read_images([(shard, member)]))
 
 
 def test_a_label_member_is_not_taken_for_an_image(tmp_path: Path) -> None:
     shard = write_tar(tmp_path / "s.tar", [("a.cls", b"12345"), ("a.png", png(0))])
     member = ImageMember(row=0, key="a", offset=512, length=5, digest=0)
-    with pytest.raises(JoinError, match=r"the shard holds 'a\.cls' there"):
+    with pytest.raises(ChangedShardError, match=r"but 'a\.cls'"):
         next(read_images([(shard, member)]))
 
 
