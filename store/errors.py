@@ -37,6 +37,10 @@ class LabelNotFoundError(RelabelError, LookupError):
     """No such group or key in the store."""
 
 
+class RowNotFoundError(LabelNotFoundError, IndexError):
+    """No row of that number in the group."""
+
+
 class DamagedStoreError(RelabelError, ValueError):
     """Bytes in the store that do not match their commit record or the format."""
 

@@ -4,23 +4,28 @@ Letters: N rows, K kept classes, C classes, H W cells (y, x).
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from hashlib import sha256
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from store.errors import DamagedStoreError, LabelNotFoundError, RelabelError, StoreReadError
-from store.format.arrays import BIG_ARRAYS, array_specs, find_key
+from store.errors import DamagedStoreError, RelabelError, RowNotFoundError, StoreReadError
+from store.format.arrays import BIG_ARRAYS, CHUNK_ROWS, array_specs, find_key
 from store.format.checks import check_maps
 from store.format.schema import GROUP_FILE, CommitRecord, StoreSchema
 from store.maps.types import LabelRow, LabelRows
 from store.storage.base import StorageBackend
 from store.text import first_line
 
+if TYPE_CHECKING:
+    from store.view.notebook import NotebookPage
+
+PathPattern = str | os.PathLike[str]
 READS = 16  # arrays that are read at the same time
 
 
@@ -147,6 +152,30 @@ class LabelGroup(GroupObjects):
     def __len__(self) -> int:
         return self.commit.rows
 
+    def __repr__(self) -> str:
+        undecodable = f", {len(self.undecodable):,} undecodable" if self.undecodable else ""
+        return f"LabelGroup({self.name!r}, {len(self):,} rows{undecodable})"
+
+    @overload
+    def __getitem__(self, index: int) -> "GroupRow": ...
+    @overload
+    def __getitem__(self, index: slice) -> "list[GroupRow]": ...
+    def __getitem__(self, index: int | slice) -> "GroupRow | list[GroupRow]":
+        """A row, from the end where the index is negative, or a list of rows; raises as `row` does."""
+        if isinstance(index, slice):
+            return [self.row(i) for i in range(len(self))[index]]
+        return self.row(index + len(self) if index < 0 else index)
+
+    def __iter__(self) -> Iterator["GroupRow"]:
+        for start in range(0, len(self), CHUNK_ROWS):
+            maps = self.read(start, min(start + CHUNK_ROWS, len(self)))
+            for i in range(len(maps.classes)):
+                yield self._row(start + i, maps, i)
+
+    def __contains__(self, key: object) -> bool:
+        """Whether a row has this key."""
+        return isinstance(key, str) and self.find(key) is not None
+
     def fresh(self) -> "LabelGroup":
         """The same group without cached arrays, for readers that bound their memory by dropping groups."""
         return LabelGroup(self.backend, self.name, self.schema, self.commit, self.identity)
@@ -217,25 +246,31 @@ class LabelGroup(GroupObjects):
             raise DamagedStoreError(f"{self}: array {problem[0]!r} is damaged: {problem[1]}")
         return maps
 
-    def row(self, i: int) -> LabelRow:
+    def row(self, i: int) -> "GroupRow":
         """One row; negative indices are refused.
 
         Raises:
-            LabelNotFoundError: no such row.
+            RowNotFoundError: no such row.
+            DamagedStoreError: its chunk cannot be read.
         """
         if not 0 <= i < len(self):
-            raise LabelNotFoundError(f"{self}: row {i}; the group has {len(self)} rows")
-        maps = self.read(i, i + 1)
-        offset, length = (int(value) for value in self.offsets[i])
-        return LabelRow(
-            key=self.keys[i],
-            classes=maps.classes[0],
-            scores=maps.scores[0],
-            tail_logsumexp=None if maps.tail_logsumexp is None else maps.tail_logsumexp[0],
-            label=int(self.labels[i]),
+            raise RowNotFoundError(f"{self}: row {i}; the group has {len(self)} rows")
+        return self._row(i, self.read(i, i + 1), 0)
+
+    def _row(self, number: int, maps: LabelRows, i: int) -> "GroupRow":
+        """Row `number`, whose label map is the i-th of `maps`."""
+        offset, length = (int(value) for value in self.offsets[number])
+        return GroupRow(
+            key=self.keys[number],
+            classes=maps.classes[i],
+            scores=maps.scores[i],
+            tail_logsumexp=None if maps.tail_logsumexp is None else maps.tail_logsumexp[i],
+            label=int(self.labels[number]),
             offset=offset,
             length=length,
-            undecodable=self.undecodable.get(i),
+            undecodable=self.undecodable.get(number),
+            group=self,
+            number=number,
         )
 
     def find(self, key: str) -> int | None:
@@ -310,3 +345,35 @@ def _threads(process: int) -> ThreadPoolExecutor:
     """The threads that read arrays in this process; threads do not survive a fork."""
     del process
     return ThreadPoolExecutor(READS, thread_name_prefix="read")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
+class GroupRow(LabelRow):
+    """A row of a label group: one image's label map, and where it is in the store."""
+
+    group: LabelGroup
+    number: int  # of the row in the group
+
+    def __repr__(self) -> str:
+        return f"{LabelRow.__repr__(self)[:-1]}, row {self.number} of {self.group.name!r})"
+
+    def _repr_html_(self) -> str:
+        """The label map as coloured cells and the whole image's target as bars, for a notebook."""
+        from store.view.notebook import row_html  # upwards, when a notebook asks: data before display
+
+        return row_html(self)
+
+    def show(self, shards: PathPattern | Sequence[PathPattern] = ()) -> "NotebookPage":
+        """The page of `relabel-store show --html`, to explore cells and crops in a notebook. Needs the extra `web`.
+
+        Args:
+            shards: patterns of image shards, as of `--shards`, to show the image; without any, the map alone.
+
+        Raises:
+            ShardError: the shard is not among those given, or holds another image.
+            LabelMapError: the image was undecodable, so there is no map.
+        """
+        from store.view.notebook import row_page
+
+        patterns = [shards] if isinstance(shards, str | os.PathLike) else shards
+        return row_page(self, [os.fspath(pattern) for pattern in patterns])

@@ -28,14 +28,30 @@ class Found:
 
 
 class LabelStore:
-    """A store opened for reading; iterating gives its committed groups by name."""
+    """A store opened for reading: a collection of label groups in the order of their names.
+
+    `store["train-0000"]` is a group, `"train-0000" in store` tells whether there is one, `for group in store` goes
+    through all of them, and `len(store)` counts them, which reads each group's record.
+    """
 
     def __init__(self, backend: StorageBackend, root: str, schema: StoreSchema) -> None:
         self.backend, self.schema = backend, schema
         self.root = root  # canonical JSON of the root attributes, part of the records' digests
+        self._counted = ""  # groups and rows as of the last survey, for the repr
 
     def __str__(self) -> str:
         return str(self.backend)
+
+    def __repr__(self) -> str:
+        schema, (height, width) = self.schema, self.schema.map_size
+        facts = f"{schema.num_classes} classes, top {schema.top_k}, {height} x {width}"
+        return f"LabelStore({str(self)!r}, {self._counted}{schema.teacher.architecture}, {facts})"
+
+    def _repr_html_(self) -> str:
+        """The store's facts as a table, for a notebook; reads each group's record."""
+        from store.view.notebook import store_html  # upwards, when a notebook asks: data before display
+
+        return store_html(self)
 
     @classmethod
     def open(cls, location: Path | str) -> "LabelStore":
@@ -70,6 +86,13 @@ class LabelStore:
         """Names of folders that could be groups but have no commit record: unfinished, or the record was lost."""
         return [found.name for found in self._scan() if found.record is None]
 
+    def __len__(self) -> int:
+        return len(self.names())
+
+    def __getitem__(self, name: str) -> LabelGroup:
+        """One group by its shard's name; raises as `group` does."""
+        return self.group(name)
+
     def __iter__(self) -> Iterator[LabelGroup]:
         for _, group in self.survey():
             if not isinstance(group, LabelGroup):
@@ -77,8 +100,12 @@ class LabelStore:
             yield group
 
     def survey(self) -> Iterator[tuple[str, LabelGroup | StoreFault]]:
-        """Name and group of every committed group; an error in place of a group that cannot be read."""
-        return self.backend.map(self._checked, (found for found in self._scan() if found.record is not None))
+        """Every committed group by name, one that is damaged or cannot be read as its error."""
+        groups = rows = 0
+        for name, group in self.backend.map(self._checked, (f for f in self._scan() if f.record is not None)):
+            groups, rows = groups + 1, rows + (len(group) if isinstance(group, LabelGroup) else 0)
+            yield name, group
+        self._counted = f"{groups:,} groups, {rows:,} rows, "
 
     def __contains__(self, name: str) -> bool:
         return is_group_name(name) and self._look(name).record is not None

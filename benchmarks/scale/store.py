@@ -46,15 +46,15 @@ def verify(path: Path, plan: Plan, *, deep: bool) -> None:
     expect("verified groups and faults", (found["groups"], found["faults"]), (plan.groups, []))
 
 
-def info(path: Path, plan: Plan) -> None:
-    """`relabel-store info`."""
-    found = ask("info", str(path))
-    expect("rows and groups of info", (found["rows"], found["groups"]), (plan.rows, plan.groups))
+def show_store(path: Path, plan: Plan) -> None:
+    """`relabel-store show`."""
+    found = ask("show", str(path))
+    expect("rows and groups of show", (found["rows"], len(found["groups"])), (plan.rows, plan.groups))
 
 
-def stats(path: Path, plan: Plan) -> None:
-    """`relabel-store stats`, which reads every map."""
-    expect("images of stats", ask("stats", str(path))["images"], plan.rows)
+def audit(path: Path, plan: Plan) -> None:
+    """`relabel-store audit`, which reads every map."""
+    expect("images of audit", ask("audit", str(path))["images"], plan.rows)
 
 
 def open_all(path: Path, plan: Plan) -> Figures:
@@ -130,9 +130,9 @@ def bench_store(given: str, path: Path, plan: Plan) -> Figures:
     found = in_process(partial(look_up, path, wrote.value.wanted))
     figures |= found.value | {"find a key: peak MiB": found.peak_mib}
     figures["show KEY, whole process: ms"] = show(path, wrote.value.wanted[-1].key)
-    progress(plan, "info, stats")
-    figures |= _timed("info", in_process(partial(info, path, plan)), plan)
-    figures |= _timed("stats", in_process(partial(stats, path, plan)), plan)
+    progress(plan, "show, audit")
+    figures |= _timed("show", in_process(partial(show_store, path, plan)), plan)
+    figures |= _timed("audit", in_process(partial(audit, path, plan)), plan)
     return figures | {"a process that has imported the store: MiB": opened.floor_mib}
 
 

@@ -15,7 +15,7 @@ from annotator.run.watch import Watch, annotate_forever
 from annotator.settings import ClusterSettings, Job
 from pipelines.annotate.progress import ANNOTATE, ShardProgress, Wording
 from store.errors import FailedShardsError, RelabelError, TooManyBadImagesError
-from store.maps.statistics import labels_lead
+from store.maps.statistics import labels_top1
 from store.processes import ended_by_sigterm
 from store.reader import LabelStore
 from store.shards.index import shard_name
@@ -195,7 +195,7 @@ def doubt_numbering(labels: Path | str, name: str) -> str | None:
         group = LabelStore.open(labels).group(name)
         stop = min(len(group), ROWS)
         labelled = group.usable(stop=stop) & (group.labels[:stop] >= 0)
-        lead = int((labels_lead(group.read(stop=stop, with_tail=False), group.labels[:stop]) & labelled).sum())
+        lead = int((labels_top1(group.read(stop=stop, with_tail=False), group.labels[:stop]) & labelled).sum())
     except RelabelError as error:  # the labels are written; the run must not end as one that failed
         return f"what was written cannot be looked at: {printable(str(error))}"
     count = int(labelled.sum())

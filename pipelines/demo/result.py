@@ -35,7 +35,7 @@ def show_result(out: Path) -> None:
     group, row = store.find(key)
     console = make_console()
     console.print()
-    console.print(render_row(describe_row(store.schema, group, row)))
+    console.print(render_row(describe_row(group[row])))
     _draw(out / "label_map.png", training[0], store, key)
     console.print()
     _compare(console, out, val)

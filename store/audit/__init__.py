@@ -1,11 +1,9 @@
-"""Finding wrong labels: what the label maps of a store say against the original labels of its images.
+"""The audit: label maps compared with the dataset's labels, and statistics of the targets.
 
-| file             | input               | does                                                        |
-|------------------|---------------------|-------------------------------------------------------------|
-| maps, group      | label maps          | figures of each image                                       |
-| findings, lists  | figures of a group  | sums and lists over the whole store                         |
-| summary, render  | what was found      | words and tables for the terminal                           |
-| page             | what was found      | a page; needs the extra `web`                               |
-| files, index     | figures of a group  | a CSV; the file that `browse` sorts by                      |
-| command          |                     | `relabel-store audit`                                       |
+| file     | input              | does                                           | output                  |
+|----------|--------------------|------------------------------------------------|-------------------------|
+| figures  | a label group      | reads it in blocks, computes its figures       | figures of each image   |
+| findings | figures of a group | adds them up, keeps the most suspicious images | one `Audit`             |
+| report   | what was found     | puts it into words and tables                  | terminal, HTML page     |
+| index    | figures of a group | writes and reads an audit's files              | CSV, index for `browse` |
 """

@@ -1,6 +1,7 @@
-"""The figures of one label group, read in blocks so that the memory it takes is bounded.
+"""Figures of each image of a label group: the label's probability, top-1 class, entropy, classes present.
 
-Letters: N usable rows.
+A group is read in blocks, so that memory is bounded.
+Shape letters: N images, K top-k, C classes, H W cells (y, x), P pairs of an image and a class that is present in it.
 """
 
 import math
@@ -14,117 +15,53 @@ from store.errors import LabelMapError
 from store.format.arrays import CHUNK_ROWS
 from store.group import LabelGroup
 from store.maps.pooling import fill_logits
-from store.maps.statistics import pool_whole, present_classes, softmax_entropy
+from store.maps.statistics import labels_top1, pool_whole, present_classes, softmax_entropy, top1_classes
 from store.maps.types import Fill, LabelRows
 
-# What the label maps of some images say of their original labels, for many images at once.
-#
-# Letters: N rows, K ranks, C classes, H W cells (y, x), P pairs of an image and a class that is present in it.
-
-
 Floats = NDArray[np.float32]
-# Of an image's area, and the probability in each of these cells. A single cell is sure of something that is not there
-# far more often: docs/audit.md has the figures.
+# The share of an image's cells, and the probability in each of them, that make a class present. A single cell is
+# often confident of a class that is not in the image: docs/audit.md has precision and recall.
 PRESENT_AREA, PRESENT_PROBABILITY = 0.02, 0.9
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class ImageFigures:
-    """Figures of N images; the probabilities of an original label are NaN where there is none."""
-
-    label_whole: Floats  # (N,) of the original label, pooled over the whole image
-    label_best: Floats  # (N,) of the original label in the cell where it is highest
-    top: NDArray[np.int32]  # (N,) the class that is highest when pooled over the whole image
-    top_probability: Floats  # (N,)
-    entropy: Floats  # (N,) bits, of the pooled target
-    present_rows: NDArray[np.int64]  # (P,) rising
-    present: NDArray[np.int32]  # (P,) classes, rising within a row
-
-    @property
-    def classes(self) -> NDArray[np.int16]:
-        """(N,) how many classes are present."""
-        return np.bincount(self.present_rows, minlength=len(self.top)).astype(np.int16)
-
-
-def image_figures(
-    maps: LabelRows, labels: NDArray[np.int32], *, num_classes: int, fill: Fill, threshold: float
-) -> ImageFigures:
-    """The figures of label maps, none of them quarantined.
-
-    Args:
-        maps: of N images.
-        labels: (N,) the original labels; what is not one of the C classes is no label.
-        num_classes: C.
-        fill: the logit of classes outside a cell's top K, as `store.maps.pooling` takes it.
-        threshold: a class is present if it leads with this probability in `present_cells` cells.
-
-    Raises:
-        LabelMapError: a fill that needs a tail where there is none.
-    """
-    probabilities, entropy = softmax_entropy(pool_whole(maps, num_classes=num_classes, fill=fill))
-    rows = np.flatnonzero(is_class(labels, num_classes))
-    label_whole, label_best = np.full((2, len(labels)), np.nan, np.float32)
-    label_whole[rows] = probabilities[rows, labels[rows]]
-    label_best[rows] = _best_cell(maps, labels, num_classes, fill)[rows]
-    top = probabilities.argmax(axis=1)
-    cells = present_cells(maps.scores.shape[2:])
-    present_rows, present = present_classes(maps, threshold=threshold, cells=cells)
-    return ImageFigures(
-        label_whole=label_whole,
-        label_best=label_best,
-        top=top.astype(np.int32),
-        top_probability=np.take_along_axis(probabilities, top[:, None], axis=1)[:, 0],
-        entropy=entropy,
-        present_rows=present_rows,
-        present=present,
-    )
-
-
-def is_class(labels: NDArray[np.int32], num_classes: int) -> NDArray[np.bool_]:
-    """(N,) whether an original label is one of the teacher's classes."""
-    return (labels >= 0) & (labels < num_classes)
-
-
-def present_cells(map_size: tuple[int, ...]) -> int:
-    """In how many cells of a map a class must lead to be present in the image."""
-    return max(math.ceil(PRESENT_AREA * math.prod(map_size)), 1)
-
-
-def _best_cell(maps: LabelRows, labels: NDArray[np.int32], num_classes: int, fill: Fill) -> Floats:
-    """(N,) the highest probability that any cell gives to the original label."""
-    scores = maps.scores.astype(np.float32)
-    fill_NHW = fill_logits(scores, num_classes, fill, maps.tail_logsumexp)
-    others_count = num_classes - scores.shape[1]
-    # Relative to each cell's largest logit, which the fill of a class that is not kept may be.
-    largest = np.maximum(scores[:, 0], fill_NHW) if others_count else scores[:, 0]
-    others = np.exp(fill_NHW - largest) if others_count else np.zeros_like(largest)
-    total = np.exp(scores - largest[:, None]).sum(axis=1) + others_count * others
-    label = others
-    rows, ranks, ys, xs = np.nonzero(maps.classes == labels[:, None, None, None])
-    label[rows, ys, xs] = np.exp(scores[rows, ranks, ys, xs] - largest[rows, ys, xs])
-    return np.asarray((label / total).max(axis=(1, 2)), np.float32)
-
-
 READ_ROWS = 4 * CHUNK_ROWS
-BLOCK_ROWS = CHUNK_ROWS  # whose arrays stay in the processor's cache: several times faster than 256
+BLOCK_ROWS = CHUNK_ROWS  # fits the processor's cache: several times faster than 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AuditSettings:
-    """What an audit is asked for.
+    """Settings of an audit.
 
     Raises:
-        LabelMapError: a threshold that is no probability, or fewer than no images.
+        LabelMapError: a threshold outside [0, 1], or a negative number of rows.
     """
 
     fill: Fill = "zero"  # the logit of classes outside a cell's top K
-    threshold: float = PRESENT_PROBABILITY  # with which a class must lead in a cell to count there
+    threshold: float = PRESENT_PROBABILITY  # least probability of a top-1 class that counts as present
     top: int = 10  # images and classes listed
 
     def __post_init__(self) -> None:
-        """Check what is counted with."""
+        """Check the ranges."""
         if not 0 <= self.threshold <= 1 or self.top < 0:
             raise LabelMapError(f"threshold {self.threshold}, top {self.top}: expected 0 to 1, and 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ImageFigures:
+    """Figures of N images; the probabilities of a label are NaN where there is none."""
+
+    label_whole: Floats  # (N,) probability of the label, pooled over the whole image
+    label_best: Floats  # (N,) probability of the label in the cell where it is highest
+    label_top1: NDArray[np.bool_]  # (N,) whether the label is top-1 in at least one cell
+    top: NDArray[np.int32]  # (N,) top-1 class of the whole image's target
+    top_probability: Floats  # (N,)
+    entropy: Floats  # (N,) bits, of the whole image's target
+    present_rows: NDArray[np.int64]  # (P,) rising
+    present: NDArray[np.int32]  # (P,) classes, rising within a row
+    seen: NDArray[np.bool_]  # (C,) whether the class is top-1 in any cell of any of the images
+
+    @property
+    def classes(self) -> NDArray[np.int16]:
+        """(N,) number of classes present."""
+        return np.bincount(self.present_rows, minlength=len(self.top)).astype(np.int16)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -139,12 +76,12 @@ class GroupAudit:
 
 
 def audit_group(group: LabelGroup, settings: AuditSettings) -> GroupAudit:
-    """Read a group and compute its figures; quarantined rows are left out.
+    """Read a group and compute its figures; undecodable rows are left out.
 
     Raises:
         DamagedStoreError: its labels cannot be read.
         StoreReadError: the disk or network failed.
-        LabelMapError: a fill that needs a tail where the group has none.
+        LabelMapError: `fill` is `tail`, and the group has no tail.
     """
     if settings.fill == "tail" and not group.has_tail and group.schema.top_k < group.schema.num_classes:
         raise LabelMapError(f"{group}: fill 'tail' needs a tail, which this group does not have; use 'zero' or 'min'")
@@ -164,21 +101,77 @@ def audit_group(group: LabelGroup, settings: AuditSettings) -> GroupAudit:
     return GroupAudit(name=group.name, rows=rows, keys=kept, labels=labels[rows], figures=_join(parts))
 
 
+def image_figures(
+    maps: LabelRows, labels: NDArray[np.int32], *, num_classes: int, fill: Fill, threshold: float
+) -> ImageFigures:
+    """The figures of label maps, none of them undecodable.
+
+    Args:
+        maps: label maps of N images.
+        labels: (N,) the dataset's labels; a number outside [0, C) counts as no label.
+        num_classes: C.
+        fill: the logit of classes outside a cell's top K, as for `store.maps.pooling`.
+        threshold: a class is present if it is top-1 with this probability in `present_cells` cells.
+
+    Raises:
+        LabelMapError: `fill` is `tail`, and the maps have no tail.
+    """
+    probabilities, entropy = softmax_entropy(pool_whole(maps, num_classes=num_classes, fill=fill))
+    rows = np.flatnonzero(is_class(labels, num_classes))
+    label_whole, label_best = np.full((2, len(labels)), np.nan, np.float32)
+    label_whole[rows] = probabilities[rows, labels[rows]]
+    label_best[rows] = _best_cell(maps, labels, num_classes, fill)[rows]
+    top = probabilities.argmax(axis=1)
+    cells = present_cells(maps.scores.shape[2:])
+    present_rows, present = present_classes(maps, threshold=threshold, cells=cells)
+    return ImageFigures(
+        label_whole=label_whole,
+        label_best=label_best,
+        label_top1=labels_top1(maps, labels),
+        top=top.astype(np.int32),
+        top_probability=np.take_along_axis(probabilities, top[:, None], axis=1)[:, 0],
+        entropy=entropy,
+        present_rows=present_rows,
+        present=present,
+        seen=top1_classes(maps, num_classes=num_classes),
+    )
+
+
+def is_class(labels: NDArray[np.int32], num_classes: int) -> NDArray[np.bool_]:
+    """(N,) whether a label is one of the teacher's classes."""
+    return (labels >= 0) & (labels < num_classes)
+
+
+def present_cells(map_size: tuple[int, ...]) -> int:
+    """The number of cells in which a class must be top-1 to be present in the image."""
+    return max(math.ceil(PRESENT_AREA * math.prod(map_size)), 1)
+
+
+def _best_cell(maps: LabelRows, labels: NDArray[np.int32], num_classes: int, fill: Fill) -> Floats:
+    """(N,) the highest probability that any cell gives to the label."""
+    scores = maps.scores.astype(np.float32)
+    fill_NHW = fill_logits(scores, num_classes, fill, maps.tail_logsumexp)
+    others_count = num_classes - scores.shape[1]
+    # Relative to each cell's largest logit, which may be the fill of a class that is not kept.
+    largest = np.maximum(scores[:, 0], fill_NHW) if others_count else scores[:, 0]
+    others = np.exp(fill_NHW - largest) if others_count else np.zeros_like(largest)
+    total = np.exp(scores - largest[:, None]).sum(axis=1) + others_count * others
+    label = others
+    rows, ks, ys, xs = np.nonzero(maps.classes == labels[:, None, None, None])
+    label[rows, ys, xs] = np.exp(scores[rows, ks, ys, xs] - largest[rows, ys, xs])
+    return np.asarray((label / total).max(axis=(1, 2)), np.float32)
+
+
 def _blocks(
     group: LabelGroup, usable: NDArray[np.bool_], labels: NDArray[np.int32]
 ) -> Iterator[tuple[LabelRows, NDArray[np.int32]]]:
-    """Label maps and original labels of some usable rows at a time, at least one block, be it empty."""
+    """Label maps and labels of the usable rows, block by block; at least one block, which may be empty."""
     for start in range(0, max(len(group), 1), READ_ROWS):
         maps = group.read(start, min(start + READ_ROWS, len(group)))
         found = np.flatnonzero(usable[start : start + READ_ROWS])
         for first in range(0, max(len(found), 1), BLOCK_ROWS):
             rows = found[first : first + BLOCK_ROWS]
-            block = LabelRows(
-                classes=maps.classes[rows],
-                scores=maps.scores[rows],
-                tail_logsumexp=None if maps.tail_logsumexp is None else maps.tail_logsumexp[rows],
-            )
-            yield block, labels[start + rows]
+            yield maps.select(rows), labels[start + rows]
 
 
 def _join(parts: list[ImageFigures]) -> ImageFigures:
@@ -186,9 +179,11 @@ def _join(parts: list[ImageFigures]) -> ImageFigures:
     return ImageFigures(
         label_whole=np.concatenate([part.label_whole for part in parts]),
         label_best=np.concatenate([part.label_best for part in parts]),
+        label_top1=np.concatenate([part.label_top1 for part in parts]),
         top=np.concatenate([part.top for part in parts]),
         top_probability=np.concatenate([part.top_probability for part in parts]),
         entropy=np.concatenate([part.entropy for part in parts]),
         present_rows=np.concatenate([part.present_rows + i for part, i in zip(parts, first_rows, strict=False)]),
         present=np.concatenate([part.present for part in parts]),
+        seen=np.logical_or.reduce([part.seen for part in parts]),
     )

@@ -1,9 +1,9 @@
-"""A whole store in a web browser on this machine. Needs the extras `view` and `web`.
+"""Browsing: a whole store in a web browser on this machine. Needs the extras `view` and `web`.
 
-| file                   | input             | does                                                     |
-|------------------------|-------------------|----------------------------------------------------------|
-| groups, walks, sorting | a store, an index | its rows in the order of the store or of an audit        |
-| search                 | a store           | rows by a part of a key or by a class                    |
-| cards, listing         | rows              | pages of thumbnails                                      |
-| server, serve, command |                   | answers on 127.0.0.1; `relabel-store browse`             |
+| file   | input              | does                                             | output          |
+|--------|--------------------|--------------------------------------------------|-----------------|
+| rows   | a store, an index  | orders the rows: by group, or by an audit figure | rows, addresses |
+| search | a store, a query   | finds rows by a part of a key or by a class      | rows            |
+| pages  | rows, image shards | makes pages of thumbnails                        | HTML            |
+| server | requests           | answers on 127.0.0.1                             | HTML, JPEG      |
 """

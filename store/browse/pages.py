@@ -1,4 +1,4 @@
-"""Pages of thumbnails: in the order of the store, sorted by its audit, or what a search finds."""
+"""Pages of thumbnails: in the store's order, sorted by its audit, or the results of a search."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ SHOWN_PROBLEMS = 5
 
 
 class Listing:
-    """Makes them from the parameters of an address."""
+    """Makes the HTML of pages from the parameters of their addresses."""
 
-    def __init__(self, groups: Groups, photos: ShardImages, sorting: Sorting | None) -> None:
-        self.groups, self.photos, self.sorting = groups, photos, sorting
+    def __init__(self, groups: Groups, images: ShardImages, sorting: Sorting | None) -> None:
+        self.groups, self.images, self.sorting = groups, images, sorting
         self.in_store = StoreOrdering(groups)
 
     def ordering(self, parameters: Mapping[str, str]) -> tuple[Ordering, str]:
-        """The order that is asked for and its name, empty for the store's own."""
+        """The order that is asked for, and its name; the name of the store's own order is empty."""
         by = next((sort for sort in SORTS if sort == parameters.get("sort")), None)
         if by is None or self.sorting is None:
             return self.in_store, ""
@@ -40,7 +40,7 @@ class Listing:
         """The HTML of a page.
 
         Raises:
-            LabelNotFoundError: it is to begin where nothing is.
+            LabelNotFoundError: it should begin at a row that does not exist.
         """
         key, classes = parameters.get("key", ""), parameters.get("class", "").strip()
         if key or classes:
@@ -55,17 +55,17 @@ class Listing:
         return self._page(
             sort=sort,
             thumbnails=[
-                make_thumbnail(self.groups, self.photos, ordering.place(a), ordering.href(a), ordering.figure(a))
+                make_thumbnail(self.groups, self.images, ordering.spot(a), ordering.href(a), ordering.figure(a))
                 for a in shown[:THUMBNAILS]
             ],
-            note=self._sorted_note() if sort else "",
+            note=self._sorted_note(sort) if sort else "",
             first=list_address(order) if before is not None else None,
             previous=list_address(order | {"at": before}) if before is not None else None,
             next=list_address(order | {"at": shown[THUMBNAILS]}) if len(shown) > THUMBNAILS else None,
         )
 
     def problem_page(self, sort: str, error: RelabelError, links: Links) -> str:
-        """Instead of a row that cannot be read: why, and the way on."""
+        """The page of a row that cannot be read: the reason, and links to the rows beside it."""
         return self._page(
             sort=sort,
             thumbnails=[],
@@ -75,16 +75,16 @@ class Listing:
             next_text="next",
         )
 
-    def _sorted_note(self) -> str:
+    def _sorted_note(self, sort: str) -> str:
         if self.sorting is None:
             return ""
-        note = f"{len(self.sorting):,} images, the largest first"
+        note = f"{len(self.sorting):,} images by {sort}, the largest first"
         if bad := self.sorting.left_out:
             note += f"; without {len(bad):,} damaged groups, which the audit could not read: {first_few(bad)}"
         return printable(note)
 
     def exact(self, parameters: Mapping[str, str]) -> str | None:
-        """The address of the one sample whose whole key is looked for."""
+        """The address of the image whose whole key is searched for."""
         key = parameters.get("key", "")
         if not key or parameters.get("class", "").strip() or "at" in parameters:
             return None
@@ -98,7 +98,7 @@ class Listing:
         query = Query(key=key, classes=parse_classes(self.groups.store.schema, classes))
         if query.classes == ():
             return self._page(key=key, class_text=classes, thumbnails=[], note="no class has this number or name")
-        found = search(self.groups, query, Spot(0, 0) if at is None else self.in_store.place(at), THUMBNAILS)
+        found = search(self.groups, query, Spot(0, 0) if at is None else self.in_store.spot(at), THUMBNAILS)
         asked = {"key": key, "class": classes}
         total = f"{len(self.groups):,} groups"
         reached = f"all {total} searched" if found.next is None else f"at group {found.next.group + 1:,} of {total}"
@@ -106,14 +106,14 @@ class Listing:
             key=key,
             class_text=classes,
             thumbnails=[
-                make_thumbnail(self.groups, self.photos, spot, self.in_store.href(self.in_store.at(spot)))
+                make_thumbnail(self.groups, self.images, spot, self.in_store.href(self.in_store.at(spot)))
                 for spot in found.spots
             ],
             problems=found.problems,
             note=f"{len(found.spots)} on this page, in the order of the store; {reached}",
             first=list_address(asked) if at is not None else None,
             next=list_address(asked | {"at": self.in_store.at(found.next)}) if found.next else None,
-            next_text="go on searching",
+            next_text="continue the search",
         )
 
     def _page(self, *, sort: str = "", problems: list[str] | None = None, **values: Any) -> str:  # noqa: ANN401
@@ -140,49 +140,48 @@ def list_address(parameters: Mapping[str, str]) -> str:
     return "/?" + urlencode(parameters) if parameters else "/"
 
 
-# The thumbnails of a page of a store: what is said below each.
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Thumbnail:
-    """One image of a page."""
+    """One image of a page, with the text below it."""
 
-    href: str  # of its page
-    thumb: str | None  # of its image; None where it has none
+    href: str  # of the image's own page
+    thumb: str | None  # address of the small image; None where it cannot be shown
     key: str
     lines: tuple[str, ...]
 
 
-def make_thumbnail(groups: Groups, photos: ShardImages, place: Spot, href: str, figure: str = "") -> Thumbnail:
-    """What a place shows; a group that cannot be read says so instead.
+def make_thumbnail(groups: Groups, images: ShardImages, spot: Spot, href: str, figure: str = "") -> Thumbnail:
+    """The thumbnail of a row; of a group that cannot be read, the reason.
 
     Args:
         groups: of the store.
-        photos: their shards.
-        place: the row.
-        href: where a click leads.
-        figure: what it was sorted by.
+        images: of its shards.
+        spot: the row.
+        href: address of the row's own page.
+        figure: the figure that the page is sorted by, as text.
     """
-    name = groups.names[place.group]
+    name = groups.names[spot.group]
     try:
-        row = groups.open(place.group).row(place.row)
+        row = groups.open(spot.group).row(spot.row)
     except RelabelError as error:
-        groups.forget(place.group)
-        return Thumbnail(href=href, thumb=None, key=f"{name}, row {place.row}", lines=(printable(str(error)),))
-    thumb = "/thumb?" + urlencode({"group": name, "row": place.row}) if name in photos else None
+        groups.forget(spot.group)
+        return Thumbnail(href=href, thumb=None, key=f"{name}, row {spot.row}", lines=(printable(str(error)),))
     if row.undecodable is not None:
-        return Thumbnail(
-            href=href, thumb=None, key=printable(row.key), lines=(f"quarantined: {printable(row.undecodable)}",)
-        )
+        lines = [f"undecodable: {printable(row.undecodable)}"]
+        return Thumbnail(href=href, thumb=None, key=printable(row.key), lines=tuple(lines))
     schema = groups.store.schema
     target = crop_target(schema, row)
     best = int(np.argmax(target))
     lines = [f"label {_name(schema, row.label)} {target[row.label]:.2g}" if has_label(schema, row) else "no label"]
     if best != row.label:
-        lines.append(f"map {_name(schema, best)} {target[best]:.2g}")
-    if thumb is None:
+        lines.append(f"top-1 {_name(schema, best)} {target[best]:.2g}")
+    has_shard = name in images
+    if not has_shard:
         lines.append(f"no image: --shards lacks {name}.tar")
-    return Thumbnail(href=href, thumb=thumb, key=printable(row.key), lines=(*lines, *([figure] if figure else [])))
+    if figure:
+        lines.append(figure)
+    thumb = "/thumb?" + urlencode({"group": name, "row": spot.row}) if has_shard else None
+    return Thumbnail(href=href, thumb=thumb, key=printable(row.key), lines=tuple(lines))
 
 
 def _name(schema: StoreSchema, class_id: int) -> str:

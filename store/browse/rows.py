@@ -1,6 +1,6 @@
-"""The two orders in which a store is browsed: as it lies, and as its audit sorts it.
+"""Orders in which a store's rows are browsed: by group and row, or sorted by a figure of its audit.
 
-A row is named by a text in an address: `group:row` in the first, its rank in the second.
+In the address of a page a text names the row: `group:row` in the first order, its position in the second.
 """
 
 import itertools
@@ -8,7 +8,7 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 from urllib.parse import urlencode
@@ -21,10 +21,10 @@ from store.errors import AuditIndexError, LabelNotFoundError, RelabelError
 from store.group import LabelGroup
 from store.reader import LabelStore
 
-# The rows of a whole store in order, of which only a few groups are open at a time.
-
-
+Sort = Literal["disagreement", "entropy", "classes"]
+SORTS: tuple[Sort, ...] = get_args(Sort)
 OPEN_GROUPS = 16  # each with its keys, offsets and digests: some 200 kB
+FRESH = 5.0  # seconds between checks that the store has not changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Spot:
 
 
 class Groups:
-    """The groups of a store by number, for the threads of a server."""
+    """The groups of a store by number, a few of them open at a time, for the threads of a server."""
 
     def __init__(self, store: LabelStore) -> None:
         self.store = store
@@ -44,7 +44,7 @@ class Groups:
         self._numbers = {name: i for i, name in enumerate(self.names)}
         self._open: OrderedDict[str, LabelGroup] = OrderedDict()
         self._lock = threading.Lock()
-        self.problems: dict[str, str] = {}  # what was found wrong with which group, so far
+        self.problems: dict[str, str] = {}  # by group, those found so far
 
     def __len__(self) -> int:
         return len(self.names)
@@ -53,7 +53,7 @@ class Groups:
         """A group's number by its name.
 
         Raises:
-            LabelNotFoundError: there is none.
+            LabelNotFoundError: no such group when `browse` began.
         """
         if name not in self._numbers:
             raise LabelNotFoundError(f"{self.store}: no group {name!r}; it may have been added since `browse` began")
@@ -63,7 +63,7 @@ class Groups:
         """A group, opened unless it is open; see `forget`.
 
         Raises:
-            DamagedStoreError: its record or an object of it does not hold.
+            DamagedStoreError: its record is damaged, or an object is missing or has another size.
         """
         name = self.names[number]
         with self._lock:
@@ -78,12 +78,12 @@ class Groups:
         return group
 
     def forget(self, number: int) -> None:
-        """Open a group anew the next time: it may have been replaced."""
+        """Open a group again the next time: it may have been replaced."""
         with self._lock:
             self._open.pop(self.names[number], None)
 
     def rows(self, number: int) -> int:
-        """How many rows a group has; none where it is damaged, which is kept in `problems`: the others go on."""
+        """The number of rows of a group; 0 where it is damaged, which is noted in `problems`."""
         try:
             rows = len(self.open(number))
             self.problems.pop(self.names[number], None)
@@ -92,33 +92,25 @@ class Groups:
             self.problems[self.names[number]] = str(error)
             return 0
 
-    def following(self, place: Spot) -> Iterator[Spot]:
-        """A place and those after it."""
-        first = place.row
-        for number in range(place.group, len(self.names)):
+    def following(self, spot: Spot) -> Iterator[Spot]:
+        """A row and those after it."""
+        first = spot.row
+        for number in range(spot.group, len(self.names)):
             for row in range(first, self.rows(number)):
                 yield Spot(number, row)
             first = 0
 
-    def preceding(self, place: Spot) -> Iterator[Spot]:
-        """The places before one, the nearest first."""
-        last = place.row
-        for number in range(place.group, -1, -1):
-            end = self.rows(number) if number != place.group else last
+    def preceding(self, spot: Spot) -> Iterator[Spot]:
+        """The rows before one, the nearest first."""
+        last = spot.row
+        for number in range(spot.group, -1, -1):
+            end = self.rows(number) if number != spot.group else last
             for row in range(end - 1, -1, -1):
                 yield Spot(number, row)
 
 
-# The orders that an audit gives the rows of a store.
-
-
-Sort = Literal["disagreement", "entropy", "classes"]
-FRESH = 5.0  # seconds that a look at the store is trusted
-SORTS: tuple[Sort, ...] = get_args(Sort)
-
-
 class Sorting:
-    """N rows of a store by the figures of its audit; NaN, without an original label, comes last.
+    """N rows of a store sorted by the figures of its audit, largest first; NaN, for rows without a label, comes last.
 
     Args:
         index: of the store as it is.
@@ -141,7 +133,7 @@ class Sorting:
         self.left_out: list[str] = index.left_out.tolist()  # names of groups that the audit could not read
 
     def refuse_stale(self) -> None:
-        """Look every few seconds whether these figures are still of the store's labels.
+        """Check every few seconds that the store is still the one that was audited.
 
         Raises:
             AuditIndexError: groups were added, removed or replaced.
@@ -150,21 +142,21 @@ class Sorting:
             return
         if store_digest(self._store) != self._digest:
             raise AuditIndexError(
-                f"{self._store} has changed since its audit; audit it again, then start `browse` anew"
+                f"{self._store} has changed since its audit; audit it again, then start `browse` again"
             )
         self._checked = time.monotonic()
 
     def __len__(self) -> int:
         return len(self._row)
 
-    def place(self, by: Sort, rank: int) -> Spot:
-        """The row that comes at a rank, the largest figure at 0."""
-        i = self._order(by)[rank]
+    def spot(self, by: Sort, position: int) -> Spot:
+        """The row at a position; 0 has the largest figure."""
+        i = self._order(by)[position]
         return Spot(int(self._group[i]), int(self._row[i]))
 
-    def figure(self, by: Sort, rank: int) -> float:
-        """Its figure."""
-        return float(self._figures[by][self._order(by)[rank]])
+    def figure(self, by: Sort, position: int) -> float:
+        """The figure of the row at a position."""
+        return float(self._figures[by][self._order(by)[position]])
 
     def _order(self, by: Sort) -> NDArray[np.int32]:
         if by not in self._orders:
@@ -176,20 +168,20 @@ class Sorting:
 class Ordering(Protocol):
     """An order of rows."""
 
-    def place(self, at: str) -> Spot:
-        """The row of a text; raises LabelNotFoundError."""
+    def spot(self, at: str) -> Spot:
+        """The row that a text names; raises LabelNotFoundError."""
 
     def after(self, at: str, count: int) -> list[str]:
-        """A row and those after it, that many in all or fewer."""
+        """A row and those after it, at most `count` in all."""
 
     def before(self, at: str, count: int) -> str | None:
-        """The row that many before it, or the first; None at the start."""
+        """The row `count` before it, or the first; None at the start."""
 
     def href(self, at: str) -> str:
         """The address of a row's page."""
 
     def figure(self, at: str) -> str:
-        """What the row is sorted by, in words; empty where it is not."""
+        """The figure that the row is sorted by, as text; empty in the store's own order."""
 
     first: str | None  # None where there are no rows
 
@@ -199,37 +191,37 @@ class StoreOrdering:
 
     def __init__(self, groups: Groups) -> None:
         self.groups = groups
-        self.first = next((self.at(place) for place in groups.following(Spot(0, 0))), None)
+        self.first = next((self.at(spot) for spot in groups.following(Spot(0, 0))), None)
 
-    def at(self, place: Spot) -> str:
-        """The text of a row."""
-        return f"{self.groups.names[place.group]}:{place.row}"
+    def at(self, spot: Spot) -> str:
+        """The text that names a row."""
+        return f"{self.groups.names[spot.group]}:{spot.row}"
 
-    def place(self, at: str) -> Spot:
-        """See `Ordering`."""
+    def spot(self, at: str) -> Spot:
+        """The row named `group:row`; raises LabelNotFoundError."""
         name, colon, row = at.rpartition(":")
         if not colon or not row.isdecimal() or len(row) > 9:
-            raise LabelNotFoundError(f"no row {at!r}; rows are named as in train-0000:12")
+            raise LabelNotFoundError(f"no row {at!r}; expected a group and a row, such as train-0000:12")
         number = self.groups.number(name)
         if int(row) >= self.groups.rows(number) and name not in self.groups.problems:
             raise LabelNotFoundError(f"{name}: no row {row}")
         return Spot(number, int(row))
 
     def after(self, at: str, count: int) -> list[str]:
-        """See `Ordering`."""
-        return [self.at(place) for place in itertools.islice(self.groups.following(self.place(at)), count)]
+        """A row and those after it, at most `count` in all."""
+        return [self.at(spot) for spot in itertools.islice(self.groups.following(self.spot(at)), count)]
 
     def before(self, at: str, count: int) -> str | None:
-        """See `Ordering`."""
-        places: Sequence[Spot] = list(itertools.islice(self.groups.preceding(self.place(at)), count))
-        return self.at(places[-1]) if places else None
+        """The row `count` before it, or the first; None at the start."""
+        spots = list(itertools.islice(self.groups.preceding(self.spot(at)), count))
+        return self.at(spots[-1]) if spots else None
 
     def href(self, at: str) -> str:
-        """See `Ordering`."""
+        """The address of a row's page."""
         return "/sample?" + urlencode({"at": at})
 
     def figure(self, at: str) -> str:
-        """See `Ordering`."""
+        """Empty: this order has no figure."""
         return ""
 
 
@@ -240,27 +232,27 @@ class SortedOrdering:
         self.sorting, self.by = sorting, by
         self.first = "0" if len(sorting) else None
 
-    def place(self, at: str) -> Spot:
-        """See `Ordering`."""
-        return self.sorting.place(self.by, self._rank(at))
+    def spot(self, at: str) -> Spot:
+        """The row at a position; raises LabelNotFoundError."""
+        return self.sorting.spot(self.by, self._position(at))
 
     def after(self, at: str, count: int) -> list[str]:
-        """See `Ordering`."""
-        rank = self._rank(at)
-        return [str(i) for i in range(rank, min(rank + count, len(self.sorting)))]
+        """Positions from one on, at most `count`."""
+        position = self._position(at)
+        return [str(i) for i in range(position, min(position + count, len(self.sorting)))]
 
     def before(self, at: str, count: int) -> str | None:
-        """See `Ordering`."""
-        rank = self._rank(at)
-        return str(max(rank - count, 0)) if rank else None
+        """The position `count` before one, or 0; None at the start."""
+        position = self._position(at)
+        return str(max(position - count, 0)) if position else None
 
     def href(self, at: str) -> str:
-        """See `Ordering`."""
+        """The address of a row's page in this order."""
         return "/sample?" + urlencode({"sort": self.by, "at": at})
 
     def figure(self, at: str) -> str:
-        """See `Ordering`."""
-        value = self.sorting.figure(self.by, self._rank(at))
+        """The figure with its name; empty for NaN."""
+        value = self.sorting.figure(self.by, self._position(at))
         if math.isnan(value):
             return ""
         return {
@@ -269,7 +261,7 @@ class SortedOrdering:
             "classes": f"classes: {value:.0f}",
         }[self.by]
 
-    def _rank(self, at: str) -> int:
+    def _position(self, at: str) -> int:
         if not at.isdecimal() or len(at) > 12 or int(at) >= len(self.sorting):
             raise LabelNotFoundError(f"no row {at!r} among the {len(self.sorting):,} sorted ones")
         return int(at)

@@ -1,4 +1,4 @@
-"""Looking through a store for keys and classes, group after group, for as long as a reader of a page will wait."""
+"""Searches a store for keys and classes, group by group, for at most `PATIENCE` seconds a page."""
 
 import time
 from collections.abc import Iterator
@@ -12,20 +12,20 @@ from store.format.arrays import key_texts
 from store.format.schema import StoreSchema
 from store.group import LabelGroup
 
-PATIENCE = 1.5  # seconds of one page
+PATIENCE = 1.5  # seconds of searching for one page
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Query:
-    """What is looked for; a row must meet both."""
+    """The conditions of a search; a row must meet both."""
 
     key: str  # a part of the key; empty for all
-    classes: tuple[int, ...] | None  # the original label, or leading in a cell; None for all
+    classes: tuple[int, ...] | None  # one of them is the label, or top-1 in a cell; None for all
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
-    """Rows that meet a query, and where to go on."""
+    """Rows that meet a query, and the row to go on from."""
 
     spots: list[Spot]
     next: Spot | None  # None at the end of the store
@@ -33,7 +33,7 @@ class Found:
 
 
 def parse_classes(schema: StoreSchema, text: str) -> tuple[int, ...] | None:
-    """Class ids by number or by a part of their name; None where nothing is asked for."""
+    """Class ids by number or by a part of their name; None for an empty text."""
     text = text.strip()
     if not text:
         return None
@@ -44,7 +44,7 @@ def parse_classes(schema: StoreSchema, text: str) -> tuple[int, ...] | None:
 
 
 def search(groups: Groups, query: Query, start: Spot, count: int) -> Found:
-    """The next rows that meet a query, at least one group's worth of looking."""
+    """The next `count` rows that meet a query; searches at least one group."""
     spots: list[Spot] = []
     problems: list[str] = []
     deadline = time.monotonic() + PATIENCE
@@ -66,7 +66,7 @@ def search(groups: Groups, query: Query, start: Spot, count: int) -> Found:
 
 
 def _matches(groups: Groups, number: int, query: Query) -> Iterator[int]:
-    # Not through the groups that are kept open: a search passes each once.
+    # Not from the groups that are kept open: a search reads each group once.
     group = groups.store.unchecked_group(groups.names[number])
     wanted = set(range(len(group)))
     if query.key:
@@ -81,7 +81,7 @@ def _rows_of_key(group: LabelGroup, part: str) -> set[int]:
         wanted = part.encode()
     except UnicodeEncodeError:
         return set()
-    # Most groups do not hold it: a search through all bytes is far quicker than one through all texts.
+    # Most groups do not hold it: searching the bytes of all keys is far quicker than searching key by key.
     if wanted not in key_texts(group.read_object("keys/c/0"), where=f"{group}: keys"):
         return set()
     return {row for row, key in enumerate(group.keys) if part in key}
@@ -89,5 +89,5 @@ def _rows_of_key(group: LabelGroup, part: str) -> set[int]:
 
 def _rows_of_classes(group: LabelGroup, classes: tuple[int, ...]) -> set[int]:
     labelled = np.isin(group.labels, classes)
-    leading = np.isin(group.read_array("classes")[:, 0], classes).any(axis=(1, 2))
-    return set(np.flatnonzero(labelled | leading).tolist())
+    is_top1 = np.isin(group.read_array("classes")[:, 0], classes).any(axis=(1, 2))
+    return set(np.flatnonzero(labelled | is_top1).tolist())

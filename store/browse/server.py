@@ -1,6 +1,6 @@
-"""The server of `relabel-store browse`: a store's pages on this machine alone. Needs the extra `web`.
+"""The server of `relabel-store browse`: serves a store's pages to this machine alone. Needs the extra `web`.
 
-Whatever a page on the web makes a browser ask of it under another name (DNS rebinding) is refused by its Host header.
+It answers requests for its own host names only, so that a page on the web cannot reach it by DNS rebinding.
 """
 
 import contextlib
@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
+import numpy as np
 import uvicorn
+from numpy.typing import NDArray
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -24,6 +26,7 @@ from store.audit.index import read_index
 from store.browse.pages import Listing, list_address
 from store.browse.rows import Groups, Ordering, Sorting
 from store.errors import LabelNotFoundError, RelabelError, SettingsError
+from store.group import GroupRow
 from store.reader import LabelStore
 from store.shards.images import decode_image
 from store.text import printable
@@ -31,6 +34,8 @@ from store.view.images import ShardImages
 from store.view.page import Link, Links, sample_page, small_jpeg
 
 HOSTS = ["127.0.0.1", "localhost"]
+ADDRESS = "127.0.0.1"  # never another: images and labels are private
+CONNECTIONS = 32  # more are refused; a browser opens six
 THUMB_SIDE = 192  # pixels
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -42,13 +47,12 @@ HEADERS = {
 
 
 class Browser:
-    """What the server answers from."""
+    """Answers the server's requests."""
 
-    def __init__(self, groups: Groups, photos: ShardImages, sorting: Sorting | None) -> None:
-        self.groups, self.photos = groups, photos
-        self.schema = groups.store.schema
-        self.listing = Listing(groups, photos, sorting)
-        self._decoding = threading.Semaphore(2)  # an image may take 240 MB while it is decoded
+    def __init__(self, groups: Groups, images: ShardImages, sorting: Sorting | None) -> None:
+        self.groups, self.images = groups, images
+        self.listing = Listing(groups, images, sorting)
+        self._decoding = threading.Semaphore(2)  # decoding one image may take 240 MB
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -60,7 +64,7 @@ class Browser:
         )
 
     def list(self, request: Request) -> Response:
-        """A page of thumbnails, or the one sample whose key was looked for."""
+        """A page of thumbnails, or a redirect to the image whose whole key was searched for."""
         if (exact := self.listing.exact(request.query_params)) is not None:
             return RedirectResponse(exact, status_code=303, headers=HEADERS)
         return HTMLResponse(self.listing.page(request.query_params), headers=HEADERS)
@@ -69,47 +73,50 @@ class Browser:
         """A row's own page."""
         ordering, sort = self.listing.ordering(request.query_params)
         at = request.query_params.get("at", "")
-        place = ordering.place(at)
+        spot = ordering.spot(at)
         links = Links(
             list=list_address(({"sort": sort} if sort else {}) | {"at": at}),
             previous=self._link(ordering, ordering.before(at, 1)),
             next=self._link(ordering, next(iter(ordering.after(at, 2)[1:]), None)),
         )
         try:
-            group = self.groups.open(place.group)
-            row = group.row(place.row)
+            row = self.groups.open(spot.group).row(spot.row)
         except LabelNotFoundError:
             raise
         except RelabelError as error:
-            self.groups.forget(place.group)
+            self.groups.forget(spot.group)
             return HTMLResponse(self.listing.problem_page(sort, error, links), status_code=500, headers=HEADERS)
-        image, problem = None, None
+        image, problem = self._image(row)
+        return HTMLResponse(sample_page(row, image, problem=problem, links=links), headers=HEADERS)
+
+    def _image(self, row: GroupRow) -> tuple[NDArray[np.uint8] | None, str | None]:
+        """A row's image, or the reason why there is none."""
+        if row.undecodable is not None:
+            return None, None
         try:
             with self._decoding:
-                image = None if row.undecodable is not None else decode_image(self.photos.read(group, place.row))
+                return decode_image(self.images.read(row.group, row.number)), None
         except RelabelError as error:
-            problem = str(error)
-        page = sample_page(self.schema, group.name, place.row, row, image, problem=problem, links=links)
-        return HTMLResponse(page, headers=HEADERS)
+            return None, str(error)
 
     def _link(self, ordering: Ordering, at: str | None) -> Link | None:
         if at is None:
             return None
-        place = ordering.place(at)
+        spot = ordering.spot(at)
         try:
-            key = printable(self.groups.open(place.group).keys[place.row])
+            key = printable(self.groups.open(spot.group).keys[spot.row])
         except (RelabelError, IndexError):
             key = at
         return Link(href=ordering.href(at), key=key)
 
     def thumb(self, request: Request) -> Response:
         """A row's image, small."""
-        place = self.listing.in_store.place(f"{request.query_params.get('group')}:{request.query_params.get('row')}")
-        group = self.groups.open(place.group)
-        if place.row >= len(group):
-            raise LabelNotFoundError(f"{group.name}: no row {place.row}")
+        spot = self.listing.in_store.spot(f"{request.query_params.get('group')}:{request.query_params.get('row')}")
+        group = self.groups.open(spot.group)
+        if spot.row >= len(group):
+            raise LabelNotFoundError(f"{group.name}: no row {spot.row}")
         with self._decoding:
-            data = small_jpeg(decode_image(self.photos.read(group, place.row)), THUMB_SIDE)
+            data = small_jpeg(decode_image(self.images.read(group, spot.row)), THUMB_SIDE)
         return Response(data, media_type="image/jpeg", headers=HEADERS)
 
 
@@ -118,27 +125,20 @@ def _failed(_: Request, error: Exception) -> Response:
     return PlainTextResponse(printable(str(error)), status_code=status, headers=HEADERS)
 
 
-# Runs the server of `browse` until Ctrl-C. Needs the extra `web`.
-
-
-ADDRESS = "127.0.0.1"  # never another: images and labels are nobody else's
-CONNECTIONS = 32  # more are refused: a browser opens six
-
-
 class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Requests that are given up now are no errors."""
+        """Log no errors of requests that end with the server."""
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         await super().shutdown(sockets)
 
 
 def serve(labels: str, patterns: Sequence[str], index: Path | None, port: int) -> None:
-    """Serve a store's pages.
+    """Serve a store's pages until Ctrl-C.
 
     Args:
         labels: the store.
         patterns: of its image shards.
-        index: the file that `relabel-store audit --index` wrote.
+        index: a file of `relabel-store audit --index`, to sort by; None for the store's order only.
         port: to listen on; 0 for any free one.
 
     Raises:
@@ -146,10 +146,10 @@ def serve(labels: str, patterns: Sequence[str], index: Path | None, port: int) -
         SettingsError: the port is taken.
     """
     store = LabelStore.open(labels)
-    photos = ShardImages(patterns)
+    images = ShardImages(patterns)
     groups = Groups(store)
     sorting = None if index is None else Sorting(read_index(index, store), groups)
-    app = Browser(groups, photos, sorting).app()
+    app = Browser(groups, images, sorting).app()
     with _listen(port) as listener:
         click.echo(f"http://{ADDRESS}:{listener.getsockname()[1]}/ (Ctrl-C ends it)")
         config = uvicorn.Config(

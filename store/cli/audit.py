@@ -1,6 +1,5 @@
-"""The command `relabel-store audit`: go through the store once, fill every output asked for."""
+"""The command `relabel-store audit`: reads the store once and fills every output that is asked for."""
 
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,14 +12,13 @@ from store.audit.findings import Audit
 from store.audit.index import CsvAudit, IndexParts, store_digest
 from store.audit.report import audit_page, read_pictures, refuse_without_extra, render_audit
 from store.cli.base import examples, refuse_nan
-from store.cli.options import OUTPUT
+from store.cli.options import json_option, labels_argument, output_option, print_result, shards_option
 from store.cli.progress import track
 from store.errors import DamagedStoreError, StoreReadError
 from store.files import check_outputs, write_atomically
 from store.maps.types import Fill
 from store.reader import LabelStore
 from store.view.images import ShardImages
-from store.view.terminal import make_console
 
 
 @click.command(
@@ -29,7 +27,7 @@ from store.view.terminal import make_console
         "relabel-store audit labels.zarr --html audit.html --shards 'train-*.tar'",
     )
 )
-@click.argument("labels", metavar="LABELS")
+@labels_argument
 @click.option(
     "--top",
     type=click.IntRange(0),
@@ -53,23 +51,13 @@ from store.view.terminal import make_console
     callback=refuse_nan,
     default=PRESENT_PROBABILITY,
     show_default=True,
-    help="A class counts as present in an image if it leads with at least this probability in 2 % of the cells.",
+    help="A class counts as present in an image if it is top-1 with at least this probability in 2 % of the cells.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs: all pairs and all classes.")
-@click.option(
-    "--csv", "csv_file", type=OUTPUT, metavar="FILE", help="Write a line for every image, except the quarantined."
-)
-@click.option("--html", "html_file", type=OUTPUT, metavar="FILE", help="Write the tables as a page.")
-@click.option("--shards", "patterns", metavar="PATTERN", multiple=True,
-              help="The image shards, for pictures in the page of --html: local paths with braces ({0000..1023}) or "
-              "globs (*), in quotes. Repeatable.")  # fmt: skip
-@click.option(
-    "--index",
-    "index_file",
-    type=OUTPUT,
-    metavar="FILE",
-    help="Write an index (.npz) for `relabel-store browse --audit`.",
-)
+@json_option
+@output_option("--csv", "csv_file", "Write a line for every image that could be decoded.")
+@output_option("--html", "html_file", "Write the tables as a page.")
+@shards_option("The image shards, for pictures in the page of --html")
+@output_option("--index", "index_file", "Write an index (.npz) for `relabel-store browse --audit`.")
 def audit(
     labels: str,
     top: int,
@@ -81,44 +69,58 @@ def audit(
     patterns: tuple[str, ...],
     index_file: Path | None,
 ) -> None:
-    """Find images whose label map contradicts their original label.
+    """Find images whose label map contradicts their label.
 
-    Also images with several classes, pairs of classes that are confused, and quarantined images (those that could not
-    be decoded when they were annotated).
+    Also images with several classes, pairs of classes that are confused, undecodable images, and statistics of the
+    training targets: classes seen and never seen, entropy, labels that are top-1 in no cell.
 
     LABELS is the label store: a path, or a URL such as s3://bucket/labels.zarr. Every label map is read; nothing in the
     store is changed.
 
-    Exit status: 0 whatever is found; 1 if groups are damaged; 2 wrong usage.
+    Exit status: 0 the audit is complete, with or without findings; 1 groups are damaged; 2 wrong usage.
     """
     store = LabelStore.open(labels)
     if patterns and html_file is None:
         raise click.UsageError("--shards needs --html, the page for which images are read")
-    photos = ShardImages(patterns) if patterns else None
+    images = ShardImages(patterns) if patterns else None
     check_outputs(
         [file for file in (csv_file, html_file, index_file) if file is not None],
-        inputs=[] if photos is None else photos.files,
+        inputs=[] if images is None else images.files,
     )
     audit = Audit(schema=store.schema, settings=AuditSettings(fill=fill, threshold=threshold, top=top))
-    with ExitStack() as outputs:
-        # Opened before the work begins, so that a folder that is missing costs no time.
-        page = None if html_file is None else outputs.enter_context(_page(html_file))
-        lines = None if csv_file is None else outputs.enter_context(_lines(csv_file, store))
-        index = None if index_file is None else outputs.enter_context(_index(index_file, store, audit))
-        _go_through(store, audit, [sink for sink in (lines, index) if sink is not None])
-        found = {"store": str(store), **audit.to_json()}
-        if page is not None:
-            pictures, problems = read_pictures(store, photos, found) if photos is not None else ({}, [])
-            page.write(audit_page(found, top, pictures, problems).encode())
-    _print(found, top, as_json=as_json)
+    found = _write_files(store, audit, images, csv_file=csv_file, html_file=html_file, index_file=index_file)
+    print_result(as_json, found, render_audit(found, top))
     if audit.damaged:
         raise DamagedStoreError(
             f"damaged groups, which were not audited: {len(audit.damaged)}; the first: {audit.damaged[0]['problem']}"
         )
 
 
-def _go_through(store: LabelStore, audit: Audit, sinks: list[CsvAudit | IndexParts]) -> None:
-    """Add every group to the audit and the files; a damaged one is named and adds nothing."""
+def _write_files(
+    store: LabelStore,
+    audit: Audit,
+    images: ShardImages | None,
+    *,
+    csv_file: Path | None,
+    html_file: Path | None,
+    index_file: Path | None,
+) -> dict[str, Any]:
+    """Audit every group and write the files that are asked for; gives the audit as plain values."""
+    with ExitStack() as outputs:
+        # Opened before the work begins, so that a missing folder costs no time.
+        page = None if html_file is None else outputs.enter_context(_page(html_file))
+        csv = None if csv_file is None else outputs.enter_context(_csv(csv_file, store))
+        index = None if index_file is None else outputs.enter_context(_index(index_file, store, audit))
+        _audit_groups(store, audit, [output for output in (csv, index) if output is not None])
+        found = {"store": str(store), **audit.to_json()}
+        if page is not None:
+            pictures, problems = read_pictures(store, images, found) if images is not None else ({}, [])
+            page.write(audit_page(found, audit.settings.top, pictures, problems).encode())
+    return found
+
+
+def _audit_groups(store: LabelStore, audit: Audit, outputs: list[CsvAudit | IndexParts]) -> None:
+    """Add every group to the audit and the outputs; damaged ones are listed and left out."""
     for name in track(store.names(), "audit"):
         try:
             group = store.group(name)
@@ -127,19 +129,8 @@ def _go_through(store: LabelStore, audit: Audit, sinks: list[CsvAudit | IndexPar
             audit.add_damaged(name, fault)
             continue
         audit.add(audited, group)
-        for sink in sinks:
-            sink.add(audited)
-
-
-def _print(found: dict[str, Any], top: int, *, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(found))
-        return
-    console = make_console()
-    for i, part in enumerate(render_audit(found, top)):
-        if i:
-            console.print()
-        console.print(part)
+        for output in outputs:
+            output.add(audited)
 
 
 @contextmanager
@@ -150,7 +141,7 @@ def _page(file: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _lines(file: Path, store: LabelStore) -> Iterator[CsvAudit]:
+def _csv(file: Path, store: LabelStore) -> Iterator[CsvAudit]:
     with write_atomically(file.resolve()) as handle:
         lines = CsvAudit(handle, store.schema)
         yield lines
@@ -160,6 +151,7 @@ def _lines(file: Path, store: LabelStore) -> Iterator[CsvAudit]:
 @contextmanager
 def _index(file: Path, store: LabelStore, audit: Audit) -> Iterator[IndexParts]:
     with write_atomically(file.resolve()) as handle:
-        digest, parts = store_digest(store), IndexParts()  # a group that is replaced meanwhile makes it stale
+        # Taken first: a group that is replaced during the audit makes the index stale.
+        digest, parts = store_digest(store), IndexParts()
         yield parts
         parts.write(handle, digest=digest, left_out=[bad["group"] for bad in audit.damaged])

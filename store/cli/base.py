@@ -1,4 +1,4 @@
-"""What all commands of the project share: typed errors become one line on standard error and exit status 1."""
+"""Base classes of all commands of the project: a typed error becomes one line on standard error, exit status 1."""
 
 import errno
 import io
@@ -14,7 +14,7 @@ from store.errors import RelabelError, not_installed
 from store.processes import ended_by_sigterm
 from store.text import printable
 
-EXTRAS = {  # which extra brings a module, where it is not one of the larger ones
+EXTRAS = {  # the smallest extra that installs a module
     "obstore": "cloud",
     "ray": "ray",
     "jinja2": "web",
@@ -30,7 +30,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"]}  # of every group
 
 
 def examples(*commands: str) -> str:
-    """An epilog of commands to copy; click keeps the lines of a paragraph that starts with a backspace as they are."""
+    """An epilog of commands to copy; click does not wrap a paragraph that starts with a backspace."""
     lines = "\n".join(f"  {line}" for command in commands for line in command.splitlines())
     return f"\b\nExample{'s' if len(commands) > 1 else ''}:\n{lines}"
 
@@ -48,7 +48,7 @@ class Commands(click.Group):
     """A group of subcommands that never shows a traceback for a user's mistake."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order in which they were added, those that are needed first at the top."""
+        """The subcommands in the order in which they were added."""
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> object:
@@ -62,7 +62,7 @@ def _one_line_errors() -> Iterator[None]:
     if sys.stdout is None:
         raise OneLineError("standard output is closed")
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal that knows no accents gets escapes, not an error
+        if isinstance(stream, io.TextIOWrapper):  # characters outside its encoding are escaped, no error
             stream.reconfigure(errors="backslashreplace")
     try:
         with ended_by_sigterm():
@@ -73,7 +73,7 @@ def _one_line_errors() -> Iterator[None]:
         extra = EXTRAS.get(error.name or "", "annotate,train,view")
         raise OneLineError(not_installed(error.name, extra)) from error
     except OSError as error:
-        if error.errno == errno.EPIPE:  # the reader of a pipe went away; click ends quietly
+        if error.errno == errno.EPIPE:  # the reader of a pipe has ended; click exits quietly
             raise
         where = f"{error.filename}: " if error.filename else ""
         raise OneLineError(f"{where}{error.strerror or error}") from error
@@ -88,7 +88,7 @@ class OneLineError(click.ClickException):
 
 
 def refuse_nan(_: object, __: object, value: float | None) -> float | None:
-    """An option's callback: click takes NaN for a number in any range."""
+    """Callback of a float option: refuses NaN, which click accepts in any range."""
     if value is not None and math.isnan(value):
         raise click.BadParameter("expected a number")
     return value

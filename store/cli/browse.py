@@ -1,29 +1,22 @@
-"""The command `relabel-store browse`."""
+"""The command `relabel-store browse`: starts the server of a store's pages."""
 
 from pathlib import Path
 
 import click
 
 from store.cli.base import examples
-from store.cli.options import labels_argument
+from store.cli.options import labels_argument, shards_option
 
 
 @click.command(epilog=examples("relabel-store browse labels.zarr --shards 'train-{0000..1023}.tar'"))
 @labels_argument
-@click.option(
-    "--shards",
-    "patterns",
-    metavar="PATTERN",
-    multiple=True,
-    required=True,
-    help="The image shards: local paths with braces ({0000..1023}) or globs (*), in quotes. Repeatable.",
-)
+@shards_option("The image shards", required=True)
 @click.option(
     "--audit",
     "index",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The file that `relabel-store audit --index` wrote; the images can then be sorted by its findings.",
+    help="The file that `relabel-store audit --index` wrote, to sort the images by its figures.",
 )
 @click.option(
     "--port",

@@ -1,4 +1,4 @@
-"""The commands that keep a store: `relabel-store verify`, `gc` and `merge`."""
+"""The commands that maintain a store: `relabel-store verify`, `gc` and `merge`."""
 
 import json
 from collections import Counter
@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from store.cli.base import examples, refuse_nan
+from store.cli.options import json_option, labels_argument, shards_option
 from store.cli.progress import track
 from store.errors import VerificationError
 from store.maintenance import (
@@ -27,17 +28,10 @@ from store.text import first_few, printable
 
 
 @click.command(epilog=examples("relabel-store verify labels.zarr --deep --shards 'train-{0000..1023}.tar'"))
-@click.argument("labels", metavar="LABELS")
+@labels_argument
 @click.option("--deep", is_flag=True, help="Read every byte and check every value, not only the sizes of all files.")
-@click.option(
-    "--shards",
-    "patterns",
-    metavar="PATTERN",
-    multiple=True,
-    help="Also compare these image shards with their labels, every key and every image: local paths with braces "
-    "({0000..1023}) or globs (*), in quotes. Repeatable.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@shards_option("Also compare these image shards with their labels, every key and every image")
+@json_option
 def verify(labels: str, deep: bool, patterns: tuple[str, ...], as_json: bool) -> None:
     """Look for damage in a store.
 
@@ -48,15 +42,15 @@ def verify(labels: str, deep: bool, patterns: tuple[str, ...], as_json: bool) ->
     store = LabelStore.open(labels)
     shards = expand_shards(patterns)
     names = store.names()
-    faults = _tell(lost_groups(store), quiet=as_json)
+    faults = _report(lost_groups(store), quiet=as_json)
     for name in track(names, "groups"):
-        faults += _tell(verify_group(store, name, deep=deep), quiet=as_json)
+        faults += _report(verify_group(store, name, deep=deep), quiet=as_json)
     for path in track(shards, "image shards"):
-        faults += _tell(verify_shard(store, path), quiet=as_json)
+        faults += _report(verify_shard(store, path), quiet=as_json)
     if as_json:
         click.echo(json.dumps({"groups": len(names), "deep": deep, "faults": [asdict(fault) for fault in faults]}))
     else:
-        _sum_up(store, names, shards, deep=deep)
+        _print_summary(store, names, shards, deep=deep)
     if faults:
         damaged = sorted({fault.group for fault in faults})
         raise VerificationError(
@@ -65,8 +59,8 @@ def verify(labels: str, deep: bool, patterns: tuple[str, ...], as_json: bool) ->
         )
 
 
-def _tell(faults: list[Fault], *, quiet: bool) -> list[Fault]:
-    """Print faults as they are found: a long run that is interrupted has said what it saw."""
+def _report(faults: list[Fault], *, quiet: bool) -> list[Fault]:
+    """Print faults as they are found, so that an interrupted run has printed those it found."""
     for fault in faults:
         where = fault.group if fault.array is None else f"{fault.group}/{fault.array}"
         if not quiet:
@@ -74,9 +68,9 @@ def _tell(faults: list[Fault], *, quiet: bool) -> list[Fault]:
     return faults
 
 
-def _sum_up(store: LabelStore, names: Sequence[str], shards: Sequence[Path], *, deep: bool) -> None:
-    what = "every byte and value" if deep else "sizes only; --deep reads every byte"
-    click.echo(f"{printable(str(store))}: {len(names):,} groups checked ({what})")
+def _print_summary(store: LabelStore, names: Sequence[str], shards: Sequence[Path], *, deep: bool) -> None:
+    depth = "every byte and value" if deep else "sizes only; --deep reads every byte"
+    click.echo(f"{printable(str(store))}: {len(names):,} groups checked ({depth})")
     if shards:
         click.echo(f"{len(shards):,} image shards compared with their labels")
         if missing := missing_shards(names, shards):
@@ -84,7 +78,7 @@ def _sum_up(store: LabelStore, names: Sequence[str], shards: Sequence[Path], *, 
 
 
 @click.command(epilog=examples("relabel-store gc labels.zarr --dry-run"))
-@click.argument("labels", metavar="LABELS")
+@labels_argument
 @click.option(
     "--older-than",
     "hours",
@@ -93,16 +87,16 @@ def _sum_up(store: LabelStore, names: Sequence[str], shards: Sequence[Path], *, 
     default=24.0,
     show_default=True,
     metavar="HOURS",
-    help="Leave alone what was written within this many hours.",
+    help="Keep leftovers that were written within this many hours.",
 )
-@click.option("--dry-run", is_flag=True, help="Only say what would be removed, and how large it is.")
+@click.option("--dry-run", is_flag=True, help="Only print what would be removed, and its size.")
 def gc(labels: str, hours: float, dry_run: bool) -> None:
-    """Remove what interrupted writers and replaced groups left behind.
+    """Remove files left by interrupted writers and replaced groups.
 
-    LABELS is the label store: a path, or a URL such as s3://bucket/labels.zarr. What a running writer is at work on
-    stays, and so do all labels.
+    LABELS is the label store: a path, or a URL such as s3://bucket/labels.zarr. Files of running writers are kept, and
+    so are all labels.
     """
-    store = LabelStore.open(labels)  # an error where there is none, before anything is looked for
+    store = LabelStore.open(labels)
     total = 0
     for leftover in find_leftovers(store, min_age=hours * 3600):
         if not dry_run:
@@ -121,10 +115,9 @@ def gc(labels: str, hours: float, dry_run: bool) -> None:
 def merge_stores(sources: tuple[str, ...], into: str) -> None:
     """Join label stores that were made with the same teacher.
 
-    Copies every group of the stores LABELS that STORE lacks, and checks each byte on the way. LABELS are left as they
-    are.
+    Copies every group of the stores LABELS that STORE lacks, and checks each byte. LABELS are not changed.
 
-    Exit status: 0 all is joined; 1 something failed or is damaged, each thing named; 2 wrong usage.
+    Exit status: 0 all is joined; 1 something failed or is damaged, each in a line; 2 wrong usage.
     """
     counts: Counter[str] = Counter()
     for merged in merge(sources, into):

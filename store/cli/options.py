@@ -1,10 +1,10 @@
-"""Module."""
+"""Arguments and options that several commands of `relabel-store` share, and their output: JSON or tables."""
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from rich.console import RenderableType
@@ -12,22 +12,43 @@ from rich.console import RenderableType
 from store.view.describe import Description
 from store.view.terminal import make_console
 
-labels_argument = click.argument("labels", metavar="LABELS")
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
+labels_argument = click.argument("labels", metavar="LABELS")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+def shards_option(purpose: str, *, required: bool = False) -> Callable[[Decorated], Decorated]:
+    """`--shards PATTERN`, repeatable; the command's argument is `patterns`.
+
+    Args:
+        purpose: begins the help text.
+        required: whether the command needs it.
+    """
+    return click.option(
+        "--shards",
+        "patterns",
+        metavar="PATTERN",
+        multiple=True,
+        required=required,
+        help=f"{purpose}: local paths with braces ({{0000..1023}}) or globs (*), in quotes. Repeatable.",
+    )
 
 
 class OutputFile(click.Path):
     """The path of a file to write."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
-        """A Path."""
+        """Refuse an empty name, which would be the current folder."""
         if not value:
             self.fail("expected the name of a file", param, ctx)
         return super().convert(value, param, ctx)
 
 
-OUTPUT = OutputFile(path_type=Path, dir_okay=False)
+def output_option(flag: str, name: str, help_text: str) -> Callable[[Decorated], Decorated]:
+    """An option that names a file to write."""
+    file = OutputFile(path_type=Path, dir_okay=False)
+    return click.option(flag, name, type=file, metavar="FILE", help=help_text)
 
 
 class Numbers(click.ParamType[tuple[Any, ...]]):
@@ -35,25 +56,25 @@ class Numbers(click.ParamType[tuple[Any, ...]]):
 
     name = "numbers"
 
-    def __init__(self, kind: type[int] | type[float], names: str) -> None:
-        self.kind, self.names = kind, names
+    def __init__(self, number: type[int] | type[float], names: str) -> None:
+        self.number, self.names = number, names
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:  # noqa: ANN401
-        """A tuple of them."""
-        pattern = r"\d{1,9}" if self.kind is int else r"\d{0,9}\.?\d{0,20}"
+        """The numbers as a tuple."""
+        pattern = r"\d{1,9}" if self.number is int else r"\d{0,9}\.?\d{0,20}"
         parts = [part.strip() for part in value.split(",")]
         if len(parts) != self.names.count(",") + 1 or not all(re.fullmatch(pattern, part) for part in parts):
             self.fail(f"{value!r}: expected {self.names}", param, ctx)
         try:
-            return tuple(self.kind(part) for part in parts)
+            return tuple(self.number(part) for part in parts)
         except ValueError:
             self.fail(f"{value!r}: expected {self.names}", param, ctx)
 
 
-def print_description(as_json: bool, description: Description | Sequence[Description], *parts: RenderableType) -> None:
-    """Print a description as JSON, or drawn part by part."""
+def print_result(as_json: bool, result: Description | Sequence[Description], parts: Iterable[RenderableType]) -> None:
+    """Print a command's result as JSON, or its parts as tables with an empty line between them."""
     if as_json:
-        click.echo(json.dumps(description))
+        click.echo(json.dumps(result))
         return
     console = make_console()
     for i, part in enumerate(parts):

@@ -1,4 +1,4 @@
-"""The command `relabel-store show`."""
+"""The commands `relabel-store show` and `ls`: a store, its groups, one image's label map."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from rich.console import Console, RenderableType
 
 from store.cli.base import examples
-from store.cli.options import OUTPUT, Numbers, json_option, labels_argument, print_description
+from store.cli.options import Numbers, json_option, labels_argument, output_option, print_result, shards_option
 from store.errors import ImageError
 from store.files import check_outputs, write_atomically
-from store.format.schema import StoreSchema
-from store.group import LabelGroup
-from store.maps.types import WHOLE_IMAGE, Box, LabelRow
+from store.group import GroupRow
+from store.maps.types import WHOLE_IMAGE, Box
 from store.reader import LabelStore
 from store.shards.images import decode_image
 from store.view.describe import (
@@ -50,23 +49,19 @@ from store.view.terminal import (
     )
 )
 @labels_argument
-@click.argument("what", required=False, metavar="[GROUP|KEY]")
-@click.option("--shards", "patterns", metavar="PATTERN", multiple=True,
-              help="The image shards, to show the image itself: local paths with braces ({0000..1023}) or globs (*), "
-              "in quotes. Repeatable.")  # fmt: skip
+@click.argument("name", required=False, metavar="[GROUP|KEY]")
+@shards_option("The image shards, to show the image itself")
 @click.option(
     "--cell", type=Numbers(int, "y,x"), metavar="Y,X", help="The kept classes of one cell; 0,0 is the top left."
 )
 @click.option("--box", type=Numbers(float, "x1,y1,x2,y2"), metavar="X1,Y1,X2,Y2",
-              help="The target of this crop; corners are shares (0 to 1) of the image's width and height.")  # fmt: skip
-@click.option("--png", type=OUTPUT, metavar="FILE",
-              help="Write the image, its map over it and the target as a picture; needs --shards.")  # fmt: skip
-@click.option("--html", type=OUTPUT, metavar="FILE",
-              help="Write a page to explore cells and crops; with --shards it shows the image.")  # fmt: skip
+              help="The target of this crop; corners are 0 to 1, relative to the image's sides.")  # fmt: skip
+@output_option("--png", "png", "Write the image, its map over it and the target as a picture; needs --shards.")
+@output_option("--html", "html", "Write a page to explore cells and crops; with --shards it shows the image.")
 @json_option
 def show(
     labels: str,
-    what: str | None,
+    name: str | None,
     patterns: tuple[str, ...],
     cell: tuple[int, int] | None,
     box: Box | None,
@@ -81,93 +76,94 @@ def show(
     """
     store = LabelStore.open(labels)
     of_key = {"--shards": patterns, "--cell": cell, "--box": box, "--png": png, "--html": html}
-    given = [name for name, value in of_key.items() if value not in (None, ())]
-    if what is None or what in store:
+    given = [option for option, value in of_key.items() if value not in (None, ())]
+    if name is None or name in store:
         if given:
             raise click.UsageError(f"{given[0]} needs the key of an image")
-        _show_group(store, what, as_json) if what is not None else _show_store(store, as_json)
+        _show_group(store, name, as_json) if name is not None else _show_store(store, as_json)
         return
 
     if png is not None and not patterns:
         raise click.UsageError("--png needs --shards, for the image itself")
-    view = RowView.find(store, what, patterns)
+    view = RowView.find(store, name, patterns)
     description = view.describe(cell, box)
     check_outputs([file for file in (png, html) if file is not None], inputs=view.shards)
     if png is not None:
         view.write_png(png, box)
     if html is not None:
         view.write_html(html, box)
-    print_description(as_json, description, *(() if as_json else view.render(description, make_console(), box)))
+    print_result(as_json, description, view.render(description, make_console(), box))
+
+
+@click.command(epilog=examples("relabel-store ls labels.zarr"))
+@labels_argument
+@json_option
+def ls(labels: str, as_json: bool) -> None:
+    """List the groups of a store, one for each image shard.
+
+    LABELS is the label store: a path, or a URL such as s3://bucket/labels.zarr.
+    """
+    groups = list_groups(LabelStore.open(labels))
+    print_result(as_json, groups, [render_groups(groups)])
+    refuse_damage(groups)
 
 
 def _show_store(store: LabelStore, as_json: bool) -> None:
     groups = list_groups(store)
     summary = describe_store(store, groups)
-    print_description(as_json, {**summary, "groups": groups}, render_store(summary), render_groups(groups))
+    print_result(as_json, {**summary, "groups": groups}, [render_store(summary), render_groups(groups)])
     refuse_damage(groups)
 
 
 def _show_group(store: LabelStore, name: str, as_json: bool) -> None:
     description = describe_group(store.group(name))
-    print_description(as_json, description, render_group(description))
-
-
-# One sample as `relabel-store show LABELS KEY` shows it.
+    print_result(as_json, description, [render_group(description)])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RowView:
     """A row of a store and, where its shard was given, its image."""
 
-    schema: StoreSchema
-    group: LabelGroup
-    index: int
-    row: LabelRow
-    photo: bytes | None  # as it lies in the shard
+    row: GroupRow
+    data: bytes | None = None  # of the image, as in the shard
     shards: Sequence[Path] = ()  # that were given
 
     @classmethod
     def find(cls, store: LabelStore, key: str, patterns: Sequence[str]) -> "RowView":
-        """Look a key up.
+        """Look a key up, and read its image if shards are given.
 
         Raises:
             LabelNotFoundError: no such key.
             ShardError: the shard is not among those given, or holds another image.
         """
-        photos = ShardImages(patterns) if patterns else None
-        group, index = store.find(key)
-        row = group.row(index)
-        photo = photos.read(group, index) if photos is not None else None
-        return cls(
-            schema=store.schema,
-            group=group,
-            index=index,
-            row=row,
-            photo=photo,
-            shards=[] if photos is None else photos.files,
-        )
+        images = ShardImages(patterns) if patterns else None
+        group, number = store.find(key)
+        row = group[number]
+        if images is None:
+            return cls(row=row)
+        return cls(row=row, data=images.read(group, number), shards=images.files)
 
     @cached_property
     def image(self) -> NDArray[np.uint8] | None:
-        """(h, w, 3) uint8, None without the shard or where the row is quarantined.
+        """(h, w, 3) uint8, None without the shard or where the image was undecodable.
 
         Raises:
             ImageError: it cannot be decoded here.
         """
-        if self.photo is None or self.row.undecodable is not None:
+        if self.data is None or self.row.undecodable is not None:
             return None
         try:
-            return decode_image(self.photo)
+            return decode_image(self.data)
         except ImageError as error:
-            raise ImageError(f"{self.row.key!r} in {self.group.name}.tar: {error}") from error
+            raise ImageError(f"{self.row.key!r} in {self.row.group.name}.tar: {error}") from error
 
     def describe(self, cell: tuple[int, int] | None, box: Box | None) -> Description:
-        """The row, and under `cell` and `box` what was asked for of its map."""
-        description = describe_row(self.schema, self.group, self.index)
+        """The row, with one cell under `cell` and one crop under `crop` where these are asked for."""
+        schema, description = self.row.group.schema, describe_row(self.row)
         if cell is not None:
-            description["cell"] = describe_cell(self.schema, self.row, *cell)
+            description["cell"] = describe_cell(schema, self.row, *cell)
         if box is not None:
-            description["crop"] = describe_box(self.schema, self.row, box)
+            description["crop"] = describe_box(schema, self.row, box)
         return description
 
     def render(self, description: Description, console: Console, box: Box | None) -> Iterator[RenderableType]:
@@ -179,19 +175,19 @@ class RowView:
             yield render_box(description["crop"])
 
     def write_png(self, file: Path, box: Box | None) -> None:
-        """The image, its map over it, and the target of a crop, by default of the whole image."""
+        """Write the image, its map over it, and the target of a crop, by default of the whole image."""
         from store.view.figure import draw_map
 
         refuse_undecodable(self.row)
         assert self.image is not None
         with write_atomically(file.resolve()) as handle:
-            draw_map(handle, self.image, self.row, self.schema, crops=(box or WHOLE_IMAGE,))
+            draw_map(handle, self.image, self.row, self.row.group.schema, crops=(box or WHOLE_IMAGE,))
 
     def write_html(self, file: Path, box: Box | None) -> None:
-        """A page that needs nothing but itself."""
+        """Write the self-contained page."""
         from store.view.page import sample_page
 
         refuse_undecodable(self.row)
-        page = sample_page(self.schema, self.group.name, self.index, self.row, self.image, box=box or WHOLE_IMAGE)
+        page = sample_page(self.row, self.image, box=box or WHOLE_IMAGE)
         with write_atomically(file.resolve()) as handle:
             handle.write(page.encode())

@@ -1,11 +1,11 @@
-"""The first moment of a command: Ctrl-C while Python still imports its modules ends it as quietly as later."""
+"""Entry points that import a command's modules; Ctrl-C during the imports ends them without a traceback."""
 
 import sys
 from importlib import import_module
 
 
 def start(module: str) -> None:
-    """Run a module's `main`."""
+    """Import a module and run its `main`."""
     try:
         import_module(module).main()
     except KeyboardInterrupt:
@@ -13,5 +13,5 @@ def start(module: str) -> None:
 
 
 def main() -> None:
-    """`relabel-store`."""
+    """Run `relabel-store`."""
     start("store.cli.main")

@@ -1,7 +1,8 @@
-"""LabelPooling in numpy, for looking at maps: the twin of `trainer.targets.pooling`, which a test holds equal to it.
+"""LabelPooling for one image, in numpy, and the training target of a crop.
 
+Tests hold it equal to `trainer.targets.pooling` and `trainer.targets.targets`, which compute the same in torch.
 Source: ReLabel (CVPR 2021), section 3.2; RoIAlign as torchvision computes it with `aligned=True` and adaptive sampling.
-Shape letters: K ranks, C classes, H W cells (y, x), L cells along one axis, Y X bins of the grid, G bins and P
+Shape letters: K top-k, C classes, H W cells (y, x), L cells along one axis, Y X bins of the grid, G bins and P
 sampling points of a bin along one axis.
 """
 
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 from store.errors import LabelMapError
 from store.format.schema import StoreSchema
 from store.maps.types import WHOLE_IMAGE, Box, Fill, LabelRow, TargetKind
+
+KINDS: tuple[TargetKind, ...] = get_args(TargetKind)
+FILLS: tuple[Fill, ...] = get_args(Fill)
 
 
 def pool_map(
@@ -29,13 +33,13 @@ def pool_map(
     """Pool one label map over a box, or over each bin of a grid on it, to a logit for every class.
 
     Args:
-        classes_KHW: (K, H, W) class ids.
-        scores_KHW: (K, H, W) logits.
+        classes_KHW: (K, H, W) uint16 class ids.
+        scores_KHW: (K, H, W) float16 logits.
         num_classes: C.
         box: x1, y1, x2, y2, normalised to [0, 1] by the whole image.
         fill: the logit of classes outside a cell's top K: 0, the tail's mass spread evenly, or the lowest kept score.
         grid: bins down and across that the box is cut into, or one number for both.
-        tail_logsumexp_HW: (H, W) log-sum-exp of the other logits; needed for `fill="tail"`.
+        tail_logsumexp_HW: (H, W) float16 log-sum-exp of the other logits; needed for `fill="tail"`.
 
     Returns:
         (C,) float32 logits for one bin, (Y, X, C) for a grid.
@@ -59,7 +63,7 @@ def pool_map(
 
 
 def grid_shape(grid: int | tuple[int, int]) -> tuple[int, int]:
-    """Bins down and across; raises LabelMapError where there are none."""
+    """Bins down and across of a grid; LabelMapError unless both are at least one."""
     rows, columns = (grid, grid) if isinstance(grid, int) else grid
     if rows < 1 or columns < 1:
         raise LabelMapError(f"grid {grid}: expected at least one bin down and across")
@@ -67,15 +71,21 @@ def grid_shape(grid: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Probabilities of (C,) logits."""
+    """(C,) float32 probabilities of (C,) logits."""
     exponentials = np.exp(logits - logits.max())
     return np.asarray(exponentials / exponentials.sum(), np.float32)
 
 
 def axis_weights(low: float, high: float, cells: int, bins: int = 1) -> NDArray[np.float32]:
-    """How much each cell along one axis counts in each bin of a box from low to high, both in [0, 1].
+    """Weight of each cell along one axis in each bin of a box's side.
 
-    RoIAlign's weights are separable, so a bin's are the outer product of two of these.
+    RoIAlign's weights are separable: the weights of a bin are the outer product of those along y and along x.
+
+    Args:
+        low: where the side begins, in [0, 1].
+        high: where it ends, in [0, 1].
+        cells: L.
+        bins: G.
 
     Returns:
         (G, L) float32, each row summing to 1.
@@ -93,7 +103,7 @@ def axis_weights(low: float, high: float, cells: int, bins: int = 1) -> NDArray[
 
 
 def check_box(box: Box) -> None:
-    """Raise LabelMapError unless the box lies within the image and has an area."""
+    """Raise LabelMapError unless the box is inside the image and has an area."""
     x1, y1, x2, y2 = box
     if not (0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1):
         raise LabelMapError(f"box {box}: expected 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1")
@@ -105,9 +115,9 @@ def fill_logits(
     """The logit of the classes outside each cell's top K.
 
     Args:
-        scores: (..., K, H, W) logits.
+        scores: (..., K, H, W) float32 logits.
         num_classes: C.
-        fill: as `pool_map` takes it.
+        fill: as for `pool_map`.
         tail_logsumexp: (..., H, W) log-sum-exp of the other logits.
 
     Returns:
@@ -127,11 +137,11 @@ def fill_logits(
 
 
 def cell_confidence(scores: NDArray[np.float16], tail_logsumexp: NDArray[np.float16] | None) -> NDArray[np.float32]:
-    """The probability of each cell's first class, exact where there is a tail.
+    """The probability of each cell's top-1 class: exact with a tail, else among the cell's kept classes.
 
     Args:
-        scores: (..., K, H, W) logits.
-        tail_logsumexp: (..., H, W) log-sum-exp of the other logits.
+        scores: (..., K, H, W) float16 logits.
+        tail_logsumexp: (..., H, W) float16 log-sum-exp of the other logits.
 
     Returns:
         (..., H, W) float32.
@@ -144,37 +154,28 @@ def cell_confidence(scores: NDArray[np.float16], tail_logsumexp: NDArray[np.floa
     return np.asarray(1 / others, np.float32)
 
 
-# The training target of a crop, by kind and fill: the numpy twin of `trainer.targets.targets`; a test compares them.
-#
-# Shape letters: C classes.
-
-
-KINDS: tuple[TargetKind, ...] = get_args(TargetKind)
-FILLS: tuple[Fill, ...] = get_args(Fill)
-
-
 def crop_target(
     schema: StoreSchema, row: LabelRow, *, box: Box = WHOLE_IMAGE, fill: Fill = "zero", kind: TargetKind = "relabel"
 ) -> NDArray[np.float32]:
-    """What the student would be trained on for a crop, without label smoothing.
+    """The training target of a crop, without label smoothing.
 
     Args:
         schema: of the row's store.
-        row: one that is not quarantined.
-        box: of the crop, normalised by the whole image.
+        row: its image could be decoded.
+        box: the crop, normalised by the whole image.
         fill: the logit of the classes outside a cell's top K.
-        kind: `relabel` pools the box, `global` the whole map, the `-single` kinds keep only the largest class of
-            these, `original` is the dataset's own label.
+        kind: `relabel` pools the box, `global` the whole map, the `-single` kinds keep only the arg max of these,
+            `original` is the dataset's label.
 
     Returns:
         (C,) float32 probabilities.
 
     Raises:
-        LabelMapError: a box without area or outside the image, a fill without its tail, or no original label.
+        LabelMapError: a box without area or outside the image, fill `tail` without a tail, or no label.
     """
     if kind == "original":
         if not has_label(schema, row):
-            raise LabelMapError(f"{row.key!r} has no original label")
+            raise LabelMapError(f"{row.key!r} has no label among the teacher's classes; choose another kind of target")
         return _one_hot(row.label, schema.num_classes)
     logits_C = pool_map(
         row.classes,
@@ -190,12 +191,12 @@ def crop_target(
 
 
 def has_label(schema: StoreSchema, row: LabelRow) -> bool:
-    """Whether the row's original label is a class of the teacher's."""
+    """Whether the row's label is one of the teacher's classes."""
     return 0 <= row.label < schema.num_classes
 
 
 def fills_of(row: LabelRow) -> tuple[Fill, ...]:
-    """The fills that a row's map allows."""
+    """The fills that can be used with a row's map: `tail` needs a tail."""
     return tuple(fill for fill in FILLS if fill != "tail" or row.tail_logsumexp is not None)
 
 

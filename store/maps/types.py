@@ -1,4 +1,4 @@
-"""What a label map is, and the words that describe what is pooled from it. A leaf: it imports numpy alone.
+"""Types of label maps, crops and targets; imports numpy alone, so that every other module may import it.
 
 Shape letters: N rows, K top-k, H W cells (y, x).
 """
@@ -15,10 +15,10 @@ Box = tuple[float, float, float, float]
 WHOLE_IMAGE: Box = (0.0, 0.0, 1.0, 1.0)
 
 TargetKind = Literal["relabel", "global", "local-single", "global-single", "original"]
-"""What the student is trained on, the arms of the paper's ablation (ReLabel, CVPR 2021, section 4.1).
+"""The kind of target a student is trained on: the arms of the paper's ablation (ReLabel, CVPR 2021, section 4.1).
 
 `relabel` pools the crop's box; `global` the whole map (no localization); the `-single` kinds keep only the arg max;
-`original` is the dataset's own label.
+`original` is the dataset's label.
 """
 
 Fill = Literal["zero", "tail", "min"]
@@ -27,22 +27,33 @@ Fill = Literal["zero", "tail", "min"]
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class LabelRows:
-    """Label maps of some rows of a group."""
+    """Label maps of N rows of a group."""
 
     classes: NDArray[np.uint16]  # (N, K, H, W)
-    scores: NDArray[np.float16]  # (N, K, H, W)
+    scores: NDArray[np.float16]  # (N, K, H, W), logits
     tail_logsumexp: NDArray[np.float16] | None  # (N, H, W)
 
+    def select(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> "LabelRows":
+        """The label maps of some rows, by a mask or by their positions."""
+        tail_logsumexp = None if self.tail_logsumexp is None else self.tail_logsumexp[rows]
+        return LabelRows(classes=self.classes[rows], scores=self.scores[rows], tail_logsumexp=tail_logsumexp)
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
 class LabelRow:
-    """One sample's label map and what the group knows of the sample."""
+    """The label map of one image, with its key, its label and its place in the tar."""
 
     key: str
     classes: NDArray[np.uint16]  # (K, H, W)
-    scores: NDArray[np.float16]  # (K, H, W)
-    tail_logsumexp: NDArray[np.float16] | None  # (H, W)
-    label: int  # the dataset's own, -1 where there is none
+    scores: NDArray[np.float16]  # (K, H, W), logits
+    tail_logsumexp: NDArray[np.float16] | None  # (H, W) log-sum-exp of the logits outside the top K
+    label: int  # the dataset's, -1 where there is none
     offset: int  # of the image in its tar, bytes
     length: int  # of the image, bytes
     undecodable: str | None  # why the image could not be decoded
+
+    def __repr__(self) -> str:
+        top_k, height, width = self.classes.shape
+        label = f"label {self.label}" if self.label >= 0 else "no label"
+        undecodable = ", undecodable" if self.undecodable is not None else ""
+        return f"{type(self).__name__}({self.key!r}, {label}, top {top_k}, {height} x {width}{undecodable})"

@@ -1,11 +1,11 @@
-"""How a store is shown: as plain values, in the terminal, as a picture, as a page.
+"""Viewing a store: as plain values, in the terminal, as a picture, as an HTML page, in a notebook.
 
-| file                              | input                | does                                                    |
-|-----------------------------------|----------------------|---------------------------------------------------------|
-| describe, row, target             | a store, a row       | plain values, ready for JSON or for drawing             |
-| photos                            | image shards         | a row's image, proven to be the one that was annotated  |
-| tables, render, render_row, blocks | plain values         | the terminal's pictures                                 |
-| figure                            | a row and its image  | a PNG; needs the extra `view`                           |
-| html, page, templates/            | a row and its image  | a page that needs nothing but itself; extra `web`       |
-| commands, show_row, progress      |                      | `relabel-store show`                                    |
+| file             | input               | does                                       | output             |
+|------------------|---------------------|--------------------------------------------|--------------------|
+| describe         | a store, group, row | collects what is shown                     | plain values       |
+| images           | image shards, a row | reads the row's image, checks its digest   | bytes              |
+| terminal         | plain values        | draws tables, the map, the image           | rich's renderables |
+| figure           | a row and its image | draws the map over the image; extra `view` | a PNG              |
+| page, templates/ | a row and its image | writes a self-contained page; extra `web`  | HTML               |
+| notebook         | a store, a row      | displays them in a notebook                | HTML               |
 """

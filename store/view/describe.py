@@ -1,4 +1,7 @@
-"""Stores and groups as plain values, ready for JSON or for drawing."""
+"""Stores, groups, label maps, cells and crops as plain values, for JSON and for the modules that draw them.
+
+Shape letters: K top-k, H W cells (y, x).
+"""
 
 import math
 from collections import Counter
@@ -10,32 +13,33 @@ import numpy as np
 from store.errors import DamagedStoreError, LabelMapError, RelabelError
 from store.format.arrays import ArraySpec, array_specs
 from store.format.schema import StoreSchema
-from store.group import LabelGroup
+from store.group import GroupRow, LabelGroup
 from store.maps.pooling import cell_confidence, crop_target, fills_of, has_label
 from store.maps.types import WHOLE_IMAGE, Box, LabelRow
 from store.reader import LabelStore, StoreFault
 
 Description = dict[str, Any]
+SHOWN_CLASSES = 5
 
 
 def describe_store(store: LabelStore, groups: list[Description]) -> Description:
-    """The schema of a store, the sum of its groups from `list_groups`, and how well its arrays are compressed."""
-    whole = [entry for entry in groups if entry["damaged"] is None]
-    rows = sum(entry["rows"] for entry in whole)
+    """A store's schema, the sums over its groups from `list_groups`, and the size and compression of its arrays."""
+    readable = [entry for entry in groups if entry["damaged"] is None]
+    rows = sum(entry["rows"] for entry in readable)
     return {
         "path": str(store),
         **store.schema.to_attributes(),
         "rows": rows,
-        "quarantined": sum(entry["quarantined"] for entry in whole),
-        "bytes": sum(entry["bytes"] for entry in whole),
-        "arrays": [_array_size(spec, whole) for spec in array_specs(store.schema, rows, with_tail=True)],
+        "quarantined": sum(entry["quarantined"] for entry in readable),
+        "bytes": sum(entry["bytes"] for entry in readable),
+        "arrays": [_array_size(spec, readable) for spec in array_specs(store.schema, rows, with_tail=True)],
         "damaged": [entry["name"] for entry in groups if entry["damaged"] is not None],
         "groups": len(groups),
     }
 
 
 def list_groups(store: LabelStore) -> list[Description]:
-    """Each group's rows, quarantined rows and bytes; of a damaged one, what is wrong with it."""
+    """Each group's rows, undecodable rows and bytes, or the problem of a damaged group."""
     return [_group_entry(name, group) for name, group in store.survey()]
 
 
@@ -56,7 +60,7 @@ def _group_entry(name: str, group: LabelGroup | StoreFault) -> Description:
 
 
 def _array_size(spec: ArraySpec, groups: list[Description]) -> Description:
-    """Bytes of one array in all groups, as stored and as they would be without compression."""
+    """Bytes of one array in all groups, as stored and without compression."""
     holding = [entry for entry in groups if spec.name in entry["arrays"]]
     stored = sum(entry["arrays"][spec.name] for entry in holding)
     held_rows = sum(entry["rows"] for entry in holding)
@@ -65,7 +69,7 @@ def _array_size(spec: ArraySpec, groups: list[Description]) -> Description:
 
 
 def describe_group(group: LabelGroup) -> Description:
-    """What the commit record of a group says, with its keys."""
+    """A group's commit record and its keys."""
     tar = group.commit.tar
     return {
         "name": group.name,
@@ -89,22 +93,14 @@ def _bytes(group: LabelGroup) -> int:
     return sum(record.size for record in group.commit.objects.values())
 
 
-# One sample's label map as plain values, ready for JSON or for drawing.
-#
-# Shape letters: K ranks, C classes, H W cells (y, x).
-
-
-SHOWN_CLASSES = 5
-
-
-def describe_row(schema: StoreSchema, group: LabelGroup, index: int) -> Description:
+def describe_row(row: GroupRow) -> Description:
     """One label map: the pooled target of the whole image, the dominant classes, and the map itself."""
-    row = group.row(index)
+    schema = row.group.schema
     name = schema.class_name(row.label) if has_label(schema, row) else None
     description: Description = {
         "key": row.key,
-        "group": group.name,
-        "row": index,
+        "group": row.group.name,
+        "row": row.number,
         "target": row.label,
         "target_name": name,
         "quarantined": row.undecodable,
@@ -113,7 +109,7 @@ def describe_row(schema: StoreSchema, group: LabelGroup, index: int) -> Descript
         return description
     return description | {
         "pooled": _pooled(schema, row)[0],
-        "dominant": [{"class": c, "name": schema.class_name(c), "cells": cells} for c, cells in leading_classes(row)],
+        "dominant": [{"class": c, "name": schema.class_name(c), "cells": cells} for c, cells in top1_cells(row)],
         "classes": row.classes.tolist(),
         "scores": row.scores.tolist(),
         "confidence": cell_confidence(row.scores, row.tail_logsumexp).tolist(),
@@ -124,7 +120,7 @@ def describe_cell(schema: StoreSchema, row: LabelRow, y: int, x: int) -> Descrip
     """The kept classes of one cell: their scores, and their probabilities, exact where there is a tail.
 
     Raises:
-        LabelMapError: no such cell, or a quarantined row.
+        LabelMapError: no such cell, or an undecodable image.
     """
     refuse_undecodable(row)
     _, height, width = row.classes.shape
@@ -133,24 +129,24 @@ def describe_cell(schema: StoreSchema, row: LabelRow, y: int, x: int) -> Descrip
             f"cell {y},{x}: the map has {height} x {width} cells, so y is 0 to {height - 1} and x 0 to {width - 1}"
         )
     scores = row.scores[:, y, x].astype(np.float32)
-    first = cell_confidence(row.scores, row.tail_logsumexp)[y, x]
+    top1 = cell_confidence(row.scores, row.tail_logsumexp)[y, x]
     return {
         "cell": [y, x],
         "exact": row.tail_logsumexp is not None,
         "classes": [
             {"class": c, "name": schema.class_name(c), "score": float(score), "probability": float(probability)}
             for c, score, probability in zip(
-                row.classes[:, y, x].tolist(), scores, first * np.exp(scores - scores[0]), strict=True
+                row.classes[:, y, x].tolist(), scores, top1 * np.exp(scores - scores[0]), strict=True
             )
         ],
     }
 
 
 def describe_box(schema: StoreSchema, row: LabelRow, box: Box) -> Description:
-    """The pooled target of a crop, with the original label's share of it.
+    """The pooled target of a crop, with its probability of the label.
 
     Raises:
-        LabelMapError: a box without area or outside the image, or a quarantined row.
+        LabelMapError: a box without area or outside the image, or an undecodable image.
     """
     refuse_undecodable(row)
     pooled, label = _pooled(schema, row, box)
@@ -158,13 +154,13 @@ def describe_box(schema: StoreSchema, row: LabelRow, box: Box) -> Description:
 
 
 def refuse_undecodable(row: LabelRow) -> None:
-    """Raise LabelMapError where a row has no label map."""
+    """Raise LabelMapError where the image could not be decoded, so that the row has no label map."""
     if row.undecodable is not None:
-        raise LabelMapError(f"{row.key!r} is quarantined and has no label map: {row.undecodable}")
+        raise LabelMapError(f"{row.key!r} was undecodable and has no label map: {row.undecodable}")
 
 
 def _pooled(schema: StoreSchema, row: LabelRow, box: Box = WHOLE_IMAGE) -> tuple[list[Description], Description | None]:
-    """The first classes of a crop's target under the default fill, and its original label, each with all fills."""
+    """The largest classes of a crop's target under fill `zero`, and its label, each with the probability by fill."""
     targets = {fill: crop_target(schema, row, box=box, fill=fill) for fill in fills_of(row)}
 
     def entry(c: int) -> Description:
@@ -175,8 +171,8 @@ def _pooled(schema: StoreSchema, row: LabelRow, box: Box = WHOLE_IMAGE) -> tuple
     return [entry(c) for c in best.tolist()], entry(row.label) if has_label(schema, row) else None
 
 
-def leading_classes(row: LabelRow) -> list[tuple[int, int]]:
-    """The classes that lead in some cell and in how many, most first; their colours and letters go by this order."""
+def top1_cells(row: LabelRow) -> list[tuple[int, int]]:
+    """The classes that are top-1 in a cell and their cells, most first; colours and letters follow this order."""
     classes, counts = np.unique(row.classes[0], return_counts=True)
     order = np.argsort(-counts, kind="stable")
     return list(zip(classes[order].tolist(), counts[order].tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""A label map over its image, as a picture. Needs the extra `view`.
+"""A label map over its image, with the targets of some crops, as a PNG. Needs the extra `view`.
 
 Shape letters: H W cells (y, x).
 """
@@ -14,7 +14,7 @@ from store.format.schema import StoreSchema
 from store.maps.pooling import cell_confidence, crop_target, has_label
 from store.maps.types import WHOLE_IMAGE, Box, LabelRow
 from store.text import printable
-from store.view.describe import leading_classes
+from store.view.describe import top1_cells
 from store.view.terminal import LETTERS, OTHER, OTHER_LETTER, PALETTE
 
 if TYPE_CHECKING:
@@ -35,15 +35,15 @@ def draw_map(
     """Draw an image, its label map, and the pooled targets of some crops.
 
     Args:
-        file: where the PNG goes.
-        image: (h, w, 3) uint8, the whole image, which is drawn small.
+        file: a path or an open file for the PNG.
+        image: (h, w, 3) uint8, the whole image; drawn with at most 1,024 pixels a side.
         row: its label map.
-        schema: of the map's store.
+        schema: of the row's store.
         crops: boxes, normalised by the whole image.
     """
     import matplotlib  # takes a second to import, and most commands draw nothing
 
-    # Names are hostile: no mathematics in them, and no complaint about letters that the font lacks.
+    # Names are hostile: they are not parsed as mathematics, and letters that the font lacks cause no warning.
     with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings(action="ignore"):
         _draw(file, image, row, schema, crops)
 
@@ -57,7 +57,7 @@ def _draw(
     from PIL import Image
 
     picture = Image.fromarray(image)
-    picture.thumbnail((MAX_SIDE, MAX_SIDE))  # matplotlib takes 60 bytes for a pixel
+    picture.thumbnail((MAX_SIDE, MAX_SIDE))  # matplotlib uses 60 bytes a pixel
     width, height = picture.size
     figure = Figure(figsize=(3.4 * (2 + len(crops)), 3.7), layout="constrained")
     panels = figure.subplots(1, 2 + len(crops))
@@ -82,30 +82,30 @@ def _draw(
         name, outline = f"crop {i + 1}", [withStroke(linewidth=2, foreground="black")]
         panels[0].text(x1 + 0.02, y1 + 0.09, name, color="white", fontsize=8, weight="bold", path_effects=outline)
         _draw_target(panels[2 + i], f"target of crop {i + 1}", target, schema, colours)
-        panels[2 + i].set_xlim(0, 1.15 * longest)  # crops can be compared, and flat targets be seen
+        panels[2 + i].set_xlim(0, 1.15 * longest)  # one scale, so that crops can be compared and flat targets be seen
     figure.savefig(file, dpi=120, format="png")
 
 
 def _class_colours(row: LabelRow) -> dict[int, tuple[float, ...]]:
-    """A colour for each class that leads in many cells."""
-    return {c: tuple(v / 255 for v in rgb) for (c, _), rgb in zip(leading_classes(row), PALETTE, strict=False)}
+    """A colour for each of the classes that are top-1 in the most cells."""
+    return {c: tuple(v / 255 for v in rgb) for (c, _), rgb in zip(top1_cells(row), PALETTE, strict=False)}
 
 
 def _overlay(row: LabelRow, colours: dict[int, tuple[float, ...]]) -> NDArray[np.float32]:
-    """(H, W, 4) RGBA: each cell's leading class, the more opaque the surer the teacher."""
+    """(H, W, 4) RGBA: each cell's top-1 class, the more opaque the more confident the teacher."""
     other = tuple(value / 255 for value in OTHER)
     rgb = np.array([[colours.get(int(c), other) for c in line] for line in row.classes[0]], np.float32)
     return np.concatenate([rgb, 0.85 * cell_confidence(row.scores, row.tail_logsumexp)[..., None]], axis=2)
 
 
 def _draw_letters(panel: "Axes", row: LabelRow, colours: dict[int, tuple[float, ...]]) -> None:
-    """The letter of each cell's leading class, which is read without colours."""
+    """The letter of each cell's top-1 class, for readers who cannot distinguish the colours."""
     from matplotlib.patheffects import withStroke
 
     _, height, width = row.classes.shape
     of_class = dict(zip(colours, LETTERS, strict=False))
     style = {"color": "white", "fontsize": min(8, 120 / max(height, width)), "ha": "center", "va": "center"}
-    outline = [withStroke(linewidth=1.5, foreground="black")]  # white on yellow cannot be read without
+    outline = [withStroke(linewidth=1.5, foreground="black")]  # without it, white on yellow cannot be read
     for (y, x), class_id in np.ndenumerate(row.classes[0]):
         letter = of_class.get(int(class_id), OTHER_LETTER)
         panel.text((x + 0.5) / width, (y + 0.5) / height, letter, path_effects=outline, **style)

@@ -1,6 +1,7 @@
-"""One sample as a page that needs nothing but itself: its data as JSON, its image within it. Needs the extra `web`.
+"""One image's label map as a self-contained HTML page: data, image, style and scripts are in it. Needs the extra `web`.
 
-Shape letters: K ranks, H W cells (y, x).
+Also `render`, which fills any of the templates under a policy that lets the page load nothing else.
+Shape letters: K top-k, H W cells (y, x).
 """
 
 import base64
@@ -16,16 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.format.schema import StoreSchema
+from store.group import GroupRow
 from store.maps.pooling import FILLS, KINDS, fills_of, has_label
 from store.maps.types import WHOLE_IMAGE, Box, LabelRow
 from store.text import printable
-from store.view.describe import leading_classes
-from store.view.terminal import LETTERS, OTHER, OTHER_LETTER, PALETTE, class_text, is_dark
+from store.view.describe import top1_cells
+from store.view.terminal import LETTERS, OTHER, OTHER_LETTER, PALETTE, Colour, class_text, is_dark, rgb
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-
+FOLDER = Path(__file__).parent / "templates"
+STYLE = "style.css"
+SCRIPTS = ("pooling.js", "map.js", "crop.js", "page.js")
 MAX_SIDE = 1024  # pixels of the image in the page
 JPEG_QUALITY = 85
 
@@ -42,7 +46,7 @@ class Link:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Links:
-    """Where a page among many leads."""
+    """The links of a page among many."""
 
     list: str
     previous: Link | None
@@ -50,10 +54,7 @@ class Links:
 
 
 def sample_page(
-    schema: StoreSchema,
-    group: str,
-    index: int,
-    row: LabelRow,
+    row: GroupRow,
     image: NDArray[np.uint8] | None,
     *,
     box: Box = WHOLE_IMAGE,
@@ -63,20 +64,18 @@ def sample_page(
     """The HTML of a row's page.
 
     Args:
-        schema: of the store.
-        group: the group's name.
-        index: the row in it.
-        row: its label map; a quarantined one gets a page that says why.
-        image: (h, w, 3) uint8, None where there is none to show.
-        box: the crop to begin with.
+        row: a row of a store; an undecodable one gets a page with the reason.
+        image: (h, w, 3) uint8, None to show the map alone.
+        box: the crop to begin with, normalised by the whole image.
         problem: why there is no image.
-        links: to other samples.
+        links: to other images' pages.
     """
+    schema = row.group.schema
     shown = None if row.undecodable is not None else map_data(schema, row, image, box)
     return render(
         "sample.html",
         images="data:",
-        facts=_facts(schema, group, index, row, problem),
+        facts=_facts(row, problem),
         data=None if shown is None else script_json(shown),
         image=None if image is None else {"url": jpeg_url(image)},
         kinds=_choices(KINDS, KINDS if has_label(schema, row) else KINDS[:-1]),
@@ -85,16 +84,17 @@ def sample_page(
     )
 
 
-def _facts(schema: StoreSchema, group: str, index: int, row: LabelRow, problem: str | None) -> Json:
+def _facts(row: GroupRow, problem: str | None) -> Json:
+    schema = row.group.schema
     if row.undecodable is not None:
-        problem = f"quarantined, without a label map: {row.undecodable}"
+        problem = f"undecodable, without a label map: {row.undecodable}"
     label = class_text(row.label, schema.class_name(row.label)) if has_label(schema, row) else str(row.label)
     return {
         "key": printable(row.key),
-        "group": group,
-        "row": index,
+        "group": row.group.name,
+        "row": row.number,
         "label": "none" if row.label < 0 else printable(label),
-        "ranks": schema.top_k,
+        "top_k": schema.top_k,
         "classes": f"{schema.num_classes:,}",
         "size": f"{schema.map_size[0]} x {schema.map_size[1]}",
         "teacher": printable(schema.teacher.architecture),
@@ -108,18 +108,18 @@ def _choices(names: tuple[str, ...], allowed: tuple[str, ...]) -> list[Json]:
 
 
 def map_data(schema: StoreSchema, row: LabelRow, image: NDArray[np.uint8] | None, box: Box) -> Json:
-    """What `pooling.js` calls a map, with what is drawn of it."""
-    ranks, height, width = row.classes.shape
+    """The map as `pooling.js` takes it, with the letters, colours and legend to draw."""
+    top_k, height, width = row.classes.shape
     ids = _shown_classes(schema, row)
-    leading = leading_classes(row)
-    marked, unmarked = leading[: len(PALETTE)], leading[len(PALETTE) :]
+    top1 = top1_cells(row)
+    marked, unmarked = top1[: len(PALETTE)], top1[len(PALETTE) :]
     at = {c: i for i, c in enumerate(ids)}
     marks = zip(marked, LETTERS, PALETTE, strict=False)
     picture_height, picture_width = (height, width) if image is None else image.shape[:2]
     return {
         "height": height,
         "width": width,
-        "ranks": ranks,
+        "topK": top_k,
         "count": schema.num_classes,
         "ids": ids,
         "names": [printable(class_text(c, schema.class_name(c))) for c in ids],
@@ -137,9 +137,9 @@ def map_data(schema: StoreSchema, row: LabelRow, image: NDArray[np.uint8] | None
 
 
 def _shown_classes(schema: StoreSchema, row: LabelRow) -> list[int]:
-    """Every class that the page may have to name: the kept ones, the label, and the first of the others.
+    """Every class that the page may name: the kept ones, the label, and the first of the others.
 
-    Of the classes that no cell keeps one stands for all: where they have the largest logit, it is the arg max.
+    All classes that no cell keeps have the same logit; if it is the largest one, the first of them is the arg max.
     """
     shown = set(row.classes.reshape(-1).tolist())
     if has_label(schema, row):
@@ -149,28 +149,28 @@ def _shown_classes(schema: StoreSchema, row: LabelRow) -> list[int]:
 
 
 def _finite(tail_logsumexp: NDArray[np.float16]) -> list[float | None]:
-    """A tail of minus infinity, where every class is kept, has no number in JSON."""
+    """The tail with None for minus infinity (every class is kept), which JSON cannot hold."""
     return [value if np.isfinite(value) else None for value in tail_logsumexp.reshape(-1).tolist()]
 
 
-def _mark(letter: str, colour: tuple[int, int, int]) -> Json:
-    return {"letter": letter, "colour": "rgb({},{},{})".format(*colour), "ink": "#fff" if is_dark(colour) else "#000"}
+def _mark(letter: str, colour: Colour) -> Json:
+    return {"letter": letter, "colour": rgb(colour), "ink": "#fff" if is_dark(colour) else "#000"}
 
 
 def script_json(value: Json) -> str:
-    """JSON that cannot end the script element it stands in."""
+    """JSON for a script element, which it cannot end."""
     from markupsafe import Markup
 
     return Markup(json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"))
 
 
 def jpeg_url(image: NDArray[np.uint8], side: int = MAX_SIDE) -> str:
-    """An image as a `data:` URL, encoded anew with at most that many pixels a side."""
+    """An image as a `data:` URL: a JPEG of at most `side` pixels a side."""
     return "data:image/jpeg;base64," + base64.b64encode(small_jpeg(image, side)).decode()
 
 
 def small_jpeg(image: NDArray[np.uint8], side: int) -> bytes:
-    """A JPEG whose longer side is at most that many pixels."""
+    """A JPEG whose longer side is at most `side` pixels."""
     from PIL import Image
 
     picture = Image.fromarray(image)
@@ -178,14 +178,6 @@ def small_jpeg(image: NDArray[np.uint8], side: int) -> bytes:
     data = io.BytesIO()
     picture.save(data, "JPEG", quality=JPEG_QUALITY)
     return data.getvalue()
-
-
-# Jinja2's templates beside this file, and the policy that forbids a page everything but its own style and script.
-
-
-FOLDER = Path(__file__).parent / "templates"
-STYLE = "style.css"
-SCRIPTS = ("pooling.js", "map.js", "crop.js", "page.js")
 
 
 def render(
@@ -196,13 +188,13 @@ def render(
     scripts: tuple[str, ...] = SCRIPTS,
     **values: Any,  # noqa: ANN401
 ) -> str:
-    """A page, every value in it escaped.
+    """Fill a template; every value is escaped.
 
     Args:
         template: its file's name.
-        images: where its images may come from, as Content-Security-Policy has it.
-        forms: where its forms may go.
-        scripts: files of the scripts in it.
+        images: allowed sources of images, as in a Content-Security-Policy.
+        forms: allowed targets of forms.
+        scripts: files of the scripts in the page.
         values: the template's variables.
     """
     from markupsafe import Markup  # Jinja2's

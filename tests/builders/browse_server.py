@@ -12,19 +12,18 @@ from pathlib import Path
 import numpy as np
 from playwright.sync_api import Page
 
-from store.audit.index import store_digest
+from store.audit.index import AuditIndex, store_digest
 from store.reader import LabelStore
 
 
 def write_index(path: Path, labels: Path, *, digest: str | None = None) -> Path:
-    """As `relabel-store audit --index` writes it: a figure for every row that is not quarantined."""
+    """As `relabel-store audit --index` writes it: figures for every decodable row."""
     store = LabelStore.open(labels)
     rows = [np.flatnonzero(group.usable()) for group in store]
     count = sum(map(len, rows))
     disagreement = np.linspace(0, 1, count, dtype=np.float32)
     disagreement[-1] = np.nan
-    np.savez(
-        path,
+    index = AuditIndex(
         group=np.array(store.names()),
         rows=np.array([len(part) for part in rows], np.int32),
         row=np.concatenate(rows).astype(np.int32),
@@ -32,8 +31,10 @@ def write_index(path: Path, labels: Path, *, digest: str | None = None) -> Path:
         entropy=(np.arange(count) % 5).astype(np.float32),
         classes=np.ones(count, np.int16),
         left_out=np.array([], np.str_),
-        store_digest=np.array(digest or store_digest(store)),
+        store_digest=digest or store_digest(store),
     )
+    with path.open("wb") as file:
+        index.write(file)
     return path
 
 

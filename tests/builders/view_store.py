@@ -1,4 +1,4 @@
-"""A small store with its image shard, for looking at: hostile keys, hostile class names, one quarantined row."""
+"""A small store with its image shards, to be viewed: hostile keys, hostile class names, one undecodable row."""
 
 from pathlib import Path
 

@@ -1,8 +1,8 @@
-// The crop: a box with three handles. Its corners are shares of the image, rounded to thousandths, so that what is read
-// off the page is what was computed.
+// The crop: a box with three handles. Its corners are normalised by the image and rounded to thousandths, so that the
+// corners shown are exactly those computed with.
 "use strict";
 
-const LEAST = 0.01; // of a side
+const LEAST = 0.01; // of a side, as a share of the image
 
 function rounded(value) {
   return Math.round(Math.min(Math.max(value, 0), 1) * 1000) / 1000;
@@ -56,7 +56,7 @@ class Crop {
     this.onChange(box);
   }
 
-  place(event) {
+  position(event) {
     const area = this.stage.getBoundingClientRect();
     return [(event.clientX - area.left) / area.width, (event.clientY - area.top) / area.height];
   }
@@ -72,14 +72,14 @@ class Crop {
     });
     handle.addEventListener("pointerdown", (event) => {
       event.stopPropagation();
-      const [start, box] = [this.place(event), this.box];
+      const [start, box] = [this.position(event), this.box];
       this.follow(handle, event, (x, y) => this.set(moved(box, name, x - start[0], y - start[1])));
     });
   }
 
   // A new box from where the pointer went down, once it has moved far enough to be no click.
   draw(event) {
-    const start = this.place(event);
+    const start = this.position(event);
     const [downX, downY] = [event.clientX, event.clientY];
     let drawing = false;
     this.follow(this.stage, event, (x, y, now) => {
@@ -90,7 +90,7 @@ class Crop {
 
   follow(target, down, onMove) {
     target.setPointerCapture(down.pointerId);
-    const move = (event) => event.pointerId === down.pointerId && onMove(...this.place(event), event);
+    const move = (event) => event.pointerId === down.pointerId && onMove(...this.position(event), event);
     const stop = (event) => {
       if (event.pointerId !== down.pointerId) return;
       for (const name of ["pointerup", "pointercancel"]) target.removeEventListener(name, stop);

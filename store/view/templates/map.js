@@ -12,7 +12,7 @@ function byId(id) {
   return document.getElementById(id);
 }
 
-// A class as it is written everywhere: its letter on its colour, its name, and a word where it is the original label.
+// A class as it is shown everywhere: its letter on its colour, its name, and "label" where it is the label.
 function classTag(map, at) {
   const tag = element("span", undefined, { class: "class", "data-class": map.ids[at] });
   const mark = map.marks[at] || map.otherMark;
@@ -21,7 +21,7 @@ function classTag(map, at) {
   letter.style.color = mark.ink;
   const name = element("span", undefined, { class: "name" });
   name.append(element("bdi", map.names[at]));
-  if (map.ids[at] === map.label) name.append(element("span", "original label", { class: "is-label" }));
+  if (map.ids[at] === map.label) name.append(element("span", "label", { class: "is-label" }));
   tag.append(letter, name);
   return tag;
 }
@@ -33,7 +33,7 @@ function drawColours(map, canvas) {
   for (let cell = 0; cell < map.height * map.width; cell++) {
     const first = cellClasses(map, cell)[0];
     context.fillStyle = (map.marks[first.at] || map.otherMark).colour;
-    context.globalAlpha = 0.25 + 0.75 * first.probability; // the paler the less sure
+    context.globalAlpha = 0.25 + 0.75 * first.probability; // the paler the less confident
     context.fillRect(cell % map.width, Math.floor(cell / map.width), 1, 1);
   }
 }

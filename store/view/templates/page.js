@@ -1,8 +1,8 @@
-// Wires a sample's page: its map, its crop, the target of that crop as bars.
+// Connects the parts of an image's page: its map, its crop, the target of that crop as bars.
 "use strict";
 
 const SHOWN_BARS = 6;
-const FLAT = 0.1; // a target whose largest class has less is drawn longer: of its bars nothing would be seen
+const FLAT = 0.1; // bars of a target whose largest class has less are drawn longer, to be visible
 
 function readMap() {
   const map = JSON.parse(byId("data").textContent);
@@ -32,7 +32,7 @@ function bar(map, at, probability, scale) {
   return item;
 }
 
-// The largest classes first, then the original label if it is not among them.
+// The largest classes first, then the label if it is not among them.
 function showTarget(map, box) {
   const { probabilities, other } = cropTarget(map, box, chosen("fill"), chosen("kind"));
   const order = map.ids.map((_, at) => at).sort((a, b) => probabilities[b] - probabilities[a] || a - b);
@@ -67,7 +67,7 @@ function showLegend(map) {
 
 function listenToStage(map, stage, crop) {
   const cellAt = (event) => {
-    const [x, y] = crop.place(event);
+    const [x, y] = crop.position(event);
     if (x < 0 || y < 0 || x >= 1 || y >= 1) return;
     showCell(map, Math.floor(y * map.height), Math.floor(x * map.width));
   };
@@ -82,7 +82,7 @@ function listenToStage(map, stage, crop) {
 function start() {
   const map = readMap();
   const stage = byId("stage");
-  const ratio = Math.min(Math.max(map.image.width / map.image.height, 1 / 8), 8); // of a line nothing could be seen
+  const ratio = Math.min(Math.max(map.image.width / map.image.height, 1 / 8), 8); // a narrower image would be a line
   stage.style.aspectRatio = ratio;
   stage.style.maxWidth = `min(100%, ${80 * ratio}vh)`;
   drawColours(map, byId("colours"));

@@ -1,11 +1,11 @@
-// LabelPooling for one crop in float32: the twin of store/maps/pooling.py and store/maps/pooling.py, to which a test holds it.
-// A map has height, width, ranks, count (of all classes), ids (rising, every class that can show), index (of every kept
-// class in ids; rank, y, x), scores (rank, y, x), tail (y, x) or null, label (a class id or -1).
+// LabelPooling for one crop in float32, as store/maps/pooling.py computes it; a test compares the two.
+// A map has height, width, topK, count (of all classes), ids (rising, every class that can show), index (of every kept
+// class in ids; k, y, x), scores (k, y, x), tail (y, x) or null, label (a class id or -1).
 "use strict";
 
 const f32 = Math.fround;
 
-// How much each cell along one axis counts in a box from low to high. RoIAlign's own order of operations, every step
+// The weight of each cell along one axis in a box from low to high. RoIAlign's own order of operations, every step
 // rounded to float32: another order flips `ceil` on boxes aligned to cells.
 function axisWeights(low, high, cells) {
   const start = f32(f32(f32(low) * cells) - 0.5);
@@ -24,9 +24,9 @@ function axisWeights(low, high, cells) {
 
 // The logit of the classes outside a cell's top K.
 function fillLogit(map, fill, cell) {
-  if (fill === "zero" || map.ranks === map.count) return 0;
-  if (fill === "min") return map.scores[(map.ranks - 1) * map.height * map.width + cell];
-  return f32(map.tail[cell] - f32(Math.log(map.count - map.ranks)));
+  if (fill === "zero" || map.topK === map.count) return 0;
+  if (fill === "min") return map.scores[(map.topK - 1) * map.height * map.width + cell];
+  return f32(map.tail[cell] - f32(Math.log(map.count - map.topK)));
 }
 
 // Pooled logits of map.ids, and the one logit of every other class.
@@ -41,21 +41,21 @@ function poolLogits(map, box, fill) {
     if (weight === 0) continue;
     const filled = fillLogit(map, fill, cell);
     other += weight * filled;
-    for (let k = 0; k < map.ranks; k++) {
+    for (let k = 0; k < map.topK; k++) {
       logits[map.index[k * cells + cell]] += weight * f32(map.scores[k * cells + cell] - filled);
     }
   }
   return { logits: logits.map((logit) => logit + other), other };
 }
 
-// What the student would be trained on: the probability of each of map.ids, and that of each other class.
+// The training target of a crop: the probability of each of map.ids, and that of each other class.
 function cropTarget(map, box, fill, kind) {
   if (kind === "original") return oneHot(map, map.ids.indexOf(map.label));
   const whole = kind.startsWith("global") ? [0, 0, 1, 1] : box;
   const { logits, other } = poolLogits(map, whole, fill);
-  // Of equal logits the first class counts, as numpy has it; map.ids are rising.
+  // Of equal logits the first class is the arg max, as in numpy; map.ids are rising.
   if (kind.endsWith("-single")) return oneHot(map, logits.indexOf(Math.max(...logits)));
-  const others = map.count - map.ids.length; // where there are none, their logit says nothing
+  const others = map.count - map.ids.length; // where there are none, their logit is unused
   const highest = others ? Math.max(other, ...logits) : Math.max(...logits);
   const masses = logits.map((logit) => Math.exp(logit - highest));
   const otherMass = others ? Math.exp(other - highest) : 0;
@@ -69,10 +69,10 @@ function oneHot(map, at) {
   return { probabilities, other: 0 };
 }
 
-// The kept classes of a cell, with their share of its mass: exact where there is a tail, else among the kept ones.
+// The kept classes of a cell and their probabilities: exact with a tail, else among the kept classes.
 function cellClasses(map, cell) {
   const cells = map.height * map.width;
-  const scores = Array.from({ length: map.ranks }, (_, k) => map.scores[k * cells + cell]);
+  const scores = Array.from({ length: map.topK }, (_, k) => map.scores[k * cells + cell]);
   const masses = scores.map((score) => Math.exp(score - scores[0]));
   const tail = map.tail === null ? 0 : Math.exp(map.tail[cell] - scores[0]);
   const total = masses.reduce((sum, mass) => sum + mass, tail);

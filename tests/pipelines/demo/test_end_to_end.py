@@ -71,7 +71,7 @@ def test_whole_path_survives_being_killed(folder: Path) -> None:
     assert json.loads(shown.stdout)["rows"] == 256
     row = json.loads(finish("store.cli.main", "show", labels, "train-000200", "--json").stdout)
     assert (row["group"], row["row"]) == ("digits-train-0003", 8)
-    assert "leads in cells of class" in finish("store.cli.main", "show", labels, "train-000200").stdout
+    assert "top-1 class" in finish("store.cli.main", "show", labels, "train-000200").stdout
 
     train = (
         "pipelines.train", "run", "--recipe", "demo", "--shards", folder / "digits-train-*.tar", "--labels", labels,

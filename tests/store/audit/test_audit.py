@@ -1,4 +1,4 @@
-"""`relabel-store audit`: its figures against a plain loop over the rows, and what becomes of its files."""
+"""`relabel-store audit`: its figures against a plain loop over the rows, and the files it writes."""
 
 import csv
 import json
@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def plain_figures(path: Path, fill: Fill) -> list[dict[str, Any]]:
-    """What the audit says of every row, one row at a time."""
+    """The audit's figures of every row, computed one row at a time."""
     rows: list[dict[str, Any]] = []
     for group in LabelStore.open(path):
         for i in np.flatnonzero(group.usable()).tolist():
@@ -71,12 +72,13 @@ def plain_figures(path: Path, fill: Fill) -> list[dict[str, Any]]:
                 np.exp(row.scores.astype(np.float64)).sum(axis=0)
                 + (0 if row.tail_logsumexp is None else np.exp(row.tail_logsumexp.astype(np.float64)))
             )
-            led = Counter(row.classes[0][exact >= THRESHOLD].tolist())
+            confident = Counter(row.classes[0][exact >= THRESHOLD].tolist())
             rows.append({
                 "key": row.key, "label": row.label, "top": int(target.argmax()), "target": target,
                 "best": cells[:, row.label].max() if row.label >= 0 else None,
-                "bits": float(-(target * np.log2(np.maximum(target, 1e-30))).sum()),
-                "present": {c for c, times in led.items() if times >= CELLS},
+                "entropy": float(-(target * np.log2(np.maximum(target, 1e-30))).sum()),
+                "present": {c for c, times in confident.items() if times >= CELLS},
+                "top1": set(row.classes[0].ravel().tolist()),
             })  # fmt: skip
     return rows
 
@@ -96,6 +98,15 @@ def test_figures_are_those_of_a_plain_loop_over_the_rows(labels: Path, fill: Fil
     counts = Counter(min(len(row["present"]), 3) for row in rows)
     assert audit["images_with_classes"] == [counts[n] for n in range(4)]
 
+    statistics, seen = audit["statistics"], set[int]().union(*(row["top1"] for row in rows))
+    assert statistics["label_top1_in_a_cell"] == sum(row["label"] in row["top1"] for row in labelled) > 0
+    assert statistics["classes_seen"] == len(seen)
+    assert statistics["classes_never_seen"] == sorted(set(range(20)) - seen)
+    assert statistics["max_entropy_bits"] == pytest.approx(np.log2(20))
+    entropies = [row["entropy"] for row in rows]
+    expected = {"mean": np.mean(entropies), **{f"p{q}": np.percentile(entropies, q) for q in (5, 50, 95)}}
+    assert statistics["entropy_bits"] == pytest.approx(expected, abs=1e-3)
+
     by_key = {row["key"]: row for row in rows}
     suspicious = audit["suspicious"]
     assert [entry["key"] for entry in suspicious] == [
@@ -106,7 +117,7 @@ def test_figures_are_those_of_a_plain_loop_over_the_rows(labels: Path, fill: Fil
         assert entry["label_whole"] == pytest.approx(row["target"][row["label"]], abs=1e-5)
         assert entry["label_best_cell"] == pytest.approx(row["best"], abs=1e-5)
         assert (entry["label"], entry["top"]) == (row["label"], row["top"])
-        assert entry["entropy_bits"] == pytest.approx(row["bits"], abs=1e-4)
+        assert entry["entropy_bits"] == pytest.approx(row["entropy"], abs=1e-4)
         assert {present["class"] for present in entry["classes"]} == row["present"]
     several = [row for row in rows if len(row["present"]) > 1]
     assert {entry["key"] for entry in audit["several_classes"]} == {row["key"] for row in several}
@@ -120,18 +131,21 @@ def test_figures_are_those_of_a_plain_loop_over_the_rows(labels: Path, fill: Fil
         assert entry["on_top"] == sum(row["top"] == c for row in rows)
         assert entry["agree"] == sum(row["label"] == c == row["top"] for row in rows)
         assert entry["present"] == sum(c in row["present"] for row in rows)
+    present = {entry["class"]: entry["present"] for entry in audit["classes"]}
+    most = [(entry["class"], entry["images"]) for entry in statistics["most_seen"]]
+    assert most == sorted(((c, n) for c, n in present.items() if n), key=lambda pair: (-pair[1], pair[0]))
     assert [(bad["group"], bad["row"], bad["reason"]) for bad in audit["quarantined"]] == [
         ("g0", 7, "damaged"),
         ("g1", 7, "damaged"),
     ]
 
 
-def test_class_is_present_that_leads_surely_in_2_percent_of_the_cells(tmp_path: Path) -> None:
+def test_class_is_present_that_is_top1_with_confidence_in_2_percent_of_the_cells(tmp_path: Path) -> None:
     schema = make_schema(map_size=(12, 12))  # 144 cells, so 3
     group = make_labels(schema, 4)
     fields = {name: getattr(group, name) for name in type(group).__slots__}
     classes, scores = fields["classes"].copy(), np.full_like(fields["scores"], -1)
-    scores[:, 0] = 1  # nothing is sure: a tenth, with the tail
+    scores[:, 0] = 1  # nothing is confident: a tenth, with the tail
     classes[:, 0], classes[:, 1], classes[:, 2] = 19, 18, 17
     fields["tail_logsumexp"] = np.full_like(fields["tail_logsumexp"], 3)
     for row, (cells, logit) in enumerate([(2, 12), (3, 12), (3, 5), (9, 12)]):
@@ -143,6 +157,12 @@ def test_class_is_present_that_leads_surely_in_2_percent_of_the_cells(tmp_path: 
     audit = found(path)
     assert audit["present"] == {"probability": 0.9, "cells": 3}
     assert {entry["class"]: entry["present"] for entry in audit["classes"] if entry["present"]} == {1: 1, 3: 1}
+    assert audit["statistics"]["classes_seen"] == 5
+    assert audit["statistics"]["classes_never_seen"] == list(range(4, 19))
+    assert audit["statistics"]["most_seen"] == [
+        {"class": 1, "name": "1", "images": 1},
+        {"class": 3, "name": "3", "images": 1},
+    ]
 
 
 def test_tables_show_what_json_has(labels: Path, tmp_path: Path) -> None:
@@ -163,8 +183,28 @@ def test_tables_show_what_json_has(labels: Path, tmp_path: Path) -> None:
     several = audit["several_classes"]
     order = [(-len(entry["classes"]), -entry["entropy_bits"]) for entry in several]
     assert order == sorted(order)
+    for entry in audit["statistics"]["most_seen"]:
+        row = [str(entry[name]) for name in ("class", "images")]
+        assert row in [line.split() for line in text.splitlines()]
+        assert any(cells[i : i + 2] == row for i in range(len(cells)))
     for name, count in (("label elsewhere", "label_present"), ("contradicted", "label_contradicted")):
         assert re.search(rf"^{name} +{audit[count]} ", text, re.MULTILINE)
+    bits = audit["statistics"]["entropy_bits"]
+    spread = f"(p5 {bits['p5']:.2f}, median {bits['p50']:.2f}, p95 {bits['p95']:.2f})"
+    entropy = f"fill zero: mean {bits['mean']:.2f} of max 4.32 bits {spread}"
+    assert f"target entropy {entropy}" in " ".join(text.split())
+    assert entropy in page
+
+
+@pytest.mark.parametrize(("scale", "warned"), [(0.01, True), (20.0, False)])
+def test_nearly_uniform_targets_are_warned_of(tmp_path: Path, scale: float, warned: bool) -> None:
+    group = make_labels(SCHEMA, 40)
+    group = replace(group, scores=group.scores * np.float16(scale), tail_logsumexp=None)
+    path = tmp_path / "labels.zarr"
+    StoreWriter.open(path, SCHEMA).write("a", group, tar=TAR, provenance=PROVENANCE)
+    text = " ".join(run(path, "--html", tmp_path / "a.html").output.split())
+    assert ("p95" in text, "nearly uniform: weak training signal" in text) == (True, warned)
+    assert ("nearly uniform" in (tmp_path / "a.html").read_text()) == warned
 
 
 def test_outputs_never_replace_what_is_read_or_is_no_file(tmp_path: Path) -> None:
@@ -236,7 +276,7 @@ def test_csv_has_a_line_for_every_image(labels: Path, tmp_path: Path) -> None:
         assert line["label"] == ("" if row["label"] < 0 else str(row["label"]))
         assert (line["label_whole"] == "") == (row["label"] < 0)
         assert int(line["top"]) == row["top"]
-        assert float(line["entropy_bits"]) == pytest.approx(row["bits"], abs=1e-4)
+        assert float(line["entropy_bits"]) == pytest.approx(row["entropy"], abs=1e-4)
         assert int(line["classes"]) == len(row["present"])
     assert audit["images"] == len(lines)
 
@@ -261,7 +301,7 @@ def test_page_shows_hostile_text_and_pictures_and_asks_for_nothing(tmp_path: Pat
     assert printable(EVIL_KEY) in unescape(page)
     assert EVIL_KEY not in page
     assert len(re.findall(r'<img src="data:image/jpeg', page)) >= 2 * ROWS - 4
-    assert "damaged JPEG: &lt;b&gt;" in page  # of the quarantined row
+    assert "damaged JPEG: &lt;b&gt;" in page  # of the undecodable row
 
 
 def test_image_that_is_no_longer_there_is_named_in_the_page(tmp_path: Path) -> None:
@@ -342,6 +382,7 @@ def test_empty_store_has_an_audit(tmp_path: Path) -> None:
     StoreWriter.open(path, SCHEMA)
     audit = found(path, "--index", tmp_path / "a.npz", "--html", tmp_path / "a.html")
     assert audit["images"] == 0
+    assert audit["statistics"]["entropy_bits"] is None
     assert run(path).exit_code == 0
 
 
@@ -380,7 +421,7 @@ def test_unfit_options_are_refused_before_the_work(
     assert not list(tmp_path.iterdir())
 
 
-def test_quarantined_row_is_in_no_figure(tmp_path: Path) -> None:
+def test_undecodable_row_is_in_no_figure(tmp_path: Path) -> None:
     path, _ = write_view_store(tmp_path)
     run(path, "--csv", tmp_path / "a.csv")
     with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:

@@ -41,15 +41,15 @@ def press(page: Page, key: str) -> None:
 
 
 def test_every_thumbnail_is_drawn(store_page: Page) -> None:
-    images = store_page.locator(".card img")
-    expect(images).to_have_count(23)  # of 24 cards one is quarantined
+    images = store_page.locator(".thumbnail img")
+    expect(images).to_have_count(23)  # of 24 thumbnails one is undecodable
     assert images.evaluate_all("images => images.every((image) => image.complete && image.naturalWidth === 64)")
 
 
-def test_hostile_key_is_text_on_its_card_and_its_page(store_page: Page) -> None:
-    card = store_page.locator(".card").nth(1)
-    expect(card.locator("b")).to_have_text(printable(EVIL_KEY))
-    card.click()
+def test_hostile_key_is_text_on_its_thumbnail_and_its_page(store_page: Page) -> None:
+    thumbnail = store_page.locator(".thumbnail").nth(1)
+    expect(thumbnail.locator("b")).to_have_text(printable(EVIL_KEY))
+    thumbnail.click()
     expect(store_page.locator("h1")).to_have_text(printable(EVIL_KEY))
 
 
@@ -71,17 +71,17 @@ def test_keyboard_alone_searches_opens_and_goes_on(store_page: Page) -> None:
 
 def test_keyboard_goes_from_page_to_page(store_page: Page) -> None:
     press(store_page, "n")
-    expect(store_page.locator(".card b").first).to_have_text(shard_keys(3)[3])
+    expect(store_page.locator(".thumbnail b").first).to_have_text(shard_keys(3)[3])
     press(store_page, "p")
-    expect(store_page.locator(".card b").first).to_have_text(shard_keys(0)[0])
+    expect(store_page.locator(".thumbnail b").first).to_have_text(shard_keys(0)[0])
 
 
-def test_sorted_cards_lead_to_samples_in_that_order(store_page: Page) -> None:
+def test_sorted_thumbnails_lead_to_samples_in_that_order(store_page: Page) -> None:
     with store_page.expect_navigation():
         store_page.get_by_role("link", name="disagreement").click()
-    second = store_page.locator(".card b").nth(1).inner_text()
+    second = store_page.locator(".thumbnail b").nth(1).inner_text()
     with store_page.expect_navigation():
-        store_page.locator(".card").first.click()
+        store_page.locator(".thumbnail").first.click()
     press(store_page, "n")
     expect(store_page.locator("h1")).to_have_text(second)
 

@@ -36,13 +36,13 @@ def show(*arguments: object) -> Result:
 
 def test_store_is_summed_up_with_its_groups(path: Path) -> None:
     text = show(path).output
-    for expected in ("resnet18", "top 3 of 20 classes in 4 x 6 cells", "14 in 2 groups, 1 quarantined", "train-1"):
+    for expected in ("resnet18", "top 3 of 20 classes in 4 x 6 cells", "14 in 2 groups, 1 undecodable", "train-1"):
         assert expected in text
     summary = json.loads(show(path, "--json").output)
     assert (summary["rows"], summary["quarantined"], len(summary["groups"])) == (14, 1, 2)
 
 
-def test_group_shows_its_quarantined_rows(path: Path) -> None:
+def test_group_shows_its_undecodable_rows(path: Path) -> None:
     text = show(path, "train-0").output
     assert "seed0/row0002" in text
     assert "bad\\x1b[2J" in text
@@ -65,8 +65,8 @@ def test_key_shows_its_pooled_classes_and_every_cell(path: Path) -> None:
         assert any(line.startswith(cells) for line in lines)
 
 
-def test_quarantined_key_says_why(path: Path) -> None:
-    assert "quarantined: bad\\x1b[2J" in show(path, "seed0/row0002").output
+def test_undecodable_image_has_its_reason(path: Path) -> None:
+    assert "undecodable: bad\\x1b[2J" in show(path, "seed0/row0002").output
 
 
 def test_control_characters_and_markup_never_reach_the_terminal(path: Path) -> None:

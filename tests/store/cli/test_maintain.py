@@ -364,20 +364,22 @@ def test_process_that_has_read_a_store_forks_workers_that_read_it_too(path: Path
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
 
 
-def test_info_ls_and_stats_say_what_is_there(path: Path) -> None:
-    info = json.loads(call("info", path, "--json").output)
-    assert (info["rows"], info["groups"], info["damaged"]) == (140, 2, [])
-    assert info["bytes"] == sum(array["bytes"] for array in info["arrays"])
-    raw = {array["name"]: array["raw_bytes"] for array in info["arrays"]}
+def test_show_and_ls_list_the_groups_with_their_sizes(path: Path) -> None:
+    shown = json.loads(call("show", path, "--json").output)
+    assert (shown["rows"], len(shown["groups"]), shown["damaged"]) == (140, 2, [])
+    assert shown["bytes"] == sum(array["bytes"] for array in shown["arrays"])
+    raw = {array["name"]: array["raw_bytes"] for array in shown["arrays"]}
     assert (raw["classes"], raw["scores"], raw["tail"]) == (140 * 24 * 2, 140 * 24 * 2, 140 * 8 * 2)
-    assert [group["name"] for group in json.loads(call("ls", path, "--json").output)] == ["a", "b"]
-    for command in ("info", "ls", "stats"):
+    listed = json.loads(call("ls", path, "--json").output)
+    assert [group["name"] for group in listed] == ["a", "b"]
+    assert listed == shown["groups"]
+    for command in ("show", "ls"):
         assert call(command, path).exit_code == 0
 
 
 def test_damaged_group_is_listed_as_such_and_the_exit_status_says_so(path: Path) -> None:
     (path / "a" / "zarr.json").write_text("{")
-    for command in ("show", "info", "ls"):
+    for command in ("show", "ls"):
         result = call(command, path)
         assert result.exit_code == 1
         assert "1 of 2 groups are damaged; the first: " in result.stderr
@@ -565,7 +567,7 @@ def test_hostile_root_is_one_line(path: Path, fields: dict[str, Any], message: s
     document = json.loads((path / "zarr.json").read_text())
     document["attributes"]["relabel"] |= fields
     (path / "zarr.json").write_text(json.dumps(document))
-    for command in ("info", "ls", "verify"):
+    for command in ("show", "ls", "verify"):
         result = call(command, path)
         assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
         assert message in result.stderr
@@ -575,9 +577,9 @@ def test_zarr_json_without_end_is_refused_unread(path: Path) -> None:
     os.truncate(path / "a" / "zarr.json", 1 << 42)  # sparse
     assert faults(path) == [("a", None)]
     os.truncate(path / "zarr.json", 1 << 42)
-    assert "none of ours is larger than" in call("info", path).stderr
+    assert "none of ours is larger than" in call("show", path).stderr
 
 
-@pytest.mark.parametrize("arguments", [["stats", "--threshold", "nan"], ["gc", "--older-than", "nan"]])
+@pytest.mark.parametrize("arguments", [["audit", "--threshold", "nan"], ["gc", "--older-than", "nan"]])
 def test_nan_is_no_number_of_hours_or_share(path: Path, arguments: list[str]) -> None:
     assert call(arguments[0], path, *arguments[1:]).exit_code == 2

@@ -63,7 +63,7 @@ def test_box_is_the_pooled_target_of_that_crop(made: tuple[Path, str]) -> None:
         for entry in [*crop["pooled"], crop["label"]]:
             assert entry["probability"][fill] == pytest.approx(expected[entry["class"]], abs=1e-6)
     assert crop["label"]["class"] == 3
-    assert "(original label)" in " ".join(show(made[0], row.key, "--box", BOX_TEXT).output.split())
+    assert "(label)" in " ".join(show(made[0], row.key, "--box", BOX_TEXT).output.split())
 
 
 def test_png_shows_image_map_and_target(made: tuple[Path, str], tmp_path: Path) -> None:
@@ -158,10 +158,10 @@ def test_mistakes_are_one_clear_line(
 
 
 @pytest.mark.parametrize("option", [["--cell", "0,0"], ["--box", "0,0,1,1"], ["--png", "x.png"], ["--html", "x.html"]])
-def test_quarantined_row_says_why_it_has_no_map(made: tuple[Path, str], option: list[str]) -> None:
+def test_undecodable_row_says_why_it_has_no_map(made: tuple[Path, str], option: list[str]) -> None:
     result = show(made[0], shard_keys(0)[BAD_ROW], "--shards", made[1], *option)
     assert result.exit_code == 1
-    assert "is quarantined and has no label map: damaged JPEG: <b>" in result.output
+    assert "was undecodable and has no label map: damaged JPEG: <b>" in result.output
 
 
 def test_options_of_an_image_need_its_key(made: tuple[Path, str]) -> None:

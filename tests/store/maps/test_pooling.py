@@ -53,7 +53,7 @@ def test_kinds_are_the_trainers() -> None:
 
 @pytest.mark.parametrize("target", [-1, 20])
 def test_row_without_a_label_of_the_teachers_has_no_original_target(target: int) -> None:
-    with pytest.raises(LabelMapError, match="'k' has no original label"):
+    with pytest.raises(LabelMapError, match="'k' has no label among the teacher's classes"):
         crop_target(SCHEMA, make_row(0, target=target), kind="original")
 
 

@@ -1,66 +1,52 @@
-from dataclasses import replace
-from pathlib import Path
-
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
-from store.cli.main import main
-from store.maps.pooling import cell_confidence, pool_map, softmax
-from store.maps.statistics import StoreStats
-from store.maps.types import Fill
-from store.reader import LabelStore
-from store.writer import StoreWriter
-from tests.builders.stores import PROVENANCE, TAR, make_labels, make_schema, mark_undecodable
+from store.maps.pooling import cell_confidence, pool_map
+from store.maps.statistics import labels_top1, pool_whole, top1_classes
+from store.maps.types import Fill, LabelRows
+from tests.builders.stores import make_labels, make_schema
 
 SCHEMA = make_schema(map_size=(3, 5))
-ROWS, THRESHOLD = 300, 0.3  # more than are counted at once
 
 
-def test_statistics_are_those_of_a_plain_loop_over_the_rows(tmp_path: Path) -> None:
-    labels = mark_undecodable(make_labels(SCHEMA, ROWS), 7, "damaged")
-    path = tmp_path / "labels.zarr"
-    StoreWriter.open(path, SCHEMA).write("a", labels, tar=TAR, provenance=PROVENANCE)
-    stats = StoreStats(num_classes=20, threshold=THRESHOLD)
-    stats.add(LabelStore.open(path).group("a"))
-    found = stats.to_json(SCHEMA)
-
-    entropies: dict[Fill, list[float]] = {"zero": [], "tail": []}
-    counts, seen, leads = np.zeros(4, int), np.zeros(20, int), 0
-    for row in (row for row in range(ROWS) if row != 7):
-        assert labels.tail_logsumexp is not None
-        for fill, bits in entropies.items():
-            maps = labels.classes[row], labels.scores[row]
-            target = softmax(
-                pool_map(*maps, num_classes=20, fill=fill, tail_logsumexp_HW=labels.tail_logsumexp[row])
-            ).astype(float)
-            bits.append(-(target * np.log2(np.maximum(target, 1e-30))).sum())
-        sure = cell_confidence(labels.scores[row], labels.tail_logsumexp[row]) >= THRESHOLD
-        present = set(labels.classes[row, 0][sure].tolist())
-        counts[min(len(present), 3)] += 1
-        seen[list(present)] += 1
-        leads += int(labels.labels[row]) in labels.classes[row, 0]
-    assert found["images"] == ROWS - 1
-    assert found["images_with_classes"] == counts.tolist()
-    assert found["labelled"] == sum(label >= 0 for row, label in enumerate(labels.labels) if row != 7)
-    assert found["label_leads"] == leads > 0
-    assert found["several_classes"] == counts[2:].sum() > 0
-    for fill, bits in entropies.items():
-        assert found["entropy_bits"][fill]["mean"] == pytest.approx(np.mean(bits), abs=1e-4)
-        assert found["entropy_bits"][fill]["p95"] == pytest.approx(np.percentile(bits, 95), abs=1e-3)
-    assert {entry["class"]: entry["images"] for entry in found["most_seen"]}.items() <= dict(enumerate(seen)).items()
-    assert found["most_seen"][0]["images"] == seen.max()
+def make_maps(rows: int) -> LabelRows:
+    labels = make_labels(SCHEMA, rows)
+    return LabelRows(classes=labels.classes, scores=labels.scores, tail_logsumexp=labels.tail_logsumexp)
 
 
-@pytest.mark.parametrize(("scale", "warned"), [(0.01, True), (20.0, False)])
-def test_nearly_uniform_targets_are_told(tmp_path: Path, scale: float, warned: bool) -> None:
-    labels = make_labels(SCHEMA, 40)
-    labels = replace(labels, scores=labels.scores * np.float16(scale), tail_logsumexp=None)
-    path = tmp_path / "labels.zarr"
-    StoreWriter.open(path, SCHEMA).write("a", labels, tar=TAR, provenance=PROVENANCE)
-    said = " ".join(CliRunner().invoke(main, ["stats", str(path)]).output.split())
-    assert "of at most 4.32; 5 %" in said  # log2(20)
-    assert ("nearly uniform, students learn little of these" in said) == warned
+@pytest.mark.parametrize("fill", ["zero", "tail", "min"])
+def test_logits_of_many_images_are_those_of_each(fill: Fill) -> None:
+    maps = make_maps(9)
+    assert maps.tail_logsumexp is not None
+    expected = [
+        pool_map(maps.classes[i], maps.scores[i], num_classes=20, fill=fill, tail_logsumexp_HW=maps.tail_logsumexp[i])
+        for i in range(9)
+    ]
+    np.testing.assert_allclose(pool_whole(maps, num_classes=20, fill=fill), expected, atol=1e-5)
+
+
+def test_top1_classes_and_labels_are_those_of_a_plain_loop() -> None:
+    maps, labels = make_maps(4), np.array([-1, 3, 7, 19], np.int32)
+    seen = {int(c) for c in maps.classes[:, 0].ravel()}
+    assert np.flatnonzero(top1_classes(maps, num_classes=20)).tolist() == sorted(seen) != list(range(20))
+    expected = [label in maps.classes[i, 0] for i, label in enumerate(labels.tolist())]
+    assert labels_top1(maps, labels).tolist() == expected
+    assert len(set(expected)) == 2
+
+
+@pytest.mark.parametrize("with_tail", [True, False])
+def test_selected_rows_are_those_of_the_arrays(with_tail: bool) -> None:
+    labels = make_labels(SCHEMA, 5, with_tail=with_tail)
+    maps = LabelRows(classes=labels.classes, scores=labels.scores, tail_logsumexp=labels.tail_logsumexp)
+    for rows in (np.array([3, 1]), np.array([True, False, False, True, False])):
+        selected = maps.select(rows)
+        assert np.array_equal(selected.classes, labels.classes[rows])
+        assert np.array_equal(selected.scores, labels.scores[rows])
+        if labels.tail_logsumexp is None:
+            assert selected.tail_logsumexp is None
+        else:
+            assert selected.tail_logsumexp is not None
+            assert np.array_equal(selected.tail_logsumexp, labels.tail_logsumexp[rows])
 
 
 def test_cell_confidence_is_the_softmax_with_the_tail() -> None:
@@ -71,7 +57,3 @@ def test_cell_confidence_is_the_softmax_with_the_tail() -> None:
         np.exp(3.0) / np.exp(logits).sum(), rel=1e-3
     )
     assert cell_confidence(scores, None)[0, 0, 0] == pytest.approx(1 / (1 + np.exp(-1.0)), rel=1e-3)
-
-
-def test_store_without_groups_has_statistics_too(tmp_path: Path) -> None:
-    assert StoreStats(num_classes=20, threshold=0.5).to_json(SCHEMA)["entropy_bits"] == {}

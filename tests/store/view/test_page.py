@@ -1,4 +1,4 @@
-"""A sample's page in a browser: what it computes, what it asks for, and what hostile names do in it."""
+"""An image's page in a browser: the targets it computes, no requests, hostile names as text."""
 
 import json
 import math
@@ -236,7 +236,7 @@ def test_map_without_tail_or_label_offers_neither(page: Page, made: tuple[Path, 
     page.goto(write_page(made, "g1/img003").as_uri())
     expect(page.locator("input[name=fill][value=tail]")).to_be_disabled()
     expect(page.locator("input[name=kind][value=original]")).to_be_disabled()
-    expect(page.locator("th").nth(2)).to_have_text("share of these")
+    expect(page.locator("th").nth(2)).to_have_text("probability among these")
 
 
 def random_row(schema: StoreSchema, seed: int) -> LabelRow:

@@ -2,26 +2,7 @@ import numpy as np
 import pytest
 
 from store.audit.figures import image_figures
-from store.maps.pooling import pool_map
-from store.maps.statistics import pool_whole
-from store.maps.types import Fill, LabelRows
-from tests.builders.stores import make_labels, make_schema
-
-SCHEMA = make_schema(map_size=(3, 5))
-
-
-@pytest.mark.parametrize("fill", ["zero", "tail", "min"])
-def test_logits_of_many_images_are_those_of_each(fill: Fill) -> None:
-    labels = make_labels(SCHEMA, 9)
-    assert labels.tail_logsumexp is not None
-    maps = LabelRows(classes=labels.classes, scores=labels.scores, tail_logsumexp=labels.tail_logsumexp)
-    expected = [
-        pool_map(
-            labels.classes[i], labels.scores[i], num_classes=20, fill=fill, tail_logsumexp_HW=labels.tail_logsumexp[i]
-        )
-        for i in range(9)
-    ]
-    np.testing.assert_allclose(pool_whole(maps, num_classes=20, fill=fill), expected, atol=1e-5)
+from store.maps.types import LabelRows
 
 
 @pytest.mark.parametrize("largest", [60_000, -60_000])
