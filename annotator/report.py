@@ -1,4 +1,4 @@
-"""What the annotator tells of its progress, and the sum of it."""
+"""Events of a run of the annotator, their reporters, and their totals."""
 
 import time
 from collections.abc import Iterator
@@ -9,19 +9,19 @@ from store.shards.remote import Shard
 
 
 class Reporter:
-    """Receives events while a run goes on, and does nothing about them; called from the main thread only."""
+    """Receives the events of a run and ignores them; called from the main thread only."""
 
     def annotated(self, images: int, shard: Shard, part: float) -> None:
-        """A batch came out of the teacher; so much of this shard is behind it now, from 0 to 1."""
+        """A batch came out of the teacher; `part` is the fraction of this shard that is done, from 0 to 1."""
 
     def set_aside(self, kept: str) -> None:
         """The store of another teacher was renamed to make room."""
 
     def committed(self, shard: Shard, maps: int) -> None:
-        """A shard's labels are in the store: so many label maps, without quarantined rows."""
+        """A shard's labels are in the store; `maps` does not count undecodable rows."""
 
     def skipped(self, shard: Shard) -> None:
-        """A shard's labels were there already."""
+        """A shard has labels already."""
 
     def failed(self, shard: Shard, reason: str) -> None:
         """A shard was left out; the run goes on without it."""
@@ -30,9 +30,83 @@ class Reporter:
         """An image could not be decoded; its row holds fill values."""
 
 
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The event `Reporter.committed`."""
+
+    shard: Shard
+    maps: int
+
+    def send(self, reporter: Reporter) -> None:
+        """Report the event."""
+        reporter.committed(self.shard, self.maps)
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """The event `Reporter.skipped`."""
+
+    shard: Shard
+
+    def send(self, reporter: Reporter) -> None:
+        """Report the event."""
+        reporter.skipped(self.shard)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The event `Reporter.failed`."""
+
+    shard: Shard
+    reason: str
+
+    def send(self, reporter: Reporter) -> None:
+        """Report the event."""
+        reporter.failed(self.shard, self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class UndecodableImage:
+    """The event `Reporter.undecodable`."""
+
+    shard: Shard
+    key: str
+    reason: str
+
+    def send(self, reporter: Reporter) -> None:
+        """Report the event."""
+        reporter.undecodable(self.shard, self.key, self.reason)
+
+
+ShardEvent = Committed | Skipped | Failed | UndecodableImage
+
+
+class Recorder(Reporter):
+    """Keeps the events of shards, to be sent to a reporter in another process."""
+
+    def __init__(self) -> None:
+        self.events: list[ShardEvent] = []
+
+    def committed(self, shard: Shard, maps: int) -> None:
+        """Record the event."""
+        self.events.append(Committed(shard, maps))
+
+    def skipped(self, shard: Shard) -> None:
+        """Record the event."""
+        self.events.append(Skipped(shard))
+
+    def failed(self, shard: Shard, reason: str) -> None:
+        """Record the event."""
+        self.events.append(Failed(shard, reason))
+
+    def undecodable(self, shard: Shard, key: str, reason: str) -> None:
+        """Record the event."""
+        self.events.append(UndecodableImage(shard, key, reason))
+
+
 @dataclass(slots=True)
 class Clock:
-    """Adds up how long something took."""
+    """Adds up the time spent in a piece of code."""
 
     seconds: float = 0.0
 
@@ -48,17 +122,17 @@ class Clock:
 
 @dataclass(slots=True)
 class Summary(Reporter):
-    """What became of a run; itself a reporter that passes every event on."""
+    """Totals of a run; passes every event on to a reporter."""
 
     reporter: Reporter = field(default_factory=Reporter)
     images: int = 0
     committed_shards: int = 0
     last_committed: Shard | None = None
     skipped_shards: int = 0
-    failures: dict[Shard, str] = field(default_factory=dict)  # shard -> why it was left out
+    failures: dict[Shard, str] = field(default_factory=dict)  # shard -> the reason why it was left out
     bad_images: list[tuple[Shard, str, str]] = field(default_factory=list)  # shard, key, reason
-    waiting: Clock = field(default_factory=Clock)  # while the teacher had no data
-    computing: Clock = field(default_factory=Clock)  # while it had
+    waiting: Clock = field(default_factory=Clock)  # for data
+    computing: Clock = field(default_factory=Clock)  # in the teacher
 
     def annotated(self, images: int, shard: Shard, part: float) -> None:
         """Count images."""
@@ -66,28 +140,28 @@ class Summary(Reporter):
         self.reporter.annotated(images, shard, part)
 
     def set_aside(self, kept: str) -> None:
-        """Pass it on."""
+        """Pass the event on."""
         self.reporter.set_aside(kept)
 
     def committed(self, shard: Shard, maps: int) -> None:
-        """Count a finished shard; an earlier failure of it is mended."""
+        """Count a finished shard and forget an earlier failure of it."""
         self.committed_shards += 1
         self.last_committed = shard
         self.failures.pop(shard, None)
         self.reporter.committed(shard, maps)
 
     def skipped(self, shard: Shard) -> None:
-        """Count a shard that was done before, perhaps by another process; an earlier failure of it is mended."""
+        """Count a shard that was done before, perhaps by another process, and forget an earlier failure of it."""
         self.failures.pop(shard, None)
         self.skipped_shards += 1
         self.reporter.skipped(shard)
 
     def failed(self, shard: Shard, reason: str) -> None:
-        """Remember a shard that was left out."""
+        """Record a shard that was left out."""
         self.failures[shard] = reason
         self.reporter.failed(shard, reason)
 
     def undecodable(self, shard: Shard, key: str, reason: str) -> None:
-        """Remember an image that could not be decoded."""
+        """Record an image that could not be decoded."""
         self.bad_images.append((shard, key, reason))
         self.reporter.undecodable(shard, key, reason)

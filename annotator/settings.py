@@ -1,4 +1,4 @@
-"""What a run of the annotator is told, checked once; torch is not needed for it."""
+"""Settings of the annotator, checked at construction; this module does not import torch."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +11,9 @@ Precision = Literal["float32", "bfloat16", "float16"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TeacherSettings:
-    """Which teacher to build, and how it runs; None takes what timm, or the module itself, says of it."""
+    """The teacher and how it runs; None takes the value of timm's or the custom model's configuration."""
 
-    name: str  # a timm model, or package.module:function that builds a module with `features` and `head`
+    name: str  # a timm model, or package.module:function that builds a custom model
     args: dict[str, Any] = field(default_factory=dict)  # for timm.create_model, or the function
     checkpoint: Path | None = None  # safetensors or PyTorch file; None downloads timm's weights
     num_classes: int | None = None
@@ -21,24 +21,24 @@ class TeacherSettings:
     mean: tuple[float, float, float] | None = None  # of pixels in [0, 1]
     std: tuple[float, float, float] | None = None
     device: str = "auto"  # a GPU if there is one, else the CPU; or a device by torch's name
-    local_rank: int = 0  # which of the machine's GPUs `auto` takes, counted round
+    local_rank: int = 0  # number of the GPU that `auto` takes, modulo their number
     precision: Precision = "float32"  # of the features; head and top-k are always float32
-    compiled: bool = False  # by torch.compile: the first batch takes minutes, the others less time
+    compiled: bool = False  # by torch.compile: the first batch takes minutes, the others are faster
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunSettings:
-    """How a run goes; none of it changes a label beyond rounding.
+    """Sizes and limits of a run; apart from top_k none of them changes a label beyond rounding.
 
     Raises:
-        SettingsError: a number that is too small.
+        SettingsError: a number is too small.
     """
 
-    top_k: int = 5  # kept ranks per cell; the store grows with it
-    batch_size: int = 32  # images per forward
-    workers: int = 2  # decoding processes; 0 decodes in this one
+    top_k: int = 5  # kept classes per cell; the store grows with it
+    batch_size: int = 32  # images per forward pass
+    workers: int = 2  # decoding processes; 0 decodes in the main process
     max_bad: int = 100  # undecodable images in one run before it stops
-    overwrite: bool = False  # annotate shards again that have labels
+    overwrite: bool = False  # annotate again shards that have labels
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -49,9 +49,9 @@ class RunSettings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """What a run is told, whoever does it."""
+    """A run: the same for one process, several ranks or a cluster."""
 
-    labels: Path | str  # the store
+    labels: Path | str  # the store, a path or URL
     teacher: TeacherSettings
     settings: RunSettings
     class_names: tuple[str, ...] | None
@@ -59,15 +59,15 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterSettings:
-    """Which cluster, and how much of it.
+    """The Ray cluster and the resources of a run on it.
 
     Raises:
-        SettingsError: fewer than one actor, or less than no GPU.
+        SettingsError: fewer than one actor, or a number of GPUs that Ray cannot assign.
     """
 
     address: str | None = None  # None: the cluster of RAY_ADDRESS or of this machine, started if there is none
-    actors: int | None = None  # None: as many as the cluster's GPUs hold now, or one
-    gpus_per_actor: float | None = None  # may be a fraction; None: 1 where the cluster has GPUs now, else 0
+    actors: int | None = None  # None: as many as the cluster's GPUs allow at the start, or one
+    gpus_per_actor: float | None = None  # may be a fraction; None: 1 if the cluster has GPUs at the start, else 0
 
     def __post_init__(self) -> None:
         """Check the ranges."""

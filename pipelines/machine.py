@@ -1,4 +1,4 @@
-"""On what figures were taken."""
+"""A description of this machine and its libraries, for reports of measurements."""
 
 import os
 import platform
@@ -10,28 +10,28 @@ LIBRARIES = ("torch", "torchvision", "timm", "zarr", "numcodecs", "numpy", "webd
 
 
 def describe_machine() -> str:
-    """All of it in one line."""
+    """Processor, cores, memory and versions in one line."""
     return f"{processor()}, {cores()} cores, {memory_gib():.0f} GiB; {versions()}"
 
 
 def processor() -> str:
-    """Its name, as the kernel has it."""
+    """The processor's name, as the kernel reports it."""
     found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
     return found[1].strip() if found else platform.machine()
 
 
 def cores() -> int:
-    """How many this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def memory_gib() -> float:
-    """Of the whole machine."""
+    """Memory of the whole machine, GiB."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
 
 
 def versions() -> str:
-    """Of Python and the libraries that figures hang on."""
+    """Versions of Python and of the libraries that affect measurements."""
     return ", ".join([f"Python {platform.python_version()}", *(f"{name} {_version(name)}" for name in LIBRARIES)])
 
 

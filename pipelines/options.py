@@ -1,4 +1,4 @@
-"""Options that several commands take, and their values: text in, checked values out."""
+"""Options that several commands share, and the parsing of their values."""
 
 import ast
 import re
@@ -6,16 +6,18 @@ from collections.abc import Callable
 from dataclasses import fields
 from functools import reduce, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from annotator.settings import TeacherSettings
 from store.errors import SettingsError
 
+C = TypeVar("C", bound=Callable[..., Any])
+
 
 def parse_size(_: object, __: object, text: str | None) -> tuple[int, int] | None:
-    """480, or 480x320 for height x width."""
+    """Parse pixels: 480, or 480x320 for height x width."""
     if text is None:
         return None
     match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text)
@@ -25,7 +27,7 @@ def parse_size(_: object, __: object, text: str | None) -> tuple[int, int] | Non
 
 
 def parse_channels(_: object, __: object, text: str | None) -> tuple[float, float, float] | None:
-    """One number for all channels, or three with commas."""
+    """Parse one number for all channels, or three with commas."""
     if text is None:
         return None
     try:
@@ -39,7 +41,7 @@ def parse_channels(_: object, __: object, text: str | None) -> tuple[float, floa
 
 
 def parse_arguments(_: object, __: object, pairs: tuple[str, ...]) -> dict[str, Any]:
-    """KEY=VALUE pairs; a value is a Python literal where it reads as one, else text."""
+    """Parse KEY=VALUE pairs; a value is a Python literal where it parses as one, else text."""
     arguments: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -55,7 +57,7 @@ def parse_arguments(_: object, __: object, pairs: tuple[str, ...]) -> dict[str, 
 
 
 def read_class_names(file: Path) -> tuple[str, ...]:
-    """One class name a line.
+    """Read one class name a line.
 
     Raises:
         SettingsError: the file cannot be read or has an empty line.
@@ -68,6 +70,18 @@ def read_class_names(file: Path) -> tuple[str, ...]:
     if not names or not all(name.strip() for name in names):
         raise SettingsError(f"{file}: expected one class name a line, found an empty one")
     return tuple(name.strip() for name in names)
+
+
+def mean_option(note: str = "") -> Callable[[C], C]:
+    """The option `--mean`, whose help ends with a note on its default."""
+    text = "Mean of the pixels, which are scaled to 0 to 1: one number or R,G,B."
+    return click.option("--mean", callback=parse_channels, metavar="M", help=f"{text} {note}".rstrip())
+
+
+def std_option(note: str = "") -> Callable[[C], C]:
+    """The option `--std`, whose help ends with a note on its default."""
+    text = "Standard deviation of the pixels, likewise."
+    return click.option("--std", callback=parse_channels, metavar="S", help=f"{text} {note}".rstrip())
 
 
 shards_option = click.option(
@@ -86,7 +100,22 @@ sources_option = click.option(
     required=True,
     metavar="PATTERN",
     help="Image shards: paths or URLs (s3://, http://) with braces ({0000..1023}) or globs (*), in quotes, so that "
-    "the shell leaves them alone. Repeatable.",
+    "the shell does not expand them. Repeatable.",
+)
+
+store_option = click.option(
+    "--labels",
+    required=True,
+    metavar="STORE",
+    help="The label store to write, a path or a URL such as s3://bucket/labels.zarr; created if absent, "
+    "continued if it was interrupted.",
+)
+
+class_names_option = click.option(
+    "--class-names",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Text file with one class name a line, in the order of the class ids (0 first).",
 )
 
 teacher_arg_option = click.option(
@@ -98,38 +127,31 @@ teacher_arg_option = click.option(
     help="An argument for timm.create_model, or for your own function, such as pad_type=same. Repeatable.",
 )
 
-class_names_option = click.option(
-    "--class-names",
+checkpoint_option = click.option(
+    "--checkpoint",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Text file with one class name a line, in the order of the class ids (0 first).",
+    help="The teacher's weights, safetensors or a PyTorch state dict. Default: timm's pretrained weights.",
 )
 
+device_option = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="DEVICE",
+    help="Device of the teacher: cuda, cuda:1 or cpu; auto takes a GPU if there is one.",
+)
 
-# The options that say which teacher annotates, folded into one `TeacherSettings`.
-
-
-OPTIONS = (
+TEACHER_OPTIONS = (
     click.option(
         "--teacher",
         "name",
         required=True,
         metavar="NAME",
-        help="A timm model, such as resnet50.a1_in1k; or package.module:function, which builds a module of your own.",
+        help="A timm model, such as resnet50.a1_in1k; or package.module:function, which builds a custom model.",
     ),
-    click.option(
-        "--checkpoint",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="The teacher's weights, safetensors or a PyTorch state dict. Default: those that timm downloads.",
-    ),
-    click.option(
-        "--device",
-        default="auto",
-        show_default=True,
-        metavar="DEVICE",
-        help="Where the teacher runs: cuda, cuda:1 or cpu; auto takes a GPU if there is one.",
-    ),
+    checkpoint_option,
+    device_option,
     click.option(
         "--precision",
         type=click.Choice(["float32", "bfloat16", "float16"]),
@@ -143,37 +165,27 @@ OPTIONS = (
         metavar="PIXELS",
         help="Images are squashed to this size (480, or 480x320 as height x width). Default: the teacher's.",
     ),
-    click.option(
-        "--mean",
-        callback=parse_channels,
-        metavar="M",
-        help="Mean of the pixels, which are scaled to 0 to 1: one number or R,G,B. Default: the teacher's.",
-    ),
-    click.option(
-        "--std",
-        callback=parse_channels,
-        metavar="S",
-        help="Standard deviation of the pixels, likewise. Default: the teacher's.",
-    ),
+    mean_option("Default: the teacher's."),
+    std_option("Default: the teacher's."),
     click.option(
         "--num-classes",
         type=click.IntRange(1, 65_535),
         metavar="N",
-        help="Number of classes of --checkpoint. Default: that of timm's weights. For a module of your own it is only "
-        "checked.",
+        help="Number of classes of --checkpoint. Default: that of timm's weights. The classes of a custom model are "
+        "counted, and compared with N.",
     ),
     teacher_arg_option,
     click.option(
         "--compile",
         "compiled",
         is_flag=True,
-        help="Let torch.compile make the teacher faster; the first batch then takes minutes.",
+        help="Run the teacher through torch.compile, which is faster; the first batch then takes minutes.",
     ),
 )
 
 
 def teacher_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command these options, and their values as its argument `teacher`."""
+    """Give a command the `TEACHER_OPTIONS`, and their values as one argument `teacher`, a `TeacherSettings`."""
 
     @wraps(command)
     def call(teacher_args: dict[str, Any], **values: Any) -> None:  # noqa: ANN401  (click has checked the values)
@@ -181,4 +193,4 @@ def teacher_options(command: Callable[..., None]) -> Callable[..., None]:
         chosen = {name: values.pop(name) for name in names}
         command(teacher=TeacherSettings(args=teacher_args, **chosen), **values)
 
-    return reduce(lambda function, option: option(function), reversed(OPTIONS), call)
+    return reduce(lambda function, option: option(function), reversed(TEACHER_OPTIONS), call)

@@ -1,7 +1,4 @@
-"""A label store as published maps, one `.pt` for every row.
-
-Shape letters: N rows, K ranks, H W cells (y, x).
-"""
+"""Export of a label store as published maps, one `.pt` for every row that has a map."""
 
 import re
 from collections.abc import Iterator
@@ -11,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from annotator.published.files import Axes, PublishedMap, dump_map
-from annotator.published.source import SUFFIX, split_key, wnid_of
+from annotator.published.names import SUFFIX, split_key, wnid_of
 from store.errors import DamagedStoreError, LabelMapError, SettingsError, StoreWriteError
 from store.files import write_atomically
 from store.format.arrays import CHUNK_ROWS
@@ -27,15 +24,15 @@ class ExportReporter(Protocol):
     """Receives events while an export goes on."""
 
     def exported(self, rows: int) -> None:
-        """These many rows more are done with."""
+        """So many more rows are done."""
 
     def failed(self, reason: str) -> None:
-        """Rows or a group were left out; the export goes on without them."""
+        """Rows or a group were left out; the export goes on."""
 
 
 @dataclass(slots=True)
 class ExportSummary:
-    """What became of an export; itself a reporter that passes failures on."""
+    """Counts and failures of an export; passes failures on to a reporter."""
 
     reporter: ExportReporter
     written: int = 0
@@ -44,43 +41,43 @@ class ExportSummary:
     failures: list[str] = field(default_factory=list)
 
     def failed(self, reason: str) -> None:
-        """Remember what was left out."""
+        """Record rows or a group that were left out."""
         self.failures.append(reason)
         self.reporter.failed(reason)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExportPlan:
-    """What is to be written, and what cannot be."""
+    """The groups to write, and what is wrong with the others."""
 
     store: LabelStore
     namer: "Namer"
-    groups: tuple[str, ...]  # names; opened again one by one, so that their keys do not fill the memory
+    groups: tuple[str, ...]  # names; opened again one by one, because the keys of all would fill the memory
     rows: int  # of all these groups
-    damaged: tuple[str, ...]  # what is wrong with the other groups
+    damaged: tuple[str, ...]  # an error message for each damaged group
 
 
 class Namer:
-    """Gives every sample its file, `<class folder>/<name>`, where the official trainer looks for it."""
+    """Names the file of every sample, `<class folder>/<name>`, as the official trainer looks for it."""
 
     def __init__(self, schema: StoreSchema) -> None:
         names = schema.class_names or ()
-        # ImageNet has two classes named crane, which one folder would make one class; then all get their numbers.
+        # ImageNet has two classes named crane, which would share a folder; in that case all folders are class ids.
         fit = len(set(names)) == len(names) and all(FOLDER_NAME.fullmatch(name) for name in names)
         self._folders = names if fit else ()
 
-    def name(self, key: str, target: int) -> tuple[str, str]:
+    def name(self, key: str, label: int) -> tuple[str, str]:
         """Class folder and file name of a sample, the latter without `.pt`.
 
-        The folder is the key's own, else ImageNet's in the name, else that of the original label.
+        The folder is the key's own, else ImageNet's in the name, else that of the data set's label.
 
         Raises:
             LabelMapError: a key that cannot name a file, or nothing that names a class.
         """
         folder, name = split_key(key)
-        if not folder and target < 0 and wnid_of(name) is None:
-            raise LabelMapError(f"{key!r}: no class folder in the key and no original label")
-        folder = folder or wnid_of(name) or (self._folders[target] if target < len(self._folders) else str(target))
+        if not folder and label < 0 and wnid_of(name) is None:
+            raise LabelMapError(f"{key!r}: no class folder in the key and no label")
+        folder = folder or wnid_of(name) or (self._folders[label] if label < len(self._folders) else str(label))
         if "." in folder + name:
             raise LabelMapError(
                 f"{key!r}: the official trainer cuts an image's path at the first dot; rename the folder"
@@ -89,10 +86,10 @@ class Namer:
 
 
 def plan_export(store: LabelStore, folder: Path, *, overwrite: bool) -> ExportPlan:
-    """Check, before anything is written, that the folder is fit for it and that no two samples share a file.
+    """Check, before anything is written, that the folder can be used and that no two samples share a file.
 
     Raises:
-        SettingsError: the folder is not empty, or lies in a label store.
+        SettingsError: the folder is not empty, or is inside a label store.
         LabelMapError: two samples would be written to one file.
     """
     _check_folder(folder, overwrite=overwrite)
@@ -113,10 +110,10 @@ def plan_export(store: LabelStore, folder: Path, *, overwrite: bool) -> ExportPl
 
 
 def export_maps(plan: ExportPlan, folder: Path, *, axes: Axes, reporter: ExportReporter) -> ExportSummary:
-    """Write a `.pt` for every row that has a map, each whole or not at all.
+    """Write a `.pt` for every row that has a map; each file is replaced atomically.
 
     Returns:
-        What was written; rows whose keys cannot name a file and groups that are damaged are in its failures.
+        Counts; rows whose keys cannot name a file and groups that are damaged are in its failures.
 
     Raises:
         StoreWriteError: the folder cannot be written; what was written stays.
@@ -134,7 +131,7 @@ def export_maps(plan: ExportPlan, folder: Path, *, axes: Axes, reporter: ExportR
 
 
 def official_limits(schema: StoreSchema, axes: Axes) -> list[str]:
-    """What the official trainer would get wrong about the exported maps."""
+    """Reasons why the official trainer would misread the exported maps, none if it would not."""
     limits = []
     if axes == "yx":
         limits.append("it reads the crops' boxes with x and y exchanged; export with --axes xy")
@@ -168,8 +165,8 @@ def _export_group(group: LabelGroup, namer: Namer, files: "_Files", summary: Exp
 
 
 def _check_folder(folder: Path, *, overwrite: bool) -> None:
-    if any((place / GROUP_FILE).exists() for place in (folder.resolve(), *folder.resolve().parents)):
-        raise SettingsError(f"{folder}: lies in a label store; choose another folder")
+    if any((parent / GROUP_FILE).exists() for parent in (folder.resolve(), *folder.resolve().parents)):
+        raise SettingsError(f"{folder}: is inside a label store; choose another folder")
     if not folder.exists():
         return
     if not folder.is_dir():
@@ -190,11 +187,11 @@ def _check_unique(group: LabelGroup, namer: Namer, seen: set[int]) -> None:
 
 
 def _names(group: LabelGroup, namer: Namer) -> Iterator[tuple[str, str]]:
-    """Files of the rows that have one."""
-    for row, (key, target) in enumerate(zip(group.keys, group.labels.tolist(), strict=True)):
+    """File names of the rows that have one."""
+    for row, (key, label) in enumerate(zip(group.keys, group.labels.tolist(), strict=True)):
         if row not in group.undecodable:
             with suppress(LabelMapError):
-                yield namer.name(key, target)
+                yield namer.name(key, label)
 
 
 class _Files:
@@ -208,7 +205,7 @@ class _Files:
         """Write one file; returns its size in bytes."""
         file = self.folder / folder / (name + SUFFIX)
         if file.parent.is_symlink():
-            raise StoreWriteError(f"{file.parent}: a link, which may lead anywhere; remove it")
+            raise StoreWriteError(f"{file.parent}: a link, which may point outside the folder; remove it")
         try:
             if folder not in self._made:
                 file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,7 @@
-"""Published maps into a label store that matches given image shards, group by group."""
+"""Import of published maps into the label store of given image shards, group by group.
+
+Shape letters: N rows, K kept classes, H W cells (y, x).
+"""
 
 from collections.abc import Iterator, Sequence, Set
 from contextlib import suppress
@@ -10,7 +13,8 @@ import torch
 from annotator.input.local_copies import LocalCopies
 from annotator.input.plan import Plan
 from annotator.published.files import MAX_IMAGE_BYTES, Axes, PublishedMap, load_map
-from annotator.published.source import Claims, MapFile, MapSource, read_map
+from annotator.published.names import MapFile
+from annotator.published.source import MapOwners, MapSource, read_map
 from annotator.report import Summary
 from store.errors import (
     DamagedStoreError,
@@ -35,10 +39,10 @@ AXES = "axes"  # provenance: the order in which the imported files had their cel
 
 
 def first_shape(shards: Sequence[Path], source: MapSource, *, num_classes: int) -> tuple[int, int, int]:
-    """K, A, B of the first map that belongs to a sample and can be read; the others must have the same.
+    """K, A, B of the first map that belongs to a sample and can be read; the import requires them of all others.
 
     Raises:
-        LabelMapError: there is none; the message says why.
+        LabelMapError: there is no such map; the message gives the reason.
     """
     refused: RelabelError | None = None
     keys: list[str] = []
@@ -77,7 +81,7 @@ def import_maps(
 ) -> None:
     """Import the maps of every shard that has no labels yet.
 
-    What becomes of each shard goes to the summary; those with maps that are missing or refused are in its failures.
+    The summary is told of each shard; those with maps that are missing or refused are in its failures.
 
     Raises:
         StoreMismatchError: the store holds other maps, or some that were imported with other axes.
@@ -87,12 +91,12 @@ def import_maps(
     if overwrite and (kept := set_aside_other(labels, schema, replaced)):
         summary.set_aside(kept)
     writer = StoreWriter.open(labels, schema)
-    claims = _stored_claims(writer.store, replaced, source, axes)
+    owners = _stored_owners(writer.store, replaced, source, axes)
     with LocalCopies() as copies:
         for index in Plan(shards, writer.store, copies, overwrite=overwrite, reporter=summary).unfinished():
             try:
-                group = _import_shard(index, writer, claims, axes, overwrite=overwrite)
-            except GroupExistsError:  # another importer was quicker
+                group = _import_shard(index, writer, owners, axes, overwrite=overwrite)
+            except GroupExistsError:  # another importer was faster
                 summary.skipped(index.source)
             except (ShardError, LabelMapError) as error:
                 summary.failed(index.source, str(error))
@@ -101,9 +105,9 @@ def import_maps(
 
 
 def _import_shard(
-    index: ShardIndex, writer: StoreWriter, claims: Claims, axes: Axes, *, overwrite: bool
+    index: ShardIndex, writer: StoreWriter, owners: MapOwners, axes: Axes, *, overwrite: bool
 ) -> GroupLabels:
-    group = read_group(index, claims, writer.schema, axes)
+    group = read_group(index, owners, writer.schema, axes)
     check_unchanged(index)
     writer.write(
         index.name,
@@ -112,14 +116,14 @@ def _import_shard(
         provenance={"imported": "published maps", AXES: axes, "torch": str(torch.__version__)},
         overwrite=overwrite,
     )
-    claims.hold(group.keys, index.name)
+    owners.add(group.keys, index.name)
     return group
 
 
-def _stored_claims(store: LabelStore, replaced: Set[str], source: MapSource, axes: Axes) -> Claims:
-    """The maps of the groups that this run does not replace, all of which must have been imported with these axes.
+def _stored_owners(store: LabelStore, replaced: Set[str], source: MapSource, axes: Axes) -> MapOwners:
+    """Owners of the maps in groups that this run does not replace; all of them must have been imported with these axes.
 
-    A damaged group holds none: its keys cannot be read, and it must be imported again.
+    A damaged group owns none: its keys cannot be read, and it must be imported again.
     """
 
     def read(name: str) -> tuple[str, list[str]]:
@@ -129,14 +133,14 @@ def _stored_claims(store: LabelStore, replaced: Set[str], source: MapSource, axe
             return name, [key for row, key in enumerate(group.keys) if row not in group.undecodable]
         return name, []
 
-    claims = Claims(source)
+    owners = MapOwners(source)
     for name, keys in store.backend.map(read, [name for name in store.names() if name not in replaced]):
-        claims.hold(keys, name)
-    return claims
+        owners.add(keys, name)
+    return owners
 
 
 def _check_axes(group: LabelGroup, axes: Axes) -> None:
-    """A group of the other order would be skipped, or joined: half the store would be transposed."""
+    """Refuse a group that was imported with the other order, or half the store would be transposed."""
     before = group.commit.provenance.get(AXES, axes)
     if before != axes:
         raise StoreMismatchError(
@@ -153,13 +157,8 @@ def _report(summary: Summary, index: ShardIndex, group: GroupLabels) -> None:
     summary.committed(index.source, maps)
 
 
-# The published maps of one image shard, matched sample by sample.
-#
-# Shape letters: N rows, K ranks, H W cells (y, x).
-
-
-def read_group(index: ShardIndex, claims: Claims, schema: StoreSchema, axes: Axes) -> GroupLabels:
-    """All labels of one shard. A row is quarantined where there is no map and the image is damaged, too.
+def read_group(index: ShardIndex, owners: MapOwners, schema: StoreSchema, axes: Axes) -> GroupLabels:
+    """All labels of one shard. A row is undecodable if it has no map and its image is damaged.
 
     Raises:
         ShardError: samples without a map, maps that are refused, or a shard that cannot be read.
@@ -174,7 +173,7 @@ def read_group(index: ShardIndex, claims: Claims, schema: StoreSchema, axes: Axe
     for row, (sample, image) in enumerate(_images(index)):
         digests[row] = image_digest(image)
         try:
-            found = _read_oriented(claims, sample.key, schema, axes, used)
+            found = _read_oriented(owners, sample.key, schema, axes, used)
         except LabelMapError as error:
             refused.append(str(error))
             continue
@@ -208,25 +207,25 @@ def _images(index: ShardIndex) -> Iterator[tuple[Sample, bytes]]:
 
 
 def _read_oriented(
-    claims: Claims, key: str, schema: StoreSchema, axes: Axes, used: set[MapFile]
+    owners: MapOwners, key: str, schema: StoreSchema, axes: Axes, used: set[MapFile]
 ) -> PublishedMap | None:
-    """A sample's map with its cells as (y, x), which no other sample of the shard or the store has."""
-    file = claims.find(key)
+    """A sample's map with its cells as (y, x); no other sample of the shard or the store may have the same map."""
+    file = owners.find(key)
     if file is None:
         return None
-    where = claims.source.where(file)
+    where = owners.source.where(file)
     if file in used:
         raise LabelMapError(f"{where}: the map of two samples; the second is {key!r}")
     used.add(file)
-    found = load_map(claims.source.read(file), where, num_classes=schema.num_classes)
+    found = load_map(owners.source.read(file), where, num_classes=schema.num_classes)
     found = found.turned() if axes == "xy" else found
     if found.shape != (expected := (schema.top_k, *schema.map_size)):
-        raise LabelMapError(f"{where}: K, H, W are {found.shape}, those of the store {expected}")
+        raise LabelMapError(f"{where}: K, H, W are {found.shape}, expected {expected} as in the store")
     return found
 
 
 def _damage(image: bytes) -> str | None:
-    """Why an image cannot be decoded, None if it can."""
+    """The reason why an image cannot be decoded, None if it can."""
     try:
         decode_image(image)
     except ImageError as error:
@@ -235,7 +234,7 @@ def _damage(image: bytes) -> str | None:
 
 
 def _refuse_incomplete(index: ShardIndex, missing: list[str], refused: list[str]) -> None:
-    """A group holds a map for every sample that can be trained on, or it is not written."""
+    """Refuse a group that lacks the map of a sample that can be trained on."""
     total = len(index.samples)
     problems = [f"{len(missing)} of {total} samples have no map: {first_few(missing)}"] if missing else []
     if refused:

@@ -1,4 +1,4 @@
-"""The annotator's run: rows stream through the teacher, finished groups are committed while it goes on.
+"""A run of the annotator: rows stream through the teacher, and finished groups are committed meanwhile.
 
 The store is the only checkpoint: an interrupted run is continued by running it again.
 """
@@ -14,12 +14,14 @@ from annotator.input.local_copies import LocalCopies
 from annotator.input.plan import Plan
 from annotator.report import Summary
 from annotator.run.commit import Collector, Committer
-from annotator.settings import RunSettings
-from annotator.teacher.build import one_line
+from annotator.settings import Job, RunSettings
+from annotator.teacher.build import make_current_folder_importable, user_code_errors
+from annotator.teacher.copies import AsyncMaps, Maps
 from annotator.teacher.selftest import SelfTest, check_teacher
-from annotator.teacher.teacher import AsyncMaps, Maps, Teacher
+from annotator.teacher.teacher import Teacher
 from store.errors import TooManyBadImagesError
 from store.format.schema import StoreSchema
+from store.processes import keep_freed_memory
 from store.reader import LabelStore
 from store.shards.index import shard_name
 from store.shards.remote import Shard
@@ -28,25 +30,40 @@ from store.writer import StoreWriter, set_aside_other
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReadyTeacher:
-    """A teacher that has passed its self-test, and what a store of its maps holds."""
+    """A teacher that has passed its self-test, and the schema of a store of its maps."""
 
     teacher: Teacher
     selftest: SelfTest
     schema: StoreSchema
 
     def provenance(self) -> dict[str, str]:
-        """What is recorded with every group."""
+        """Versions, precision, device and head, which are recorded with every group."""
         return {**self.teacher.provenance(), "head": self.selftest.describe()}
+
+
+def load_in_own_process(job: Job) -> ReadyTeacher:
+    """Build and test a job's teacher in a process that serves the run alone: of a command, or of an actor.
+
+    Changes the process: custom models are imported from the current folder too, and on a CPU freed memory is kept.
+
+    Raises:
+        TeacherError, SettingsError, LabelMapError: as of `Teacher` and `make_ready`.
+    """
+    make_current_folder_importable()
+    teacher = Teacher(job.teacher)
+    if teacher.device.type == "cpu":
+        keep_freed_memory()
+    return make_ready(teacher, job.settings.top_k, job.class_names)
 
 
 def make_ready(teacher: Teacher, top_k: int, class_names: tuple[str, ...] | None) -> ReadyTeacher:
     """Run the teacher's self-test.
 
     Raises:
-        TeacherError: its cells mean nothing.
+        TeacherError: its cells are not predictions of their part of the image.
         LabelMapError: class names that do not match the class count.
     """
-    with one_line(f"teacher {teacher.name!r} fails in its self-test"):
+    with user_code_errors(f"teacher {teacher.name!r} fails in its self-test"):
         selftest = check_teacher(teacher)
     teacher.expect(selftest.map_size)
     schema = StoreSchema(
@@ -63,11 +80,11 @@ def make_ready(teacher: Teacher, top_k: int, class_names: tuple[str, ...] | None
 def open_labels(
     shards: Sequence[Shard], labels: Path | str, schema: StoreSchema, summary: Summary, *, overwrite: bool
 ) -> None:
-    """Make the store ready for these shards' labels, once before they are annotated, in however many parts.
+    """Create or check the store for these shards' labels, once before `annotate` is called in any number of parts.
 
     Raises:
-        StoreMismatchError: the store was written with another teacher or view.
-        StoreWriteError: the disk refused.
+        StoreMismatchError: the store was written with another teacher or preprocessing.
+        StoreWriteError: the disk refused the write.
     """
     if overwrite and (kept := set_aside_other(labels, schema, {shard_name(shard) for shard in shards})):
         summary.set_aside(kept)
@@ -84,20 +101,20 @@ def annotate(
     """Annotate every shard that has no labels yet.
 
     Args:
-        shards: names of their own, in the order in which they are worked on.
+        shards: with unique names, in the order of work.
         labels: the store, opened by `open_labels`.
         ready: the teacher.
-        settings: `max_bad` counts from here on.
-        summary: hears what becomes of each shard; damaged ones are in its failures.
+        settings: `max_bad` counts from this call on.
+        summary: receives the events of each shard; damaged ones are in its failures.
 
     Raises:
         StoreNotFoundError: the store has vanished.
-        StoreMismatchError: the store was written with another teacher or view.
-        StoreWriteError: the disk refused; finished groups are kept.
+        StoreMismatchError: the store was written with another teacher or preprocessing.
+        StoreWriteError: the disk refused the write; finished groups are kept.
         TooManyBadImagesError: more undecodable images than `max_bad`; finished groups are kept.
         TeacherError: logits that are not finite.
     """
-    store = LabelStore.open(labels)  # a store that has vanished since must not be made anew in silence
+    store = LabelStore.open(labels)  # a store that has vanished since is an error, and not created again
     writer = StoreWriter(store, ready.schema)
     teacher, schema = ready.teacher, writer.schema
     bad_before = len(summary.bad_images)
@@ -124,20 +141,20 @@ def annotate(
 def _label_maps(
     batches: Iterator[DecodedBatch], teacher: Teacher, top_k: int, summary: Summary
 ) -> Iterator[tuple[DecodedBatch, Maps]]:
-    """Each batch with its maps; the next batch is on the device before this one is waited for."""
+    """Each batch with its maps; the next batch is sent to the device before this one is waited for."""
     started: deque[tuple[DecodedBatch, AsyncMaps]] = deque()
     for batch in _waited_for(batches, summary):
         with summary.computing.running():
             started.append((batch, teacher.start(batch.pixels_B3hw, top_k)))
         if len(started) > 1:
             yield _finished(*started.popleft(), summary)
-    for batch, pending in started:
-        yield _finished(batch, pending, summary)
+    for batch, maps in started:
+        yield _finished(batch, maps, summary)
 
 
-def _finished(batch: DecodedBatch, pending: AsyncMaps, summary: Summary) -> tuple[DecodedBatch, Maps]:
+def _finished(batch: DecodedBatch, maps: AsyncMaps, summary: Summary) -> tuple[DecodedBatch, Maps]:
     with summary.computing.running():
-        return batch, pending.wait()
+        return batch, maps.wait()
 
 
 def _waited_for(batches: Iterator[DecodedBatch], summary: Summary) -> Iterator[DecodedBatch]:

@@ -1,4 +1,7 @@
-"""Committing finished groups while the teacher goes on."""
+"""Groups of label maps: filled row by row from batches, and committed in a thread while the teacher continues.
+
+Shape letters: B batch, N rows, K kept classes, H W cells (y, x).
+"""
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,20 +13,16 @@ from annotator.input.decode import DecodedBatch
 from annotator.input.local_copies import LocalCopies
 from annotator.input.plan import Plan
 from annotator.report import Reporter
-from annotator.teacher.teacher import Maps
+from annotator.teacher.copies import Maps
 from store.errors import GroupExistsError, ShardError
 from store.format.arrays import NO_CLASS
 from store.format.schema import StoreSchema, TarIdentity, Undecodable
 from store.shards.index import ShardIndex, check_unchanged
 from store.writer import GroupLabels, StoreWriter
 
-# Putting annotated rows into their groups; a group is finished when its last row has come.
-#
-# Shape letters: B batch, N rows, K ranks, H W cells (y, x).
-
 
 class OpenGroup:
-    """The rows of one shard that have come so far."""
+    """The rows of one shard that have been annotated so far; finished when `missing` is 0."""
 
     def __init__(self, index: ShardIndex, schema: StoreSchema) -> None:
         rows, maps = len(index.samples), (schema.top_k, *schema.map_size)
@@ -34,7 +33,7 @@ class OpenGroup:
         self.digests = np.zeros(rows, np.uint64)
         self.undecodable: list[Undecodable] = []
         self.missing = rows
-        self.lost: str | None = None  # why the shard could not be read to its end
+        self.lost: str | None = None  # the reason why the shard could not be read completely
 
     def labels(self) -> GroupLabels:
         """The finished group."""
@@ -52,14 +51,14 @@ class OpenGroup:
 
 
 class Collector:
-    """Sorts batches that span shards into groups."""
+    """Distributes the rows of batches, which may span shards, to groups."""
 
     def __init__(self, plan: Plan, schema: StoreSchema, reporter: Reporter) -> None:
         self.plan, self.schema, self.reporter = plan, schema, reporter
         self._open: dict[Path, OpenGroup] = {}
 
     def add(self, batch: DecodedBatch, maps: Maps) -> Iterator[OpenGroup]:
-        """Put a batch's rows into their groups and give out those that are finished."""
+        """Add a batch's rows to their groups and yield the groups that are finished."""
         classes, scores, tail_logsumexp = (part.numpy() for part in maps)
         for i, ref in enumerate(batch.rows):
             group = self._group(ref.path)
@@ -87,7 +86,7 @@ class Collector:
 
 
 class Committer:
-    """Writes finished groups in a thread of its own, one at a time, so that the teacher need not wait."""
+    """Writes finished groups in a thread, one at a time, so that the teacher need not wait; to be used as a context."""
 
     def __init__(
         self,
@@ -113,17 +112,17 @@ class Committer:
             self._thread.shutdown()
 
     def report(self) -> None:
-        """Tell of a group that has reached the disk since."""
+        """Report a group whose write has finished since."""
         if self._pending is not None and self._pending[1].done():
             self._settle()
 
     def commit(self, group: OpenGroup) -> None:
-        """Start to write a group, after the one before it is on the disk."""
+        """Start to write a group, after the previous one is written."""
         self._settle()
         self._pending = group, self._thread.submit(self._write, group)
 
     def _settle(self) -> None:
-        """Wait for the group being written and report what became of it."""
+        """Wait for the group being written and report its outcome."""
         if self._pending is None:
             return
         (group, future), self._pending = self._pending, None
@@ -131,7 +130,7 @@ class Committer:
         try:
             future.result()
             self.reporter.committed(shard, len(group.index.samples) - len(group.undecodable))
-        except GroupExistsError:  # another annotator was quicker
+        except GroupExistsError:  # another annotator was faster
             self.reporter.skipped(shard)
         except ShardError as error:
             self.reporter.failed(shard, str(error))

@@ -1,6 +1,6 @@
-"""A static share of the shards for each of several processes that torchrun or SLURM has started.
+"""The static shard assignment of several processes that torchrun or SLURM has started.
 
-They need not know of each other: the store tells who was first where two meet.
+The processes do not communicate: where two annotate one shard, the store keeps the labels of the first.
 """
 
 import re
@@ -15,25 +15,25 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rank:
-    """Which of how many processes this is."""
+    """This process's number among the processes of a run."""
 
     rank: int
     world: int
-    local: int  # which one on its machine
-    by: str  # who says so
+    local: int  # number on its machine
+    by: str  # the variable it was read from: RANK or SLURM
 
-    def share(self, items: Sequence[T]) -> Sequence[T]:
-        """This process's items: every `world`-th, so that shares differ by one at most."""
+    def assigned(self, items: Sequence[T]) -> Sequence[T]:
+        """This process's items: every `world`-th, so that counts differ by one at most."""
         return items[self.rank :: self.world]
 
 
 def find_rank(environment: Mapping[str, str]) -> Rank | None:
     """The rank that torchrun or SLURM has given this process, None where it runs alone.
 
-    Tasks of a SLURM step (`srun -n 8`) in an array are counted through.
+    In an array of SLURM steps (`srun -n 8`) the tasks of all steps are numbered consecutively.
 
     Raises:
-        SettingsError: variables that do not fit together.
+        SettingsError: malformed or inconsistent variables.
     """
 
     def number(name: str, default: int | None = None) -> int:
@@ -41,7 +41,7 @@ def find_rank(environment: Mapping[str, str]) -> Rank | None:
         if text is None and default is not None:
             return default
         if text is None or not re.fullmatch(r"[0-9]{1,9}", text):
-            raise SettingsError(f"the environment's {name} is {text!r:.40}, expected a number")
+            raise SettingsError(f"the environment variable {name} is {text!r:.40}, expected a number")
         return int(text)
 
     if "RANK" in environment or "WORLD_SIZE" in environment:
@@ -52,12 +52,14 @@ def find_rank(environment: Mapping[str, str]) -> Rank | None:
             ids_from, ids_step = number("SLURM_ARRAY_TASK_MIN", 0), number("SLURM_ARRAY_TASK_STEP", 1)
             rank, between = divmod(number("SLURM_ARRAY_TASK_ID") - ids_from, max(ids_step, 1))
             if between:
-                raise SettingsError(f"SLURM's array task does not lie {ids_step} by {ids_step} from {ids_from} on")
+                raise SettingsError(
+                    f"SLURM_ARRAY_TASK_ID is not {ids_from} plus a multiple of {ids_step}, as the array's variables say"
+                )
             world = number("SLURM_ARRAY_TASK_COUNT")
-        # A batch script has a SLURM_PROCID among many tasks too, but runs alone: only a step tells how many run.
+        # A batch script has a SLURM_PROCID among many tasks too, but runs alone: only a step has SLURM_STEP_NUM_TASKS.
         if "SLURM_STEP_NUM_TASKS" in environment:
             tasks = number("SLURM_STEP_NUM_TASKS")
             rank, world = rank * tasks + number("SLURM_PROCID"), world * tasks
     if not 0 <= rank < world:
-        raise SettingsError(f"{by} says that this is rank {rank} of {world}: the shards cannot be shared out")
+        raise SettingsError(f"{by} gives rank {rank} of {world} processes; check the launcher's environment")
     return Rank(rank=rank, world=world, local=local, by=by) if world > 1 else None

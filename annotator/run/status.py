@@ -1,4 +1,4 @@
-"""How far a run has come, shard by shard, from the store alone."""
+"""The state of each shard, found from the store alone."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,10 +13,10 @@ from store.shards.remote import Shard
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardStatus:
-    """What a run would find of one shard."""
+    """The state of one shard and its labels."""
 
     shard: str  # path or URL
-    # missing: not annotated; changed: the shard is another now; unreadable: the shard; damaged: its labels
+    # missing: not annotated; changed: not the shard that was annotated; unreadable: the shard; damaged: its labels
     state: Literal["done", "missing", "changed", "unreadable", "damaged"]
     rows: int = 0
     undecodable: int = 0
@@ -24,7 +24,7 @@ class ShardStatus:
 
 
 def shard_status(store: LabelStore, shard: Shard, copies: LocalCopies) -> ShardStatus:
-    """Look a shard up; it is hashed only if its time is another than when it was annotated."""
+    """Look a shard up; it is hashed only if its time has changed since it was annotated."""
     try:
         if not is_done(store, shard, copies):
             return ShardStatus(shard=str(shard), state="missing")

@@ -1,7 +1,7 @@
-"""A service: shards are annotated as they appear, once they are complete.
+"""The annotator as a service: shards are annotated as they appear, once they are complete.
 
-Objects in a bucket appear whole. A local file may be a copy that is still growing, so it has to pass the strict index
-and to stay as it is for one pause; and it is looked at once more before its group is committed.
+Objects in a bucket appear complete. A local file may be a copy that is still growing, so it must pass the strict index
+and stay unchanged for one pause; and it is checked once more before its group is committed.
 """
 
 import time
@@ -12,29 +12,29 @@ from store.errors import RelabelError, ShardError
 from store.shards.index import index_shard
 from store.shards.remote import RemoteShard, Shard
 
-PAUSE = 5.0  # seconds between two looks
+PAUSE = 5.0  # seconds between two scans
 RETRY = 600.0  # seconds until a shard that failed is tried again
 
 Stamp = tuple[int, int]  # size and time
 
 
 class Watch:
-    """What is known of the shards that have appeared.
+    """The shards that have appeared, and which of them were given out.
 
     Args:
-        find: lists the shards that are there, and what is in the way of others.
+        find: lists the shards that exist, and problems that keep others from being listed.
         tell: receives a line about a shard that has to wait.
     """
 
     def __init__(self, find: Callable[[], tuple[Sequence[Shard], Sequence[str]]], tell: Callable[[str], None]) -> None:
         self.find, self.tell = find, tell
         self._seen: dict[Shard, Stamp] = {}
-        self._taken: dict[Shard, Stamp] = {}  # handed out, or found incomplete, as they were then
-        self._problems: set[str] = set()  # what was in the way at the last look
-        self._again: dict[Shard, float] = {}  # failed: when to hand them out again although nothing changed
+        self._taken: dict[Shard, Stamp] = {}  # given out or found incomplete, with their stamps then
+        self._problems: set[str] = set()  # of the last scan
+        self._again: dict[Shard, float] = {}  # failed shards: the time to try them again even if unchanged
 
-    def look(self) -> list[Shard]:
-        """The shards that are complete, unchanged since the last look, and were not handed out as they are now."""
+    def scan(self) -> list[Shard]:
+        """The shards that are complete, unchanged since the last scan, and not yet given out in this state."""
         now = time.monotonic()
         for shard in [shard for shard, due in self._again.items() if due <= now]:
             del self._again[shard], self._taken[shard]
@@ -48,18 +48,18 @@ class Watch:
         return complete
 
     def failed(self, shards: Iterable[Shard]) -> None:
-        """Try these again later: the reason may have been the network's or the disk's."""
+        """Try these again later: the network or the disk may have been the reason."""
         self._again |= dict.fromkeys(shards, time.monotonic() + RETRY)
 
     def _find(self) -> Sequence[Shard]:
-        """A stray file or a server that is away must not end a service, nor keep other shards waiting."""
+        """List the shards; a stray file or an unreachable server is printed and does not end the service."""
         try:
             shards, problems = self.find()
         except RelabelError as error:
             shards, problems = [], [str(error)]
         for problem in dict.fromkeys(problems):
             if problem not in self._problems:
-                self.tell(f"waiting until this is mended: {problem}")
+                self.tell(f"waiting until this is repaired: {problem}")
         self._problems = set(problems)
         return shards
 
@@ -76,16 +76,16 @@ class Watch:
 def annotate_forever(
     watch: Watch, annotate: Callable[[Sequence[Shard]], Iterable[Shard]], idle: Callable[[], None]
 ) -> None:
-    """Hand over what is complete, round by round, until an exception ends it.
+    """Annotate complete shards, scan after scan, until an exception ends it.
 
     Args:
         watch: finds shards.
-        annotate: returns when all that can be is committed, with those that failed.
-        idle: is told each time that all is done.
+        annotate: annotates shards and returns those that failed.
+        idle: called each time that no shard is left to annotate.
     """
     worked = True
     while True:
-        if ready := watch.look():
+        if ready := watch.scan():
             watch.failed(annotate(ready))
             worked = True
             continue
@@ -96,7 +96,7 @@ def annotate_forever(
 
 
 def _stamp(shard: Shard) -> Stamp | None:
-    """None if it has vanished since it was listed; the same for every object, which is there whole or not at all."""
+    """Size and time of a local shard, None if it is gone; a constant for objects, which always are complete."""
     if isinstance(shard, RemoteShard):
         return 0, 0
     try:

@@ -1,4 +1,4 @@
-"""Building a timm network, with its own pretrained weights or those of a file."""
+"""Building a teacher's network: a timm model, or a custom model that a user's function returns."""
 
 import difflib
 import importlib
@@ -18,11 +18,14 @@ from annotator.teacher.weights import fit_state, load_state
 from store.errors import RelabelError, TeacherError
 from store.text import first_few, first_line, typed_line
 
-# Settings with options of their own, or which would load files behind the back of the safe loader.
+# Arguments that have options of their own, or that would load files without the safe loader.
 RESERVED_ARGS = frozenset({
     "model_name", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir",
     "num_classes", "in_chans", "device", "dtype", "features_only", "scriptable", "exportable", "no_jit",
 })  # fmt: skip
+
+SPEC = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")  # of a custom model
+METHODS = ("features", "head")
 
 
 def build_timm(
@@ -31,10 +34,10 @@ def build_timm(
     num_classes: int | None,
     checkpoint: Path | None,
 ) -> nn.Module:
-    """Create a timm network, with the file's weights or else timm's pretrained ones.
+    """Create a timm network with the weights of a checkpoint, or else timm's pretrained ones.
 
     Raises:
-        TeacherError: unknown name or argument, weights that cannot be had or do not fit.
+        TeacherError: unknown name or argument, weights that cannot be loaded or do not fit.
     """
     if reserved := sorted(RESERVED_ARGS & args.keys()):
         raise TeacherError(f"teacher argument {reserved[0]!r} cannot be set with --teacher-arg")
@@ -52,15 +55,15 @@ def build_timm(
 
 
 def set_input_size(network: nn.Module, name: str, size: tuple[int, int]) -> None:
-    """Fit position embeddings and windows to images of this height and width, for networks that have such.
+    """Adapt position embeddings and windows to images of this height and width, in networks that have them.
 
     Raises:
-        TeacherError: the network cannot be fitted to it.
+        TeacherError: the network does not take this size.
     """
     if not hasattr(network, "set_input_size"):
         return
     try:
-        with warnings.catch_warnings(action="ignore"):  # torch's, about how timm interpolates
+        with warnings.catch_warnings(action="ignore"):  # of torch about timm's interpolation
             network.set_input_size(img_size=size)  # type: ignore[operator]
     except Exception as error:  # each architecture fails in its own way
         raise TeacherError(f"teacher {name!r} does not take images of {size} pixels: {first_line(error)}") from error
@@ -103,41 +106,34 @@ def _create(name: str, args: dict[str, Any], num_classes: int | None, *, pretrai
     return network
 
 
-# A teacher that timm does not know: a function of the user's own that builds a module with `features` and `head`.
-
-
-SPEC = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
-METHODS = ("features", "head")
-
-
-def is_custom(name: str) -> bool:
-    """Whether a teacher's name means a function, as `package.module:function`."""
+def is_custom_name(name: str) -> bool:
+    """Whether a teacher's name is that of a function, `package.module:function`."""
     return SPEC.fullmatch(name) is not None
 
 
 def build_custom(name: str, args: dict[str, Any], checkpoint: Path | None) -> nn.Module:
-    """Call the function of that name; a checkpoint replaces the weights that it gives.
+    """Build a custom model by calling the function of that name; a checkpoint replaces its weights.
 
     Args:
-        name: `package.module:function`; the module may lie in the current folder.
+        name: `package.module:function`, importable.
         args: for the function.
         checkpoint: safetensors or PyTorch file.
 
     Raises:
-        TeacherError: no such function, it fails, or what it gives lacks a method.
+        TeacherError: no such function, it fails, or its result lacks a method.
     """
     function = _find(name)
-    with one_line(f"teacher {name!r} cannot be built with {args or 'no arguments'}"):
+    with user_code_errors(f"teacher {name!r} cannot be built with {args or 'no arguments'}"):
         network = function(**args)
     missing = [method for method in METHODS if not callable(getattr(network, method, None))]
     if not isinstance(network, nn.Module) or missing:
         raise TeacherError(
-            f"teacher {name!r} gives {type(network).__name__}, expected a torch.nn.Module with the methods "
+            f"teacher {name!r} returns {type(network).__name__}, expected a torch.nn.Module with the methods "
             "features(images) -> (B, D, H, W) and head(cells) -> logits"
         )
     if not network.state_dict():
         raise TeacherError(
-            f"teacher {name!r} has no registered parameters or buffers, so nothing tells its labels from another's; "
+            f"teacher {name!r} has no registered parameters or buffers, so the store cannot identify it; "
             "assign its weights as submodules, nn.Parameter or register_buffer"
         )
     if checkpoint is not None:
@@ -145,26 +141,30 @@ def build_custom(name: str, args: dict[str, Any], checkpoint: Path | None) -> nn
     return network
 
 
+def make_current_folder_importable() -> None:
+    """Append the current folder to `sys.path`, for commands whose custom models are modules in it.
+
+    Last, so that no file in it hides an installed package. It stays, because a model may import lazily.
+    """
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+
+
 def _find(name: str) -> Callable[..., object]:
     module, _, function = name.partition(":")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # last, so that nothing here hides an installed package
-    with one_line(f"teacher {name!r}: {module} cannot be imported"):
+    with user_code_errors(f"teacher {name!r}: {module} cannot be imported"):
         found = getattr(importlib.import_module(module), function, None)
     if not callable(found):
         raise TeacherError(f"teacher {name!r}: {module} has no function {function}")
     return found  # type: ignore[no-any-return]
 
 
-# A network's code may be anybody's: whatever it raises becomes one line.
-
-
 @contextmanager
-def one_line(what: str, hint: str = "") -> Iterator[None]:
-    """Turns errors of a network's own code into a TeacherError: what, what it raised, and a hint.
+def user_code_errors(what: str, hint: str = "") -> Iterator[None]:
+    """Convert exceptions from user-supplied model code into a one-line TeacherError: `what`, the exception, `hint`.
 
-    Also a call of `sys.exit`, which would end a run as if all were done. A signal that ends the run raises a subclass
-    of SystemExit, and passes.
+    So is a call of `sys.exit`, which would end a run as if it were complete. A signal that ends the run raises a
+    subclass of SystemExit, and passes. RelabelError and torch.OutOfMemoryError pass, too.
     """
     try:
         yield

@@ -1,6 +1,6 @@
-"""A classifier taken apart: features of cells, and a head that turns a cell into logits.
+"""A classifier in two parts: features of cells, and a head that maps one cell to logits.
 
-timm's networks are wrapped; any other module may have the two methods itself.
+timm's networks are wrapped; a custom model has the two methods itself.
 
 Shape letters: B batch, N cells of any number of images, D features, P prefix tokens, C classes, H W cells (y, x).
 """
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from store.errors import TeacherError
 
-Layout = Literal["BDHW", "BHWD", "tokens"]  # tokens: (B, P + H*W, D), rows of cells one after the other
+Layout = Literal["BDHW", "BHWD", "tokens"]  # tokens: (B, P + H*W, D), cells row by row
 
 
 class Classifier(Protocol):
-    """What the annotator needs of a network."""
+    """The methods of a network that the annotator calls."""
 
     def features(self, images_B3hw: Tensor) -> Tensor:
         """(B, 3, h, w) normalised images to (B, D, H, W) features."""
@@ -27,7 +27,7 @@ class Classifier(Protocol):
 
 
 class TimmClassifier:
-    """A timm network; its own `forward_head` does the work, so layers that come after pooling are applied per cell.
+    """A timm network; its own `forward_head` is the head, so layers after pooling are applied to each cell.
 
     Args:
         network: in evaluation mode.
@@ -38,7 +38,7 @@ class TimmClassifier:
         self.network, self.name = network, name
         self.depth = int(network.num_features)  # type: ignore[arg-type]
         self.prefix = int(getattr(network, "num_prefix_tokens", 0))
-        self.layout: Layout = "BDHW"  # the first features tell
+        self.layout: Layout = "BDHW"  # until the first features show it
 
     def features(self, images_B3hw: Tensor) -> Tensor:
         """(B, 3, h, w) normalised images to (B, D, H, W) features.
@@ -81,11 +81,11 @@ class TimmClassifier:
         raise unsupported(self.name, f"its features {found}, expected one map or grid of tokens, {self.depth} deep")
 
     def _grid(self, tokens_BLD: Tensor, aspect: float) -> Tensor:
-        """Tokens without their prefix as a map of the image's aspect, height by width."""
+        """(B, P + H*W, D) tokens to (B, D, H, W) features, of the image's aspect (height / width)."""
         count = tokens_BLD.shape[1] - self.prefix
         height = round(math.sqrt(count * aspect))
         if count < 1 or count % max(height, 1):
-            raise unsupported(self.name, f"its {count} tokens do not lie in a grid of the image's aspect")
+            raise unsupported(self.name, f"its {count} tokens do not form a grid of the image's aspect")
         return tokens_BLD[:, self.prefix :].transpose(1, 2).reshape(len(tokens_BLD), -1, height, count // height)
 
 

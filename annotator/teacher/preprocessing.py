@@ -1,4 +1,4 @@
-"""How a teacher's images are prepared: its own mean, standard deviation, size and interpolation."""
+"""A teacher's preprocessing: its own mean, standard deviation, input size and interpolation."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,18 +14,18 @@ OPTIONS = {"input_size": "--input-size", "mean": "--mean", "std": "--std"}
 
 
 def timm_config(network: nn.Module) -> dict[str, Any]:
-    """What timm knows of a network's images."""
+    """The preprocessing that timm records for a network, by timm's names."""
     return dict(resolve_model_data_config(network))
 
 
-def own_config(network: nn.Module) -> dict[str, Any]:
-    """What a module says of its images in `pretrained_cfg`, with timm's names."""
+def custom_config(network: nn.Module) -> dict[str, Any]:
+    """The preprocessing in a custom model's attribute `pretrained_cfg`, by timm's names."""
     config = getattr(network, "pretrained_cfg", {})
     return {"interpolation": "bicubic", **(config if isinstance(config, Mapping) else {})}
 
 
 def make_preprocessing(name: str, config: Mapping[str, Any], chosen: Mapping[str, Any]) -> Preprocessing:
-    """The view `squash`: the whole image at the teacher's input size.
+    """Preprocessing `squash`: the whole image, resized to the teacher's input size without keeping its aspect.
 
     Args:
         name: of the teacher, for messages.
@@ -33,12 +33,12 @@ def make_preprocessing(name: str, config: Mapping[str, Any], chosen: Mapping[str
         chosen: `input_size` (height, width), `mean` and `std` that replace those, or None.
 
     Raises:
-        TeacherError: it takes other than 3 channels, or does not say how its images are prepared.
+        TeacherError: the teacher does not take 3 channels, or its preprocessing is not known.
         SettingsError: an impossible mean or standard deviation.
     """
     missing = [OPTIONS[key] for key in OPTIONS if chosen[key] is None and key not in config]
     if missing:
-        raise TeacherError(f"teacher {name!r} does not say how its images are prepared; pass {', '.join(missing)}")
+        raise TeacherError(f"teacher {name!r} does not define its preprocessing; pass {', '.join(missing)}")
     if problem := _malformed(config):
         raise TeacherError(f"teacher {name!r}: its pretrained_cfg has {problem}")
     if "input_size" in config and config["input_size"][0] != 3:
@@ -55,9 +55,9 @@ def make_preprocessing(name: str, config: Mapping[str, Any], chosen: Mapping[str
 
 
 def _malformed(config: Mapping[str, Any]) -> str | None:
-    """What is not three numbers although it should be."""
-    for key, kind in (("input_size", int), ("mean", (int, float)), ("std", (int, float))):
+    """A description of the first entry that is not three numbers, None if all are."""
+    for key, types in (("input_size", int), ("mean", (int, float)), ("std", (int, float))):
         value = config.get(key, (1, 1, 1))
-        if not isinstance(value, tuple | list) or len(value) != 3 or not all(isinstance(x, kind) for x in value):
+        if not isinstance(value, tuple | list) or len(value) != 3 or not all(isinstance(x, types) for x in value):
             return f"{key}={value!r:.60}, expected three numbers"
     return None

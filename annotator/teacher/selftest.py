@@ -1,8 +1,8 @@
-"""The self-test that a teacher passes before any image is read.
+"""The self-test of a teacher, run before any image is read: its cells must be predictions of their part of the image.
 
-Applying a head cell by cell is meaningful only if the network's own prediction is made from its cells alone, alike
-wherever they lie; and a map can be used only if its cells lie where the image's parts do. Half of today's
-architectures break that in one way or another under the usual conversions, and none of them says so.
+Applying a head cell by cell is meaningful only if the network's own prediction is made from its cells alone, in the
+same way at every position; and a map can be used only if its cells are ordered as the image's parts are. Half of
+today's architectures fail this in some way under the usual conversions, without an error.
 
 Shape letters: B batch, N cells of a batch, D features, C classes, H W cells (y, x).
 """
@@ -19,25 +19,25 @@ from store.errors import TeacherError
 from store.text import first_line
 
 TOLERANCE = 1e-3  # largest difference, relative to the largest logit
-AGAIN = 0.05  # the same for features; sums of another order add up in deep networks of random weights
-ELSEWHERE = 1.5  # how much more another corner may change than the one where the image did
+REPEAT_TOLERANCE = 0.05  # the same for repeated features; rounding adds up in deep networks of random weights
+MAX_RATIO = 1.5  # of the change in another corner to that in the corner where the image changed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SelfTest:
-    """What the test found."""
+    """Result of the self-test."""
 
     map_size: tuple[int, int]  # H, W cells
-    agreement: float | None  # of the cells' mean with the network's own logits; None where nothing can be compared
+    correlation: float | None  # of the cells' mean with the network's own logits; None if it has no forward
     linear: bool  # whether they are equal, up to rounding
 
     def describe(self) -> str:
-        """The head, in a few words."""
+        """The head in a few words, as recorded with every group."""
         if self.linear:
             return "linear head"
-        if self.agreement is None:
-            return "head compared with nothing, since the module has no forward"
-        return f"head not linear: its mean over the cells correlates {self.agreement:.3f} with the network's logits"
+        if self.correlation is None:
+            return "head not compared with the network's logits, since the module has no forward"
+        return f"head not linear: its mean over the cells correlates {self.correlation:.3f} with the network's logits"
 
 
 @torch.inference_mode()
@@ -45,7 +45,7 @@ def check_teacher(teacher: Teacher) -> SelfTest:
     """Check that cells are predictions of their part of the image.
 
     Raises:
-        TeacherError: the architecture is not supported; the message says why.
+        TeacherError: the architecture is not supported; the message gives the reason.
     """
     images_B3hw = _images(*teacher.preprocessing.input_size).to(teacher.device)
     features_BDHW = _features(teacher, images_B3hw)
@@ -53,26 +53,26 @@ def check_teacher(teacher: Teacher) -> SelfTest:
     if map_size == (1, 1):
         raise unsupported(
             teacher.name,
-            f"{teacher.preprocessing.input_size} pixels give it a single cell, which says nothing about where",
+            f"{teacher.preprocessing.input_size} pixels give it a single cell, so its map has no positions",
         )
-    _check_places(features_BDHW, teacher.name)
-    _check_again(teacher, images_B3hw[:1], features_BDHW[:1])
-    # Cells far apart from each other: on real features a head may look more linear than it is.
+    _check_positions(features_BDHW, teacher.name)
+    _check_repeatable(teacher, images_B3hw[:1], features_BDHW[:1])
+    # Cells very different from each other: on real features a head may look more linear than it is.
     apart_BDHW = 5 * torch.randn(features_BDHW[:2].shape, generator=_generator()).to(teacher.device)
     _check_single_cells(teacher, apart_BDHW)
     own_BC = _own_logits(teacher, images_B3hw)
     if own_BC is None:
-        return SelfTest(map_size=map_size, agreement=None, linear=False)
+        return SelfTest(map_size=map_size, correlation=None, linear=False)
     linear = _difference(teacher.head(features_BDHW).mean(dim=(1, 2)), own_BC) <= TOLERANCE
     if isinstance(teacher.classifier, TimmClassifier):
         _check_own_head(teacher, teacher.classifier, features_BDHW, apart_BDHW, own_BC)
         pooled_BC = teacher.classifier.pooled(apart_BDHW)
         linear = linear and _difference(teacher.head(apart_BDHW).mean(dim=(1, 2)), pooled_BC) <= TOLERANCE
-    return SelfTest(map_size=map_size, agreement=_correlation(teacher, features_BDHW, own_BC), linear=linear)
+    return SelfTest(map_size=map_size, correlation=_correlation(teacher, features_BDHW, own_BC), linear=linear)
 
 
 def _images(height: int, width: int) -> Tensor:
-    """(3, 3, h, w): an image of soft colours, and the same with another upper right, and another lower left corner."""
+    """(3, 3, h, w): an image of soft colours, and copies with another upper right and another lower left corner."""
     soft = torch.randn(2, 3, 6, 6, generator=_generator())
     image, other = F.interpolate(soft, (height, width), mode="bilinear")
     upper, lower = image.clone(), image.clone()
@@ -82,12 +82,12 @@ def _images(height: int, width: int) -> Tensor:
 
 
 def _features(teacher: Teacher, images_B3hw: Tensor) -> Tensor:
-    """In float32 whatever the run's precision: what is tested is the architecture."""
+    """Features in float32 for any precision of the run, because the architecture is tested."""
     try:
         features = teacher.classifier.features(images_B3hw)
     except TeacherError:
         raise
-    except Exception as error:  # each architecture fails in its own way at sizes it was not made for
+    except Exception as error:  # each architecture fails in its own way at other sizes
         raise TeacherError(
             f"teacher {teacher.name!r} does not run at {teacher.preprocessing.input_size} pixels: {first_line(error)}"
         ) from error
@@ -100,8 +100,8 @@ def _features(teacher: Teacher, images_B3hw: Tensor) -> Tensor:
     return features
 
 
-def _check_places(features_BDHW: Tensor, name: str) -> None:
-    """A map whose rows and columns are swapped, mirrored or shuffled changes elsewhere than the image did."""
+def _check_positions(features_BDHW: Tensor, name: str) -> None:
+    """Refuse a map that changes elsewhere than the image did: its cells are swapped, mirrored or shuffled."""
     height, width = features_BDHW.shape[2:]
     top, left = max(height // 2, 1), max(width // 2, 1)
     image, upper, lower = features_BDHW
@@ -115,12 +115,14 @@ def _check_places(features_BDHW: Tensor, name: str) -> None:
             for is_row_top in (True, False)
             for is_left in (True, False)
         }
-        if not max(corners.values()) <= ELSEWHERE * corners[is_top, not is_top]:
-            raise unsupported(name, f"its cells do not lie as the image does: the {where} corner changes another cell")
+        if not max(corners.values()) <= MAX_RATIO * corners[is_top, not is_top]:
+            raise unsupported(
+                name, f"its cells are not ordered as the image is: the {where} corner changes another cell"
+            )
 
 
-def _check_again(teacher: Teacher, images_B3hw: Tensor, before_BDHW: Tensor) -> None:
-    """The same image alone gives the same features, and finite ones in the run's precision."""
+def _check_repeatable(teacher: Teacher, images_B3hw: Tensor, before_BDHW: Tensor) -> None:
+    """Check that the same image alone gives the same features, finite in the run's precision."""
     with teacher.autocast():
         features = teacher.classifier.features(images_B3hw)
     if not torch.isfinite(features).all():
@@ -128,12 +130,12 @@ def _check_again(teacher: Teacher, images_B3hw: Tensor, before_BDHW: Tensor) -> 
             f"teacher {teacher.name!r} gives features that are not finite in {teacher.precision}; "
             "try --precision float32"
         )
-    if teacher.precision == "float32" and not _difference(features, before_BDHW) <= AGAIN:
+    if teacher.precision == "float32" and not _difference(features, before_BDHW) <= REPEAT_TOLERANCE:
         raise unsupported(teacher.name, "its features of the same image differ from one time to the next")
 
 
 def _check_single_cells(teacher: Teacher, apart_BDHW: Tensor) -> None:
-    """The head's logits for a cell must not depend on the cells beside it."""
+    """Check that the head's logits for a cell do not depend on other cells."""
     try:
         logits_BHWC = teacher.head(apart_BDHW)
     except Exception as error:  # each architecture fails in its own way
@@ -152,18 +154,18 @@ def _check_single_cells(teacher: Teacher, apart_BDHW: Tensor) -> None:
 def _check_own_head(
     teacher: Teacher, classifier: TimmClassifier, features_BDHW: Tensor, apart_BDHW: Tensor, own_BC: Tensor
 ) -> None:
-    """The network's prediction is its head's on these cells, alike for all of them."""
+    """Check that the network's prediction is its head's on these cells, in the same way for all positions."""
     _compare(
         classifier.pooled(features_BDHW),
         own_BC,
         "its prediction is not made from its cells alone, but from a class token or the like: its own logits differ",
         teacher.name,
     )
-    alike_BDHW = apart_BDHW[:, :, :1, :1].expand_as(apart_BDHW)
+    equal_BDHW = apart_BDHW[:, :, :1, :1].expand_as(apart_BDHW)
     _compare(
-        classifier.pooled(alike_BDHW),
+        classifier.pooled(equal_BDHW),
         teacher.head(apart_BDHW[:, :, :1, :1])[:, 0, 0],
-        "its head tells cells apart by where they lie: the logits of a map of equal cells differ from one cell's",
+        "its head treats cells differently by position: the logits of a map of equal cells differ from one cell's",
         teacher.name,
     )
 
@@ -181,7 +183,7 @@ def _own_logits(teacher: Teacher, images_B3hw: Tensor) -> Tensor | None:
 
 
 def _correlation(teacher: Teacher, features_BDHW: Tensor, own_BC: Tensor) -> float:
-    """Over the classes, averaged over the images."""
+    """Of the cells' mean with the network's logits: over the classes, averaged over the images."""
     mean_BC = teacher.head(features_BDHW).mean(dim=(1, 2))
     return F.cosine_similarity(mean_BC - mean_BC.mean(1, True), own_BC - own_BC.mean(1, True)).mean().item()
 

@@ -1,96 +1,35 @@
 """The teacher: a classifier made fully convolutional, its own head applied at every cell.
 
-Source: ReLabel (CVPR 2021), section 3.1. Shape letters: B batch, N cells of a batch, D features, C classes, K ranks,
-H W cells (y, x).
+Source: ReLabel (CVPR 2021), section 3.1. Shape letters: B batch, N cells of a batch, D features, C classes,
+K kept classes, h w pixels, H W cells (y, x).
 """
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import timm
 import torch
 from timm.models import split_model_name_tag
-from torch import Tensor
+from torch import Tensor, nn
 
 from annotator.settings import TeacherSettings
-from annotator.teacher.build import build_custom, build_timm, is_custom, one_line, set_input_size
+from annotator.teacher.build import build_custom, build_timm, is_custom_name, set_input_size, user_code_errors
 from annotator.teacher.classifier import Classifier, TimmClassifier
-from annotator.teacher.preprocessing import make_preprocessing, own_config, timm_config
+from annotator.teacher.copies import AsyncMaps, Maps, copy_to_device, send_to_host
+from annotator.teacher.preprocessing import custom_config, make_preprocessing, timm_config
 from annotator.teacher.topk import fits_float16, keep_top_k
 from annotator.teacher.weights import digest_network
 from store.errors import SettingsError, TeacherError
 from store.format.schema import TeacherIdentity
-from store.processes import keep_freed_memory
 from store.text import first_line
 
-# To the device and back without waiting: while it computes one batch, the next one is on its way.
-#
-# Shape letters: B batch, K ranks, H W cells (y, x).
-
-
-Maps = tuple[Tensor, Tensor, Tensor]  # classes (B, K, H, W) int32, scores (B, K, H, W) and tail (B, H, W) float16
-
-
-@dataclass(frozen=True, slots=True)
-class AsyncMaps:
-    """Label maps that a device is still computing."""
-
-    maps: Maps  # in host memory, valid once `done` is
-    fits: Tensor  # () bool: whether float16 holds every score
-    done: torch.cuda.Event | None  # None where there is nothing to wait for
-
-    def wait(self) -> Maps:
-        """The label maps, in host memory.
-
-        Raises:
-            TeacherError: logits that are not finite, or beyond what float16 holds.
-        """
-        if self.done is not None:
-            self.done.synchronize()
-        if not self.fits:
-            raise TeacherError("the teacher gave logits that are NaN or beyond 65,504; try --precision float32")
-        return self.maps
-
-
-def send_to_host(classes: Tensor, scores: Tensor, tail_logsumexp: Tensor, fits: Tensor) -> AsyncMaps:
-    """Start copies to page-locked host memory, behind what the device still has to compute."""
-    if classes.device.type != "cuda":
-        return AsyncMaps((classes.cpu(), scores.cpu(), tail_logsumexp.cpu()), fits.cpu(), None)
-    parts = [_page_locked(part) for part in (classes, scores, tail_logsumexp, fits)]
-    done = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    done.record(torch.cuda.current_stream(classes.device))
-    return AsyncMaps((parts[0], parts[1], parts[2]), parts[3], done)
-
-
-def copy_to_device(batch: Tensor, device: torch.device) -> Tensor:
-    """A copy that runs beside the computation before it, if the batch lies in page-locked memory."""
-    if device.type != "cuda":
-        return batch.to(device)
-    stream = _copies(device)
-    with torch.cuda.stream(stream):
-        there = batch.to(device, non_blocking=True)
-    current = torch.cuda.current_stream(device)
-    current.wait_stream(stream)
-    there.record_stream(current)  # or its memory could be given away while it is read
-    return there
-
-
-def _page_locked(part: Tensor) -> Tensor:
-    return torch.empty(part.shape, dtype=part.dtype, pin_memory=True).copy_(part, non_blocking=True)
-
-
-@cache
-def _copies(device: torch.device) -> torch.cuda.Stream:
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-
-
-LOGITS_AT_ONCE = 1 << 26  # bounds the head's memory for large class counts: 256 MB of float32
+LOGITS_AT_ONCE = 1 << 26  # 256 MB of float32; bounds the head's memory for large class counts
 
 
 class Teacher:
-    """A classifier on its device, and how its images are prepared.
+    """A classifier on its device, with its preprocessing.
+
+    On a GPU, the device becomes the process's current one, where page-locked memory and events belong.
 
     Raises:
         TeacherError: it cannot be built or loaded.
@@ -99,37 +38,35 @@ class Teacher:
 
     def __init__(self, settings: TeacherSettings) -> None:
         self.name, self.device = settings.name, pick_device(settings.device, settings.local_rank)
-        if self.device.type == "cuda":  # page-locked memory and events belong to the current device
+        if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
         self.precision, self.compiled = settings.precision, settings.compiled
-        own = is_custom(settings.name)
-        if own:
-            network = build_custom(settings.name, settings.args, settings.checkpoint)
-        else:
-            network = build_timm(settings.name, settings.args, settings.num_classes, settings.checkpoint)
-        self.network = network
-        with one_line(f"teacher {self.name!r} cannot be put into evaluation mode"):
+        is_custom = is_custom_name(settings.name)
+        self.network = network = _build(settings)
+        with user_code_errors(f"teacher {self.name!r} cannot be put into evaluation mode"):
             network.eval()
             network.requires_grad_(False)
         self._map_size: tuple[int, int] | None = None
         chosen = {key: getattr(settings, key) for key in ("input_size", "mean", "std")}
-        self.preprocessing = make_preprocessing(self.name, own_config(network) if own else timm_config(network), chosen)
-        self.classifier: Classifier = network if own else TimmClassifier(network, self.name)  # type: ignore[assignment]
-        self.num_classes = self._count_classes(settings.num_classes) if own else int(network.num_classes)  # type: ignore[arg-type]
-        with one_line(f"teacher {self.name!r} has weights that cannot be told from others"):
-            self.identity = self._identity(self.name if own else split_model_name_tag(self.name)[0], settings.args)
-        if settings.input_size is not None and not own:
+        self.preprocessing = make_preprocessing(
+            self.name, custom_config(network) if is_custom else timm_config(network), chosen
+        )
+        self.classifier: Classifier = network if is_custom else TimmClassifier(network, self.name)  # type: ignore[assignment]
+        self.num_classes = self._count_classes(settings.num_classes) if is_custom else int(network.num_classes)  # type: ignore[arg-type]
+        with user_code_errors(f"teacher {self.name!r} has weights that cannot be digested"):
+            self.identity = self._identity(
+                self.name if is_custom else split_model_name_tag(self.name)[0], settings.args
+            )
+        if settings.input_size is not None and not is_custom:
             set_input_size(network, self.name, settings.input_size)
         # Convolutions are fastest in this layout, and images are decoded in it.
         network.to(self.device).to(memory_format=torch.channels_last)
-        if self.device.type == "cpu":
-            keep_freed_memory()
         self._features = torch.compile(self.classifier.features) if self.compiled else self.classifier.features
         mean, std = torch.tensor((self.preprocessing.mean, self.preprocessing.std), device=self.device).view(2, 3, 1, 1)
         self._scale, self._shift = 1 / (255 * std), -mean / std
 
     def provenance(self) -> dict[str, str]:
-        """What the labels owe to this machine: versions, precision, device; kept with every group."""
+        """Versions, precision and device, which are recorded with every group."""
         is_cuda = self.device.type == "cuda"
         return {
             "timm": timm.__version__,
@@ -140,13 +77,13 @@ class Teacher:
         }
 
     def autocast(self) -> AbstractContextManager[None]:
-        """The precision in which features are computed."""
+        """A context in which features are computed in the teacher's precision."""
         low = self.precision != "float32"
         return torch.autocast(self.device.type, getattr(torch, self.precision), enabled=low)
 
     def normalise(self, pixels_B3hw: Tensor) -> Tensor:
         """(B, 3, h, w) uint8 pixels to normalised float32 on the teacher's device."""
-        # (pixels / 255 - mean) / std, passing over the images twice instead of four times.
+        # (pixels / 255 - mean) / std in two passes over the images instead of four.
         images_B3hw: Tensor = copy_to_device(pixels_B3hw, self.device) * self._scale
         return images_B3hw.add_(self._shift)
 
@@ -169,18 +106,18 @@ class Teacher:
 
     @torch.inference_mode()
     def start(self, pixels_B3hw: Tensor, top_k: int) -> AsyncMaps:
-        """Begin the label maps of resized images; on a GPU it returns before they are there.
+        """Start to compute the label maps of resized images; on a GPU it returns before they are complete.
 
         Args:
             pixels_B3hw: (B, 3, h, w) uint8.
             top_k: K.
 
         Raises:
-            TeacherError: no memory for the batch.
+            TeacherError: the network fails, runs out of memory, or its maps do not have the expected size.
         """
         hint = "; leave out --compile" if self.compiled else ""
         try:
-            with one_line(f"teacher {self.name!r} fails on a batch of {len(pixels_B3hw)} images", hint):
+            with user_code_errors(f"teacher {self.name!r} fails on a batch of {len(pixels_B3hw)} images", hint):
                 features = self.features(self.normalise(pixels_B3hw))
                 size = features.shape[2] * features.shape[3] * self.num_classes
                 parts = [
@@ -192,17 +129,17 @@ class Teacher:
         found = (len(scores), tuple(scores.shape[2:]))
         if found != (len(pixels_B3hw), self._map_size or found[1]):
             raise TeacherError(
-                f"teacher {self.name!r} gives {found[0]} maps of {found[1]} cells for {len(pixels_B3hw)} images, which "
-                f"had {self._map_size} in its self-test"
+                f"teacher {self.name!r} gives {found[0]} maps of {found[1]} cells for {len(pixels_B3hw)} images; "
+                f"in its self-test a map had {self._map_size}"
             )
         return send_to_host(classes.int(), scores.half(), tail_logsumexp.half(), fits_float16(scores))
 
     def expect(self, map_size: tuple[int, int]) -> None:
-        """Refuse maps of another size (H, W) from now on."""
+        """Refuse maps of another size than (H, W) from now on."""
         self._map_size = map_size
 
     def label_maps(self, pixels_B3hw: Tensor, top_k: int) -> Maps:
-        """Label maps of resized images, as `start` and `AsyncMaps.wait` give them."""
+        """Label maps of (B, 3, h, w) uint8 pixels: `start`, then `AsyncMaps.wait`."""
         return self.start(pixels_B3hw, top_k).wait()
 
     def _identity(self, architecture: str, args: dict[str, Any]) -> TeacherIdentity:
@@ -212,8 +149,8 @@ class Teacher:
 
     @torch.inference_mode()
     def _count_classes(self, expected: int | None) -> int:
-        """The classes of a module that need not say how many it has."""
-        with one_line(f"teacher {self.name!r} does not run at {self.preprocessing.input_size} pixels"):
+        """Count the classes of a custom model by running it on a blank image."""
+        with user_code_errors(f"teacher {self.name!r} does not run at {self.preprocessing.input_size} pixels"):
             features_BDHW = self.classifier.features(torch.zeros(1, 3, *self.preprocessing.input_size))
             logits_NC = self.classifier.head(features_BDHW.flatten(2).transpose(1, 2)[0])
             found = int(logits_NC.shape[1])
@@ -223,11 +160,11 @@ class Teacher:
 
 
 def pick_device(name: str, local_rank: int = 0) -> torch.device:
-    """`auto`, or a device by torch's name, checked to work.
+    """The device of that name, checked to work.
 
     Args:
-        name: `auto` takes a GPU if there is one.
-        local_rank: which GPU that is, counted round.
+        name: torch's name, or `auto` for a GPU if there is one, else the CPU.
+        local_rank: number of the GPU that `auto` takes, modulo their number.
 
     Raises:
         SettingsError: there is no such device.
@@ -239,4 +176,10 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
         probe.item()
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         raise SettingsError(f"device {name!r} cannot be used: {first_line(error)}") from error
-    return probe.device  # with its number
+    return probe.device  # with its index
+
+
+def _build(settings: TeacherSettings) -> nn.Module:
+    if is_custom_name(settings.name):
+        return build_custom(settings.name, settings.args, settings.checkpoint)
+    return build_timm(settings.name, settings.args, settings.num_classes, settings.checkpoint)

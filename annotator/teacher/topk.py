@@ -1,6 +1,6 @@
-"""Keeping the top K of every cell. Pure tensor functions.
+"""The top K logits of every cell. Pure tensor functions.
 
-Shape letters: B batch, K ranks, C classes, H W cells (y, x).
+Shape letters: B batch, K kept classes, C classes, H W cells (y, x).
 """
 
 from torch import Tensor
@@ -9,16 +9,16 @@ FLOAT16_MAX = 65_504.0
 
 
 def keep_top_k(logits_BHWC: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Keep the K highest logits of every cell and how much the others weigh together.
+    """Keep the K highest logits of every cell, and the log-sum-exp of the others.
 
     Args:
         logits_BHWC: (B, H, W, C) float32.
         top_k: K, at most C.
 
     Returns:
-        classes: (B, K, H, W) int64, rank 0 the highest.
+        classes: (B, K, H, W) int64, k = 0 the highest.
         scores: (B, K, H, W) float32, descending along K.
-        tail_logsumexp: (B, H, W) float32, log-sum-exp of the logits that were not kept; -inf when all were.
+        tail_logsumexp: (B, H, W) float32, log-sum-exp of the logits that were not kept; -inf if all were.
     """
     scores_BHWK, classes_BHWK = logits_BHWC.topk(top_k, dim=-1)
     others_BHWC = logits_BHWC.scatter(-1, classes_BHWK, float("-inf"))
@@ -27,5 +27,5 @@ def keep_top_k(logits_BHWC: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor]
 
 
 def fits_float16(scores: Tensor) -> Tensor:
-    """() bool: whether every score is finite and stays so in float16, as the store keeps it."""
+    """() bool: whether every score is finite, and finite in the store's float16."""
     return (scores.abs() <= FLOAT16_MAX).all()

@@ -1,4 +1,4 @@
-"""Weights out of a file that may be hostile, into a network that they fit."""
+"""Weights: read from a file that may be hostile, loaded into a network that they fit, and digested."""
 
 import hashlib
 import json
@@ -28,26 +28,26 @@ def load_state(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        with warnings.catch_warnings(action="ignore"):  # about pickles that are refused just below
+        with warnings.catch_warnings(action="ignore"):  # about pickles that torch refuses
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise TeacherError(f"{path}: holds more than tensors and is not loaded; save its state_dict alone") from error
-    except Exception as error:  # whatever damaged bytes make the unpickler raise
+    except Exception as error:  # damaged bytes make the unpickler raise errors of any type
         raise TeacherError(f"{path}: not a readable checkpoint: {first_line(error)}") from error
     return _tensors(content, path)
 
 
 def fit_state(network: nn.Module, state: dict[str, Tensor], path: Path, *, role: str = "teacher") -> None:
-    """Load tensors into a network; all of them must be used, and no parameter left out.
+    """Load tensors into a network; each must match one of its tensors, and no parameter may be missing.
 
     Args:
         network: on the CPU.
         state: from `load_state`.
-        path: where it came from, for messages.
-        role: what the network is, for messages.
+        path: of their file, for messages.
+        role: of the network, for messages.
 
     Raises:
-        TeacherError: names, shapes or kinds differ; the message gives the first ones.
+        TeacherError: names or shapes differ, or values are not finite; the message gives the first ones.
     """
     state = {name.removeprefix("module.").removeprefix("_orig_mod."): tensor for name, tensor in state.items()}
     own = network.state_dict()
@@ -56,18 +56,18 @@ def fit_state(network: nn.Module, state: dict[str, Tensor], path: Path, *, role:
         for name in own.keys() & state.keys()
         if own[name].shape != state[name].shape
     ]
-    for kind, names in (
+    for problem, names in (
         ("misses", sorted(name for name in own.keys() - state.keys() if not name.endswith("num_batches_tracked"))),
         ("has unknown", sorted(state.keys() - own.keys())),
         ("has other shapes:", sorted(wrong)),
     ):
         if names:
-            raise TeacherError(f"{path}: does not fit the {role}: it {kind} {first_few(names)}")
+            raise TeacherError(f"{path}: does not fit the {role}: it {problem} {first_few(names)}")
     if odd := [name for name, tensor in state.items() if not _is_plain(tensor)]:
         raise TeacherError(f"{path}: sparse, quantized, complex or without values: {first_few(odd)}")
     if bad := [name for name, tensor in state.items() if not torch.isfinite(tensor.float()).all()]:
         raise TeacherError(f"{path}: values that are not finite in {first_few(bad)}")
-    network.load_state_dict(own | state)  # a counter that no evaluation reads may be missing
+    network.load_state_dict(own | state)  # a counter that evaluation does not read may be missing
 
 
 def digest_network(architecture: str, arguments: dict[str, Any], network: nn.Module) -> str:
@@ -80,7 +80,7 @@ def digest_network(architecture: str, arguments: dict[str, Any], network: nn.Mod
 
 
 def _tensors(content: object, path: Path) -> dict[str, Tensor]:
-    """The state dict in a checkpoint: the mapping itself, or under one of the usual keys."""
+    """The state dict of a checkpoint: the mapping itself, or the value of one of the usual keys."""
     if isinstance(content, dict):
         nested = [content[key] for key in STATE_KEYS if isinstance(content.get(key), dict)]
         state = nested[0] if nested else content

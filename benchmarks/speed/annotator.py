@@ -26,8 +26,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from annotator.report import Reporter, Summary
-from annotator.run.annotate import ReadyTeacher, annotate, make_ready, open_labels
-from annotator.settings import RunSettings, TeacherSettings
+from annotator.run.annotate import ReadyTeacher, annotate, load_in_own_process, open_labels
+from annotator.settings import Job, RunSettings, TeacherSettings
 from annotator.teacher.teacher import Teacher
 from annotator.teacher.topk import keep_top_k
 from benchmarks.copies import copy_shards
@@ -210,8 +210,8 @@ def main(
     scratch.mkdir()
     try:
         settings = with_random_weights(teacher, scratch) if random_weights else teacher
-        ready = make_ready(Teacher(settings), TOP_K, None)
         run = RunSettings(top_k=TOP_K, batch_size=batch_size, workers=workers)
+        ready = load_in_own_process(Job(labels=scratch, teacher=settings, settings=run, class_names=None))
         height, width = ready.teacher.preprocessing.input_size
         done_by = ready.teacher.provenance()
         print(f"{teacher.name}, {height} x {width} pixels, {done_by['precision']} on {done_by['device']}, "

@@ -13,7 +13,7 @@ from pipelines.annotate.pack import pack_command
 from pipelines.annotate.published import export_command, import_command
 from pipelines.annotate.run import annotate_on_cluster, annotate_shards, watch_shards
 from pipelines.annotate.status import status_command
-from pipelines.options import class_names_option, read_class_names, sources_option, teacher_options
+from pipelines.options import class_names_option, read_class_names, sources_option, store_option, teacher_options
 from store.cli.base import CONTEXT, Commands, examples, refuse_nan
 from store.shards.patterns import expand_sources
 from store.shards.remote import Shard
@@ -24,7 +24,7 @@ from store.shards.remote import Shard
 def main() -> None:
     """Relabel image shards with a teacher: a top-5 label map for every image, in a label store.
 
-    Exit status: 0 all is done; 1 something failed, each thing named; 2 wrong usage.
+    Exit status: 0 all shards are done; 1 an error, or some shards failed; 2 wrong usage.
     """
 
 
@@ -35,13 +35,7 @@ def main() -> None:
     )
 )
 @sources_option
-@click.option(
-    "--labels",
-    required=True,
-    metavar="STORE",
-    help="The label store to write, a path or a URL such as s3://bucket/labels.zarr; created if absent, "
-    "continued if it was interrupted.",
-)
+@store_option
 @teacher_options
 @class_names_option
 @click.option(
@@ -58,14 +52,14 @@ def main() -> None:
     default=32,
     show_default=True,
     metavar="N",
-    help="Images that the teacher sees at once; lower it if its memory does not suffice.",
+    help="Images in one forward pass of the teacher; lower it if the device runs out of memory.",
 )
 @click.option("--workers", type=click.IntRange(0, 1_024), default=2, show_default=True, metavar="N",
-              help="Processes that read and decode images; 0 does it in the one that annotates.")  # fmt: skip
+              help="Processes that read and decode images; 0 decodes in the main process.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Annotate these shards again even if they have labels.")
 @click.option("--max-bad", type=click.IntRange(0), default=100, show_default=True, metavar="N",
-              help="Images that cannot be decoded are left out (quarantined) and named; more of them than this stop "
-              "the run, which keeps finished shards.")  # fmt: skip
+              help="Undecodable images are left out and named; more than N of them stop the run, which keeps finished "
+              "shards.")  # fmt: skip
 @click.option(
     "--ray",
     "ray_address",
@@ -73,10 +67,10 @@ def main() -> None:
     flag_value="",
     metavar="[ADDRESS]",
     help="Annotate on a Ray cluster, by default the one of RAY_ADDRESS or of this machine, or a new one on this "
-    "machine for this run. Shards, labels and checkpoint must be reached from every node by the same names.",
+    "machine for this run. Shards, labels and checkpoint must have the same paths or URLs on every node.",
 )
 @click.option("--actors", type=click.IntRange(1), metavar="N",
-              help="With --ray: how many teachers work. Default: one for each GPU, or 1.")  # fmt: skip
+              help="With --ray: number of teachers. Default: one for each GPU, or 1.")  # fmt: skip
 @click.option("--gpus-per-actor", type=click.FloatRange(0, 64), callback=refuse_nan, metavar="X",
               help="With --ray: GPUs of each teacher, or a fraction. Default: 1 if the cluster has any.")  # fmt: skip
 @click.option(
@@ -104,18 +98,18 @@ def run(
     Run it again after an interruption: finished shards are skipped. A damaged shard is reported and left out, and the
     others finish.
 
-    Under torchrun, srun or in a SLURM array each process takes its share of the shards.
+    Under torchrun, srun or in a SLURM array each process annotates a part of the shards.
 
-    Exit status: 0 all is done; 1 something failed, each thing named; 2 wrong usage; 143 ended by SIGTERM.
+    Exit status: 0 all shards are done; 1 an error, or some shards failed; 2 wrong usage; 143 ended by SIGTERM.
     """
     if watch and overwrite:
         raise click.UsageError("--overwrite with --watch would annotate everything again at each start of the service")
     if overwrite and ray_address is None and find_rank(os.environ) is not None:
-        raise click.UsageError("--overwrite is for one process or --ray; here, choose new --labels")
+        raise click.UsageError("--overwrite is for one process or --ray; with several processes, choose new --labels")
     if watch and (ray_address is not None or find_rank(os.environ) is not None):
-        raise click.UsageError("--watch is for one process; give each service patterns of its own")
+        raise click.UsageError("--watch is for one process; start one service for each pattern instead")
     if ray_address is None and (actors is not None or gpus_per_actor is not None):
-        raise click.UsageError("--actors and --gpus-per-actor belong to --ray, which is missing")
+        raise click.UsageError("--actors and --gpus-per-actor need --ray")
     names = None if class_names is None else read_class_names(class_names)
     settings = RunSettings(
         top_k=top_k, batch_size=batch_size, workers=workers, max_bad=max_bad, overwrite=overwrite
@@ -132,25 +126,24 @@ def run(
     annotate_shards(*assigned_shards(shards, job, os.environ))
 
 
-for command in (run, pack_command, status_command, import_command, export_command):
-    main.add_command(command)
-
-
-# One process's share of a run that torchrun or SLURM has spread over several.
-
-
 def assigned_shards(shards: Sequence[Shard], job: Job, environment: Mapping[str, str]) -> tuple[Sequence[Shard], Job]:
-    """The shards and the job of this process: all of them where it runs alone.
+    """The shards and the job of this process: all shards where it runs alone, else those of its rank.
 
     Raises:
-        SettingsError: the environment's ranks do not fit together.
+        SettingsError: inconsistent ranks in the environment.
     """
     rank = find_rank(environment)
     if rank is None:
         return shards, job
-    share = rank.share(shards)
-    click.echo(f"{rank.by}: rank {rank.rank} of {rank.world} takes {len(share):,} of {len(shards):,} shards", err=True)
-    return share, replace(job, teacher=replace(job.teacher, local_rank=rank.local))
+    assigned = rank.assigned(shards)
+    click.echo(
+        f"{rank.by}: rank {rank.rank} of {rank.world} takes {len(assigned):,} of {len(shards):,} shards", err=True
+    )
+    return assigned, replace(job, teacher=replace(job.teacher, local_rank=rank.local))
+
+
+for command in (run, pack_command, status_command, import_command, export_command):
+    main.add_command(command)
 
 
 if __name__ == "__main__":

@@ -1,109 +1,80 @@
-"""How a run over shards looks, annotating or importing: a bar on a terminal, plain lines elsewhere."""
+"""Progress of `relabel-annotate run`, `import` and `export`: a bar on a terminal, plain lines elsewhere."""
 
-import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
 from annotator.report import Reporter
+from store.cli.progress import ProgressDisplay
 from store.shards.remote import Shard
-from store.text import counted, printable
+from store.text import counted
 
-if TYPE_CHECKING:
-    from annotator.published.exporting import ExportSummary
-
-
-PLAIN_INTERVAL = 30.0  # seconds between plain lines
+PLAIN_INTERVAL = 30.0  # seconds between lines where there is no bar
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wording:
-    """What a run is called on the terminal."""
+class RunText:
+    """Words for a run over shards on the terminal."""
 
-    doing: str
-    done: str
-    unit: str  # what it makes of every sample
+    verb: str
+    done: str  # its participle
+    unit: str  # counted for every sample
 
 
-ANNOTATE = Wording(doing="annotate", done="annotated", unit="images")
-IMPORT = Wording(doing="import", done="imported", unit="maps")
+ANNOTATE = RunText(verb="annotate", done="annotated", unit="images")
+IMPORT = RunText(verb="import", done="imported", unit="maps")
 
 
 class ShardProgress(Reporter):
     """A reporter for a run over shards, to be used as a context.
 
     Args:
-        shards: how many there are; None for a service that waits for more.
-        wording: what is done to them.
+        shards: number of shards; None for a service that waits for more.
+        text: the words for what is done to them.
     """
 
-    def __init__(self, shards: int | None, wording: Wording) -> None:
-        self.console = Console(stderr=True, highlight=False)
-        self.shards, self.unit = shards, wording.unit
-        self.images, self.done, self.skips = 0, 0, 0
-        self.position = 0.0  # in shards, those that are skipped not counted
+    def __init__(self, shards: int | None, text: RunText) -> None:
+        self.display = ProgressDisplay(text.verb, shards, bar=shards is not None)
+        self.shards, self.unit = shards, text.unit
+        self.images, self.done, self.left_out = 0, 0, 0  # left out: skipped or failed shards, which take no time
+        self.position = 0.0  # in shards that were not left out
         self.start = self.last_line = time.monotonic()
-        columns: tuple[ProgressColumn, ...] = (
-            TextColumn(wording.doing), BarColumn(), _Speed(self), TimeElapsedColumn(), TextColumn("ETA"),
-            TimeRemainingColumn(),
-        )  # fmt: skip
-        is_plain = shards is None or not self.console.is_terminal
-        self.bar = Progress(*columns, console=self.console, disable=is_plain)
-        self.task = self.bar.add_task("", total=shards)
 
     def __enter__(self) -> "ShardProgress":
-        self.bar.start()
+        self._move(0.0)  # the bar's first text
+        self.display.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.bar.stop()
+        self.display.__exit__()
 
     def annotated(self, images: int, shard: Shard, part: float) -> None:
         """Move on by a batch."""
         self.images += images
-        self._move(self.done - self.skips + part)
-        if self.bar.disable and time.monotonic() - self.last_line > PLAIN_INTERVAL:
+        self._move(self.done - self.left_out + part)
+        if not self.display.has_bar and time.monotonic() - self.last_line > PLAIN_INTERVAL:
             self.line(f"{self.describe()}{self._eta()}")
 
     def set_aside(self, kept: str) -> None:
-        """Say where the old store is."""
+        """Print the path of the old store."""
         self.line(f"the labels of the other teacher are kept in {kept}")
 
     def committed(self, shard: Shard, maps: int) -> None:
-        """Tell of a finished shard."""
+        """Print a finished shard."""
         self.done += 1
-        self._move(self.done - self.skips)
+        self._move(self.done - self.left_out)
         self.line(f"{shard.name}: {counted(maps, 'label map')} written ({self.describe()})")
 
     def skipped(self, shard: Shard) -> None:
-        """Tell of a shard that was done before."""
-        self.done, self.skips = self.done + 1, self.skips + 1
-        self.bar.update(self.task, total=self._total())
-        self.line(f"{shard.name}: labels are there already")
+        """Print a shard that was done before."""
+        self._leave_out(f"{shard.name}: labels are there already")
 
     def failed(self, shard: Shard, reason: str) -> None:
-        """Tell of a shard that is left out."""
-        self.done, self.skips = self.done + 1, self.skips + 1
-        self.bar.update(self.task, total=self._total())
-        self.line(f"error: {reason}")
+        """Print why a shard is left out."""
+        self._leave_out(f"error: {reason}")
 
     def undecodable(self, shard: Shard, key: str, reason: str) -> None:
-        """Tell of an image that could not be decoded."""
-        self.line(f"{shard.name}: quarantined {key}: {reason}")
+        """Print why an image could not be decoded."""
+        self.line(f"{shard.name}: undecodable image {key}: {reason}")
 
     def describe(self) -> str:
         """Images, speed and shards so far."""
@@ -114,16 +85,20 @@ class ShardProgress(Reporter):
     def line(self, text: str) -> None:
         """Print a line, above the bar where there is one."""
         self.last_line = time.monotonic()
-        # Text, not markup: a key may hold brackets, and worse.
-        self.console.print(Text(printable(text)), soft_wrap=True)
+        self.display.line(text)
+
+    def _leave_out(self, line: str) -> None:
+        self.done, self.left_out = self.done + 1, self.left_out + 1
+        self._move(self.position)
+        self.line(line)
 
     def _move(self, position: float) -> None:
-        """A commit may come after rows of the next shard; the bar does not go back for it."""
+        # A commit may come after rows of the next shard; the bar does not go back for it.
         self.position = max(self.position, position)
-        self.bar.update(self.task, completed=self.position)
+        self.display.update(self.position, total=self._total(), text=self.describe())
 
     def _total(self) -> int | None:
-        return None if self.shards is None else self.shards - self.skips
+        return None if self.shards is None else self.shards - self.left_out
 
     def _eta(self) -> str:
         total = self._total()
@@ -133,52 +108,24 @@ class ShardProgress(Reporter):
         return f", about {seconds / 3600:.1f} h left" if seconds > 3600 else f", about {seconds / 60:.0f} min left"
 
 
-class _Speed(ProgressColumn):
-    def __init__(self, progress: ShardProgress) -> None:
-        super().__init__()
-        self.progress = progress
-
-    def render(self, task: Task) -> Text:
-        return Text(self.progress.describe())
-
-
-# How an export looks: a progress bar on a terminal, its failures, a summary at the end.
-
-
 class ExportProgress:
     """A reporter for `annotator.published.exporting`, to be used as a context."""
 
     def __init__(self, rows: int) -> None:
-        self.console = Console(stderr=True, highlight=False)
-        columns = (
-            TextColumn("export"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("ETA"),
-            TimeRemainingColumn(),
-        )  # fmt: skip
-        self.bar = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
-        self.task = self.bar.add_task("", total=rows)
+        self.display, self.rows = ProgressDisplay("export", rows), 0
 
     def __enter__(self) -> "ExportProgress":
-        self.bar.start()
+        self.display.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.bar.stop()
+        self.display.__exit__()
 
     def exported(self, rows: int) -> None:
-        """Move on."""
-        self.bar.update(self.task, advance=rows)
+        """Move on by so many rows."""
+        self.rows += rows
+        self.display.update(self.rows)
 
     def failed(self, reason: str) -> None:
-        """Tell of what is left out."""
-        self.console.print(Text(printable(f"error: {reason}")), soft_wrap=True)
-
-
-def print_exported(summary: "ExportSummary", folder: Path, seconds: float) -> None:
-    """The end of an export, on standard output."""
-    out = sys.stdout.write
-    out(
-        f"{printable(str(folder))}: {summary.written:,} maps written, {summary.size / max(summary.written, 1):,.0f} "
-        f"bytes each, {summary.undecodable:,} quarantined images have none; {seconds:.1f} s\n"
-    )
-    for reason in summary.failures:
-        out(f"  not exported: {printable(reason)}\n")
+        """Print why rows or a group are left out."""
+        self.display.line(f"error: {reason}")

@@ -1,4 +1,4 @@
-"""`relabel-annotate import` and `export`: published ReLabel files into a store, and a store as such files."""
+"""The commands `relabel-annotate import` and `export`: published ReLabel files to a store, and back."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -7,22 +7,28 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from pipelines.annotate.progress import IMPORT, ExportProgress, print_exported
+from pipelines.annotate.progress import IMPORT, ExportProgress
 from pipelines.annotate.run import run_shards
 from pipelines.options import (
+    checkpoint_option,
     class_names_option,
-    parse_channels,
+    device_option,
+    mean_option,
     parse_size,
     read_class_names,
     shards_option,
+    std_option,
+    store_option,
     teacher_arg_option,
 )
 from store.cli.base import examples
+from store.cli.options import labels_argument
 from store.errors import LabelMapError
 from store.shards.patterns import expand_shards
 from store.text import printable
 
 if TYPE_CHECKING:
+    from annotator.published.exporting import ExportSummary
     from annotator.published.files import Axes, Origin
     from annotator.published.source import MapSource
     from annotator.teacher.teacher import Teacher
@@ -36,30 +42,23 @@ if TYPE_CHECKING:
 )
 @click.argument("root", type=click.Path(path_type=Path), metavar="FOLDER_OR_TAR")
 @shards_option
-@click.option("--labels", required=True, metavar="STORE",
-              help="The label store to write, a path or a URL such as s3://bucket/labels.zarr; created if absent, "
-              "continued if it was interrupted.")  # fmt: skip
+@store_option
 @click.option("--axes", type=click.Choice(["yx", "xy", "auto"]), default="auto", show_default=True,
-              help="Whether the files have rows of cells (yx) or columns (xy) first; auto finds out by object boxes in "
+              help="Whether the files store rows of cells (yx) or columns (xy) first; auto decides by object boxes in "
               "the shards or by --teacher, and stops if it cannot.")  # fmt: skip
-@click.option("--teacher", metavar="NAME", help="A timm model of the same classes that --axes auto may ask.")
+@click.option("--teacher", metavar="NAME", help="A timm model of the same classes, for --axes auto.")
 @teacher_arg_option
-@click.option("--checkpoint", type=click.Path(path_type=Path), metavar="FILE",
-              help="The --teacher's weights. Default: those that timm downloads.")  # fmt: skip
-@click.option("--device", default="auto", show_default=True, metavar="DEVICE",
-              help="Where the --teacher runs: cuda, cuda:1 or cpu; auto takes a GPU if there is one.")  # fmt: skip
+@checkpoint_option
+@device_option
 @click.option("--architecture", default="published-relabel", show_default=True, metavar="NAME",
-              help="Which network made the maps; recorded in the store.")  # fmt: skip
+              help="The network that made the maps; recorded in the store.")  # fmt: skip
 @click.option("--num-classes", type=click.IntRange(1, 65_535), default=1000, show_default=True, metavar="N",
               help="Number of classes of the maps.")  # fmt: skip
 @class_names_option
 @click.option("--input-size", callback=parse_size, default="475", show_default=True, metavar="PIXELS",
               help="Size to which images were squashed for the maps (475, or 480x320 as height x width).")  # fmt: skip
-@click.option("--mean", callback=parse_channels, metavar="M",
-              help="Mean of the pixels, which are scaled to 0 to 1: one number or R,G,B; recorded in the store and "
-              "used for --teacher. Default: ImageNet's.")  # fmt: skip
-@click.option("--std", callback=parse_channels, metavar="S",
-              help="Standard deviation of the pixels, likewise.")  # fmt: skip
+@mean_option("Recorded in the store and used for --teacher. Default: ImageNet's.")
+@std_option("Default: ImageNet's.")
 @click.option("--overwrite", is_flag=True, help="Import the maps of these shards again even if they have labels.")
 def import_command(
     root: Path,
@@ -80,22 +79,23 @@ def import_command(
 ) -> None:
     """Import published ReLabel files into a store.
 
-    FOLDER_OR_TAR holds <class folder>/<name>.pt, as a folder or as a tar; a map is found by the last two parts of its
-    sample's key. Run it again after an interruption: finished shards are skipped. A shard with a map that is missing
-    or damaged is reported and left out, and the others finish.
+    FOLDER_OR_TAR is a folder or a tar of <class folder>/<name>.pt; a map is found by the last two parts of its
+    sample's key. Run it again after an interruption: finished shards are skipped. A shard with a missing or damaged
+    map is reported and left out, and the others finish.
 
-    Exit status: 0 all is done; 1 something failed, each thing named; 2 wrong usage.
+    Exit status: 0 all shards are done; 1 an error, or some shards failed; 2 wrong usage.
     """
     if axes != "auto" and teacher is not None:
-        raise click.UsageError(f"--teacher is asked for the axes; --axes {axes} has said what they are")
+        raise click.UsageError(f"--teacher is for --axes auto; with --axes {axes} it is not needed")
     if teacher is None and (checkpoint is not None or teacher_args):
-        raise click.UsageError("--checkpoint and --teacher-arg are the teacher's; --teacher NAME is missing")
+        raise click.UsageError("--checkpoint and --teacher-arg need --teacher NAME")
     shards = expand_shards(patterns)
     # Imported here, so that --help and a mistyped pattern do not wait for torch.
     from annotator.published.files import Origin
     from annotator.published.importing import first_shape, import_maps
     from annotator.published.source import open_source
     from annotator.settings import TeacherSettings
+    from annotator.teacher.build import make_current_folder_importable
     from annotator.teacher.teacher import Teacher
 
     names = None if class_names is None else read_class_names(class_names)
@@ -105,32 +105,33 @@ def import_command(
     )  # fmt: skip
 
     def load_teacher() -> Teacher:
-        click.echo(f"axes: asking the teacher {teacher}", err=True)
+        click.echo(f"axes: comparing with the teacher {teacher}", err=True)
+        make_current_folder_importable()
         settings = TeacherSettings(
             name=str(teacher), args=teacher_args, checkpoint=checkpoint, num_classes=num_classes, mean=mean, std=std,
             device=device,
         )  # fmt: skip
         return Teacher(settings)
 
-    click.echo(f"reading the names in {printable(str(root))}", err=True)
+    click.echo(f"reading the file names in {printable(str(root))}", err=True)
     source = open_source(root)
-    shape = first_shape(shards, source, num_classes=num_classes)  # before anything is asked of a teacher
-    known = _decide(axes, shards, source, origin, load_teacher if teacher else None)
-    schema = origin.schema(shape, known)
+    shape = first_shape(shards, source, num_classes=num_classes)  # before a teacher is loaded
+    found_axes = _find_axes(axes, shards, source, origin, load_teacher if teacher else None)
+    schema = origin.schema(shape, found_axes)
     run_shards(
-        lambda summary, _: import_maps(shards, labels, source, schema, known, summary, overwrite=overwrite),
+        lambda summary, _: import_maps(shards, labels, source, schema, found_axes, summary, overwrite=overwrite),
         len(shards), labels, IMPORT,
     )  # fmt: skip
 
 
-def _decide(
+def _find_axes(
     axes: "Axes | Literal['auto']",
     shards: Sequence[Path],
     source: "MapSource",
     origin: "Origin",
     load_teacher: "Callable[[], Teacher] | None",
 ) -> "Axes":
-    """The order that was given, or the one that the evidence shows, told with how sure it is."""
+    """The given order, or the one that the evidence shows, printed with its votes."""
     from annotator.published.axes import find_axes
 
     if axes != "auto":
@@ -141,18 +142,18 @@ def _decide(
 
 
 @click.command("export", epilog=examples("relabel-annotate export labels.zarr relabel_maps"))
-@click.argument("labels", metavar="LABELS")
+@labels_argument
 @click.argument("folder", type=click.Path(path_type=Path), metavar="FOLDER")
 @click.option("--axes", type=click.Choice(["yx", "xy"]), default="xy", show_default=True,
               help="Whether rows of cells (yx) or columns (xy) come first. The official trainer takes a crop's top and "
-              "left for x and y, so it reads only xy right.")  # fmt: skip
+              "left for x and y, so it reads only xy correctly.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace files of the same names in a FOLDER that is not empty.")
 def export_command(labels: str, folder: Path, axes: Literal["yx", "xy"], overwrite: bool) -> None:
     """Export a store as published ReLabel files.
 
     LABELS is the label store: a path, or a URL such as s3://bucket/labels.zarr. Writes
     FOLDER/<class folder>/<name>.pt for every image: float32 [2, K, H, W], scores, then class ids. The class folder is
-    that of the image's key, else ImageNet's in its name, else that of its original label.
+    that of the image's key, else ImageNet's in its name, else that of its label.
     """
     from annotator.published.exporting import export_maps, official_limits, plan_export
     from store.reader import LabelStore
@@ -160,10 +161,19 @@ def export_command(labels: str, folder: Path, axes: Literal["yx", "xy"], overwri
     store = LabelStore.open(labels)
     plan = plan_export(store, folder, overwrite=overwrite)
     for limit in official_limits(store.schema, axes):
-        click.echo(f"note: the official trainer will not read these maps right: {limit}", err=True)
+        click.echo(f"note: the official trainer will misread these maps: {limit}", err=True)
     start = time.monotonic()
     with ExportProgress(plan.rows) as progress:
         summary = export_maps(plan, folder, axes=axes, reporter=progress)
-    print_exported(summary, folder, time.monotonic() - start)
+    _print_exported(summary, folder, time.monotonic() - start)
     if summary.failures:
-        raise LabelMapError(f"{folder}: {len(summary.failures)} groups were not exported whole; see above")
+        raise LabelMapError(f"{folder}: {len(summary.failures)} groups were not exported completely; see above")
+
+
+def _print_exported(summary: "ExportSummary", folder: Path, seconds: float) -> None:
+    click.echo(
+        f"{printable(str(folder))}: {summary.written:,} maps written, {summary.size / max(summary.written, 1):,.0f} "
+        f"bytes each, {summary.undecodable:,} undecodable images have none; {seconds:.1f} s"
+    )
+    for reason in summary.failures:
+        click.echo(f"  not exported: {printable(reason)}")

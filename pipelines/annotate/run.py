@@ -1,4 +1,4 @@
-"""Annotating from the teacher's settings to the last summary: once through given shards, or for ever."""
+"""Runs of the annotator, from settings to summary: over given shards, on a Ray cluster, or as a service."""
 
 import sys
 import time
@@ -13,7 +13,7 @@ import click
 from annotator.report import Summary
 from annotator.run.watch import Watch, annotate_forever
 from annotator.settings import ClusterSettings, Job
-from pipelines.annotate.progress import ANNOTATE, ShardProgress, Wording
+from pipelines.annotate.progress import ANNOTATE, RunText, ShardProgress
 from store.errors import FailedShardsError, RelabelError, TooManyBadImagesError
 from store.maps.statistics import labels_top1
 from store.processes import ended_by_sigterm
@@ -27,11 +27,19 @@ if TYPE_CHECKING:
     from annotator.run.annotate import ReadyTeacher
 
 
+SHOWN_BAD_IMAGES = 20
+
+# The check of class ids after a run:
+CHECKED_ROWS = 256
+MIN_LABELS = 20  # with fewer, it may be chance
+MIN_TOP1 = 0.5  # fraction of the labels; even for an unconfident teacher most are top-1 in some cell
+
+
 def annotate_shards(shards: Sequence[Shard], job: Job) -> None:
-    """Build and test the teacher, annotate with progress on the terminal, and print what became of the shards.
+    """Build and test the teacher, annotate the shards with progress on the terminal, and print a summary.
 
     Raises:
-        RelabelError: of `annotator.run.annotate`, or FailedShardsError when some shards were left out.
+        RelabelError: as of `annotator.run.annotate`; FailedShardsError if some shards were left out.
     """
     from annotator.run.annotate import annotate, open_labels
 
@@ -45,24 +53,24 @@ def annotate_shards(shards: Sequence[Shard], job: Job) -> None:
 
 
 def watch_shards(patterns: Sequence[str], job: Job) -> None:
-    """The same for whatever appears under the patterns, until a signal ends it.
+    """Annotate shards as they appear under the patterns, until a signal ends the run.
 
     Raises:
         RelabelError: as of `annotate_shards`.
     """
     from annotator.run.annotate import annotate, open_labels
 
-    find_sources(patterns)  # a pattern that cannot be right is told before the teacher is loaded
+    find_sources(patterns)  # a malformed pattern is an error before the teacher is loaded
     ready = load_teacher(job)
 
     def work(summary: Summary, progress: ShardProgress) -> None:
-        def annotate_ready(shards: Sequence[Shard]) -> list[Shard]:
+        def annotate_complete(shards: Sequence[Shard]) -> list[Shard]:
             left = list(shards)
             while left:
                 try:
                     annotate(left, job.labels, ready, job.settings, summary)
                     break
-                except TooManyBadImagesError as error:  # must not end a service: the others go on without this one
+                except TooManyBadImagesError as error:  # one bad shard must not end a service
                     shard = summary.bad_images[-1][0]
                     summary.failed(shard, str(error))
                     left.remove(shard)
@@ -70,20 +78,20 @@ def watch_shards(patterns: Sequence[str], job: Job) -> None:
 
         open_labels([], job.labels, ready.schema, summary, overwrite=False)
         watch = Watch(partial(find_sources, patterns), progress.line)
-        annotate_forever(watch, annotate_ready, lambda: progress.line(f"waiting; {progress.describe()}"))
+        annotate_forever(watch, annotate_complete, lambda: progress.line(f"waiting; {progress.describe()}"))
 
     run_shards(work, None, job.labels, ANNOTATE)
 
 
 def annotate_on_cluster(shards: Sequence[Shard], job: Job, cluster: ClusterSettings) -> None:
-    """The same by the actors of a Ray cluster.
+    """Annotate the shards with the actors of a Ray cluster.
 
     Raises:
-        RelabelError: as of `annotate_shards`, or where the cluster cannot be reached.
+        RelabelError: as of `annotate_shards`; SettingsError if the cluster cannot be reached.
     """
     from annotator.run.ray_cluster import annotate_on_ray
 
-    # An actor's folder is not this one.
+    # Actors run in another folder, so paths must be absolute.
     shards = [shard.absolute() if isinstance(shard, Path) else shard for shard in shards]
     teacher = (
         job.teacher
@@ -100,20 +108,19 @@ def annotate_on_cluster(shards: Sequence[Shard], job: Job, cluster: ClusterSetti
 
 
 def load_teacher(job: Job) -> "ReadyTeacher":
-    """Build a teacher, run its self-test and say what it found; meanwhile the decoding workers get ready.
+    """Build a teacher, run its self-test and print the result; the server of decoding workers starts meanwhile.
 
     Raises:
         TeacherError, SettingsError, LabelMapError: as of `Teacher` and `make_ready`.
     """
     # Imported here, so that --help and a mistyped pattern do not wait for torch.
     from annotator.input.decode import start_server
-    from annotator.run.annotate import make_ready
-    from annotator.teacher.teacher import Teacher
+    from annotator.run.annotate import load_in_own_process
 
     click.echo(printable(f"loading the teacher {job.teacher.name}"), err=True)
     if job.settings.workers:
         start_server()
-    ready = make_ready(Teacher(job.teacher), job.settings.top_k, job.class_names)
+    ready = load_in_own_process(job)
     height, width = ready.schema.map_size
     click.echo(
         f"self-test passed: {height} x {width} cells, {ready.schema.num_classes:,} classes, "
@@ -123,28 +130,22 @@ def load_teacher(job: Job) -> "ReadyTeacher":
     return ready
 
 
-# A run over shards from its first line to its summary, however it ends.
-
-
-SHOWN_BAD_IMAGES = 20
-
-
 def run_shards(
-    work: Callable[[Summary, ShardProgress], None], shards: int | None, labels: Path | str, wording: Wording
+    work: Callable[[Summary, ShardProgress], None], shards: int | None, labels: Path | str, text: RunText
 ) -> None:
-    """Do the work with progress on the terminal, then print what became of the shards.
+    """Do the work with progress on the terminal, then print a summary; an interrupted run says how to go on.
 
     Args:
-        work: what to do; it tells the summary what it has done.
-        shards: how many there are; None for a service, which a SIGTERM ends as it should.
+        work: the run itself, which reports to the summary.
+        shards: number of shards; None for a service, which ends by SIGTERM.
         labels: the store, for messages.
-        wording: what is done.
+        text: the words for what is done to the shards.
 
     Raises:
-        FailedShardsError: some were left out, each named before.
+        FailedShardsError: some shards were left out; the summary names them.
     """
     start = time.monotonic()
-    with ShardProgress(shards, wording) as progress, ended_by_sigterm():
+    with ShardProgress(shards, text) as progress, ended_by_sigterm():
         summary = Summary(progress)
         try:
             work(summary, progress)
@@ -155,53 +156,48 @@ def run_shards(
                 if sys.stderr is not None:
                     sys.stderr.write(f"interrupted; {kept}, run again to go on\n")
                 raise
-    _print_summary(summary, labels, wording, time.monotonic() - start)
+    _print_summary(summary, labels, text, time.monotonic() - start)
     if summary.failures:
         of = "" if shards is None else f" of {shards:,}"
-        raise FailedShardsError(f"{len(summary.failures)}{of} shards failed; mend them and run again")
+        raise FailedShardsError(f"{len(summary.failures)}{of} shards failed; repair them and run again")
 
 
-def _print_summary(summary: Summary, labels: Path | str, wording: Wording, seconds: float) -> None:
-    """The end of a run, on standard output."""
+def _print_summary(summary: Summary, labels: Path | str, text: RunText, seconds: float) -> None:
+    """Print the summary of a run on standard output."""
     out = sys.stdout.write
     out(
-        f"{printable(str(labels))}: {counted(summary.committed_shards, 'shard')} {wording.done}, "
+        f"{printable(str(labels))}: {counted(summary.committed_shards, 'shard')} {text.done}, "
         f"{summary.skipped_shards:,} were there already, {len(summary.failures):,} failed; "
-        f"{summary.images:,} {wording.unit} in {seconds:.1f} s\n"
+        f"{summary.images:,} {text.unit} in {seconds:.1f} s\n"
     )
     if summary.computing.seconds:
         out(f"  {summary.computing.seconds:.1f} s in the teacher, {summary.waiting.seconds:.1f} s waiting for data\n")
     for reason in summary.failures.values():
         out(f"  failed: {printable(reason)}\n")
     for shard, key, reason in summary.bad_images[:SHOWN_BAD_IMAGES]:
-        out(f"  quarantined: {printable(f'{shard.name}: {key}: {reason}')}\n")
+        out(f"  undecodable: {printable(f'{shard.name}: {key}: {reason}')}\n")
     if len(summary.bad_images) > SHOWN_BAD_IMAGES:
-        out(f"  and {len(summary.bad_images) - SHOWN_BAD_IMAGES:,} more quarantined images\n")
-    if summary.last_committed and (doubt := doubt_numbering(labels, shard_name(summary.last_committed))):
-        out(f"  {doubt}\n")
+        out(f"  and {len(summary.bad_images) - SHOWN_BAD_IMAGES:,} more undecodable images\n")
+    if summary.last_committed and (warning := check_class_ids(labels, shard_name(summary.last_committed))):
+        out(f"  {warning}\n")
 
 
-# A sign that a teacher numbers its classes otherwise than the shards do: nothing else fails when it does.
+def check_class_ids(labels: Path | str, name: str) -> str | None:
+    """A warning if few of a group's labels are top-1 in any cell of their map, or it cannot be read; else None.
 
-
-ROWS = 256  # that are looked at
-ENOUGH = 20  # labels; of fewer it may be chance
-FEW = 0.5  # share of the labels; even of an unsure teacher most lead in some cell
-
-
-def doubt_numbering(labels: Path | str, name: str) -> str | None:
-    """A line if few of a group's original labels lead in any cell of their map, or it cannot be read; else None."""
+    Nothing else fails when a teacher numbers its classes differently from the shards.
+    """
     try:
         group = LabelStore.open(labels).group(name)
-        stop = min(len(group), ROWS)
+        stop = min(len(group), CHECKED_ROWS)
         labelled = group.usable(stop=stop) & (group.labels[:stop] >= 0)
-        lead = int((labels_top1(group.read(stop=stop, with_tail=False), group.labels[:stop]) & labelled).sum())
-    except RelabelError as error:  # the labels are written; the run must not end as one that failed
-        return f"what was written cannot be looked at: {printable(str(error))}"
+        top1 = int((labels_top1(group.read(stop=stop, with_tail=False), group.labels[:stop]) & labelled).sum())
+    except RelabelError as error:  # the labels are written; the run has not failed
+        return f"the written labels cannot be read: {printable(str(error))}"
     count = int(labelled.sum())
-    if count < ENOUGH or lead >= FEW * count:
+    if count < MIN_LABELS or top1 >= MIN_TOP1 * count:
         return None
     return (
-        f"only {lead:,} of {count:,} labels of {printable(name)} lead in any cell of their map; "
-        "does the teacher number its classes as the shards do?"
+        f"only {top1:,} of {count:,} labels of {printable(name)} are top-1 in any cell of their map; "
+        "check that the teacher numbers its classes as the shards do"
     )

@@ -1,4 +1,4 @@
-"""`relabel-annotate status`: which shards have their labels."""
+"""The command `relabel-annotate status`: which shards have labels."""
 
 import json
 from collections import Counter
@@ -11,6 +11,7 @@ from annotator.input.local_copies import LocalCopies
 from annotator.run.status import ShardStatus, shard_status
 from pipelines.options import sources_option
 from store.cli.base import examples
+from store.cli.options import json_option, labels_argument
 from store.cli.progress import track
 from store.reader import LabelStore
 from store.shards.patterns import expand_sources
@@ -18,16 +19,16 @@ from store.text import printable
 
 
 @click.command("status", epilog=examples("relabel-annotate status labels.zarr --shards 'train-{0000..1023}.tar'"))
-@click.argument("labels", metavar="LABELS")
+@labels_argument
 @sources_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@json_option
 def status_command(labels: str, patterns: tuple[str, ...], as_json: bool) -> None:
-    """Say which shards have their labels.
+    """List which shards have labels.
 
     LABELS is the label store: a path, or a URL such as s3://bucket/labels.zarr. Each shard is done; missing (not
-    annotated yet); changed since it was annotated; unreadable; or damaged (its labels are).
+    annotated yet); changed since it was annotated; unreadable; or damaged (its labels).
 
-    Exit status: 0 whatever the shards' states are, 1 an error, 2 wrong usage.
+    Exit status: 0 for any state of the shards; 1 an error; 2 wrong usage.
     """
     shards = expand_sources(patterns)
     store = LabelStore.open(labels)
@@ -38,20 +39,20 @@ def status_command(labels: str, patterns: tuple[str, ...], as_json: bool) -> Non
         return
     for status in found:
         click.echo(printable(_line(status)))
-    click.echo(_sum(found))
+    click.echo(_totals(found))
 
 
 def _line(status: ShardStatus) -> str:
     if status.state == "done":
-        bad = f", {status.undecodable:,} quarantined" if status.undecodable else ""
+        bad = f", {status.undecodable:,} undecodable" if status.undecodable else ""
         return f"{status.state:10} {status.shard}: {status.rows:,} images{bad}"
     return f"{status.state:10} {status.problem or status.shard}"
 
 
-def _sum(found: Sequence[ShardStatus]) -> str:
+def _totals(found: Sequence[ShardStatus]) -> str:
     counts = Counter(status.state for status in found)
     others = "".join(
         f", {counts[state]:,} {state}" for state in ("missing", "changed", "unreadable", "damaged") if counts[state]
     )
     rows, bad = sum(status.rows for status in found), sum(status.undecodable for status in found)
-    return f"{counts['done']:,} of {len(found):,} shards done{others}; {rows:,} images, {bad:,} quarantined"
+    return f"{counts['done']:,} of {len(found):,} shards done{others}; {rows:,} images, {bad:,} undecodable"

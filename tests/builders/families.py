@@ -1,12 +1,12 @@
-"""What the self-test must find of timm's families; `python -m tests.builders.families` prints it for the docs."""
+"""Expected self-test results of timm's families; `python -m tests.builders.families` prints them for the docs."""
 
 from dataclasses import dataclass
 
 LINEAR, NOT_LINEAR = "linear", "not linear"
 CLASS_TOKEN = "not made from its cells alone"  # how a message of refusal starts
 SEVERAL = "its features are several tensors"
-POSITIONS = "its head tells cells apart"
-NO_GRID = "tokens do not lie in a grid"
+POSITIONS = "its head treats cells differently by position"
+NO_GRID = "tokens do not form a grid"
 ONE_CELL = "give it a single cell"
 NO_SUCH_HEAD = "its head does not run on single cells"
 
@@ -16,7 +16,7 @@ class Family:
     name: str
     model: str  # a small one
     head: str = LINEAR
-    refused: str = ""  # what the message says, as a pattern
+    refused: str = ""  # pattern of the error message
     quick: bool = True  # part of `make test`; the others run with `make test-all`
 
 

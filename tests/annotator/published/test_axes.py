@@ -1,4 +1,4 @@
-"""Deciding how the maps' cells lie: right, or not at all."""
+"""The order of the maps' cells: decided on evidence, or an error."""
 
 import json
 import math
@@ -9,21 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotator.published.axes import (
-    CROP,
-    Verdict,
-    ask_boxes,
-    count_votes,
-    cut,
-    find_axes,
-    mirrored,
-    prefers_yx,
-    random_boxes,
-    spread,
-    telling_box,
-)
+from annotator.published.axes import find_axes
+from annotator.published.boxes import ask_boxes, best_box, prefers_yx
+from annotator.published.crops import CROP, cut, random_boxes
 from annotator.published.files import Origin, PublishedMap
 from annotator.published.source import open_source
+from annotator.published.verdict import Verdict, count_votes, mirrored, spread
 from store.errors import SettingsError
 from store.maps.types import Box
 from tests.builders.published import write_map
@@ -41,7 +32,7 @@ def seen_at(box: Box, *, label: int = 7, cells: int = 8) -> PublishedMap:
     return PublishedMap(classes, scores)
 
 
-def test_box_prefers_the_order_in_which_its_class_lies_on_it() -> None:
+def test_box_prefers_the_order_that_shows_its_class_on_it() -> None:
     published = seen_at(TOP_RIGHT)
     assert prefers_yx(published, TOP_RIGHT, 7, 10) > 0.9
     assert prefers_yx(published.turned(), TOP_RIGHT, 7, 10) < -0.9
@@ -60,7 +51,7 @@ def test_verdict_is_given_only_where_chance_cannot_explain_the_votes(
     assert ("undecided" in str(verdict)) == (axes is None)
 
 
-def test_verdict_says_how_sure_it_is() -> None:
+def test_verdict_gives_votes_and_p() -> None:
     assert str(Verdict(unit="boxes", for_yx=411, for_xy=19)) == "axes: yx (411 of 430 boxes agree, p < 1e-6)"
     assert str(Verdict(unit="images", for_yx=1, for_xy=14)) == "axes: xy (14 of 15 images agree, p = 0.00098)"
     undecided = "axes undecided (6 of 10 boxes for yx, 4 for xy, p = 0.75)"
@@ -74,12 +65,12 @@ def test_p_is_the_two_sided_chance_of_so_lopsided_a_vote(for_yx: int, for_xy: in
     assert Verdict(unit="boxes", for_yx=for_yx, for_xy=for_xy).p == pytest.approx(ways / 2**total)
 
 
-def test_witnesses_without_a_preference_do_not_vote() -> None:
+def test_without_a_preference_there_is_no_vote() -> None:
     verdict = count_votes([1.0, -1.0, 0.0, math.nan, 2.0], "boxes")
     assert (verdict.for_yx, verdict.for_xy) == (2, 1)
 
 
-def test_crops_lie_off_the_diagonal_in_pairs() -> None:
+def test_crops_are_off_the_diagonal_in_pairs() -> None:
     boxes = random_boxes(np.random.default_rng(0))
     for box in boxes:
         x1, y1, x2, y2 = box
@@ -124,12 +115,12 @@ BOX = [0.5, 0.0, 1.0, 0.5]
     ],
 )  # fmt: skip
 def test_json_that_holds_no_boxes_is_no_evidence(content: bytes) -> None:
-    assert telling_box(content, 12) is None
+    assert best_box(content, 12) is None
 
 
-def test_box_that_tells_most_is_chosen() -> None:
+def test_box_that_overlaps_its_mirror_image_least_is_chosen() -> None:
     content = {"boxes": [[0, 0, 1, 1], BOX, [0.3, 0.2, 0.7, 0.6]], "labels": [1, 2, 3]}
-    assert telling_box(json.dumps(content).encode(), 12) == ((0.5, 0.0, 1.0, 0.5), 2)
+    assert best_box(json.dumps(content).encode(), 12) == ((0.5, 0.0, 1.0, 0.5), 2)
 
 
 def shard_with_boxes(path: Path, count: int) -> Path:
@@ -150,7 +141,7 @@ def test_maps_of_other_images_leave_the_axes_undecided(tmp_path: Path) -> None:
         find_axes([shard], source, Origin(num_classes=12), None)
 
 
-def test_without_boxes_or_a_teacher_there_is_a_question_and_no_guess(tmp_path: Path) -> None:
+def test_without_boxes_or_a_teacher_there_is_an_error_and_no_guess(tmp_path: Path) -> None:
     shard = write_tar(tmp_path / "a.tar", make_members(3))
     write_map(tmp_path / "root", "0/img0000")
     with pytest.raises(SettingsError, match=r"the shards have no boxes: pass --teacher NAME .* --axes xy"):

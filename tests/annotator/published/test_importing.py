@@ -133,7 +133,7 @@ def test_imported_store_says_where_its_maps_are_from(tmp_path: Path, shard: Path
     assert store.group("a").commit.provenance["axes"] == "xy"
 
 
-def test_axes_say_how_the_files_are_turned(tmp_path: Path, shard: Path, root: Path) -> None:
+def test_axes_decide_whether_cells_are_transposed(tmp_path: Path, shard: Path, root: Path) -> None:
     for axes in ("yx", "xy"):
         run(root, [shard], tmp_path / axes, axes)
     as_yx, as_xy = (LabelStore.open(tmp_path / axes).group("a").read() for axes in ("yx", "xy"))
@@ -161,7 +161,7 @@ def test_shard_with_a_refused_map_is_left_out_and_the_file_is_named(tmp_path: Pa
 def test_map_of_another_shape_than_the_first_is_refused(tmp_path: Path, shard: Path, root: Path) -> None:
     write_map(root, names(5)[3], pt_bytes(make_tensor(cells=(4, 5))))
     reason = run(root, [shard], tmp_path / "l.zarr").failures[shard]
-    assert f"{names(5)[3]}.pt: K, H, W are (3, 4, 5), those of the store (3, 4, 4)" in reason
+    assert f"{names(5)[3]}.pt: K, H, W are (3, 4, 5), expected (3, 4, 4) as in the store" in reason
 
 
 def test_one_map_is_never_given_to_two_samples(tmp_path: Path, root: Path) -> None:
@@ -215,7 +215,7 @@ def test_groups_that_are_replaced_keep_no_maps(tmp_path: Path, restarting: list[
     assert (summary.committed_shards, summary.failures) == (2, {})
 
 
-def test_quarantined_rows_and_keys_of_other_sources_keep_no_maps(
+def test_undecodable_rows_and_keys_of_other_sources_keep_no_maps(
     tmp_path: Path, root: Path, restarting: list[Path]
 ) -> None:
     first = write_tar(tmp_path / "first.tar", [*members(["n00000001/n00000001_1"]), ("000000.jpg", b"no image")])
@@ -240,7 +240,7 @@ def test_import_goes_shard_by_shard_and_lists_no_rows(
     assert run(root, [shard], tmp_path / "l.zarr").committed_shards == 1
 
 
-def test_damaged_image_is_quarantined_only_where_it_has_no_map(tmp_path: Path, root: Path) -> None:
+def test_damaged_image_is_undecodable_only_where_it_has_no_map(tmp_path: Path, root: Path) -> None:
     bad = [("n00000001/n00000001_1.jpg", b"no image"), ("n00000001/n00000001_7.jpg", b"no image")]
     shard = write_tar(tmp_path / "a.tar", [*members(names(1)), *bad])
     summary = run(root, [shard], tmp_path / "l.zarr")
@@ -248,7 +248,7 @@ def test_damaged_image_is_quarantined_only_where_it_has_no_map(tmp_path: Path, r
     assert set(LabelStore.open(tmp_path / "l.zarr").group("a").undecodable) == {2}
 
 
-def test_image_that_claims_more_than_an_image_has_is_not_read(
+def test_image_larger_than_the_limit_is_not_read(
     tmp_path: Path, shard: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(matching, "MAX_IMAGE_BYTES", 100)
@@ -256,7 +256,7 @@ def test_image_that_claims_more_than_an_image_has_is_not_read(
     assert re.search(r"a\.tar: the image of 'n\d+/n\d+_0' has \d+ bytes, more than 100$", reason)
 
 
-def test_store_with_quarantined_rows_comes_back_whole(tmp_path: Path, root: Path) -> None:
+def test_store_with_undecodable_rows_comes_back_complete(tmp_path: Path, root: Path) -> None:
     shard = write_tar(tmp_path / "a.tar", [*members(names(2)), ("n00000001/x.jpg", b"no image")])
     run(root, [shard], tmp_path / "l.zarr")
     written = export(tmp_path / "l.zarr", tmp_path / "maps")
@@ -274,7 +274,7 @@ def test_interrupted_import_is_continued_by_running_it_again(tmp_path: Path, sha
     assert (again.committed_shards, again.skipped_shards, again.images) == (1, 1, 2)
 
 
-def test_other_axes_do_not_hide_behind_groups_that_are_there(tmp_path: Path, shard: Path, root: Path) -> None:
+def test_other_axes_are_refused_even_where_groups_are_skipped(tmp_path: Path, shard: Path, root: Path) -> None:
     run(root, [shard], tmp_path / "l.zarr", "yx")
     with pytest.raises(StoreMismatchError, match="a was imported with --axes yx, now it is xy; --overwrite"):
         run(root, [shard], tmp_path / "l.zarr", "xy")
@@ -338,7 +338,7 @@ def schema_with(class_names: tuple[str, ...]) -> StoreSchema:
 
 
 @pytest.mark.parametrize(
-    ("key", "target", "folder"),
+    ("key", "label", "folder"),
     [
         ("a/b/x", 0, "b"),
         ("n01440764_10026", 1, "n01440764"),
@@ -347,15 +347,15 @@ def schema_with(class_names: tuple[str, ...]) -> StoreSchema:
         ("x", 99, "99"),
     ],
 )
-def test_class_folder_is_the_keys_own_or_that_of_the_label(key: str, target: int, folder: str) -> None:
+def test_class_folder_is_the_keys_own_or_that_of_the_label(key: str, label: int, folder: str) -> None:
     namer = Namer(schema_with(("goose, white", "crane (bird)")))
-    assert namer.name(key, target) == (folder, key.rpartition("/")[2])
+    assert namer.name(key, label) == (folder, key.rpartition("/")[2])
 
 
 @pytest.mark.parametrize("unfit", ["crane", "../x", "a.b", "/x", "a\\b", "\x1b[31m", "..", "x" * 300])
-def test_class_names_that_cannot_tell_folders_apart_give_way_to_numbers(unfit: str) -> None:
+def test_class_names_that_do_not_fit_as_folders_are_replaced_by_class_ids(unfit: str) -> None:
     namer = Namer(schema_with(("crane", "goose", unfit)))
-    assert [namer.name("x", target)[0] for target in range(3)] == ["0", "1", "2"]
+    assert [namer.name("x", label)[0] for label in range(3)] == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize(("key", "message"), [("x", "no class folder"), ("a.b/x", "cuts an image's path")])
@@ -385,11 +385,11 @@ def test_folder_that_is_not_empty_needs_overwrite(tmp_path: Path, shard: Path) -
     assert not list(folder.glob(".*"))
 
 
-@pytest.mark.parametrize("place", ["l.zarr", "l.zarr/new", "a.tar"])
-def test_export_into_a_store_or_file_is_refused(tmp_path: Path, shard: Path, place: str) -> None:
+@pytest.mark.parametrize("where", ["l.zarr", "l.zarr/new", "a.tar"])
+def test_export_into_a_store_or_file_is_refused(tmp_path: Path, shard: Path, where: str) -> None:
     label_shard(tmp_path / "l.zarr", shard, make_schema(num_classes=12))
-    with pytest.raises(SettingsError, match=r"lies in a label store|not a folder"):
-        export(tmp_path / "l.zarr", tmp_path / place, overwrite=True)
+    with pytest.raises(SettingsError, match=r"is inside a label store|not a folder"):
+        export(tmp_path / "l.zarr", tmp_path / where, overwrite=True)
 
 
 def test_folder_that_cannot_be_written_is_one_error(tmp_path: Path, shard: Path) -> None:
@@ -462,7 +462,7 @@ def test_official_trainer_reads_exported_maps_right_only_if_they_are_x_first(
     assert np.abs(found["yx"] - expected).max() > 0.1
 
 
-def test_what_the_official_trainer_cannot_read_is_told() -> None:
+def test_limits_of_the_official_trainer_are_listed() -> None:
     assert official_limits(make_schema(map_size=(15, 15)), "xy") == []
     assert [limit.split(",")[0].split(";")[0] for limit in official_limits(make_schema(num_classes=2000), "yx")] == [
         "it reads the crops' boxes with x and y exchanged",

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotator.published import source as source_module
-from annotator.published.source import FolderSource, MapSource, TarSource, open_source, read_map, split_key
+from annotator.published.names import split_key
+from annotator.published.source import FolderSource, MapSource, TarSource, open_source, read_map
 from store.errors import LabelMapError, ShardError
 from store.shards.index import tar_members
 from tests.builders.published import make_tensor, pt_bytes, write_map
@@ -45,7 +46,7 @@ def source(request: pytest.FixtureRequest, root: Path) -> MapSource:
     [
         ("n00000001/n00000001_5", 0),
         ("train/n00000001/n00000001_5", 0),
-        ("train/n00000001_5", 0),  # ImageNet's names tell their class folder
+        ("train/n00000001_5", 0),  # ImageNet's names begin with their class folder
         ("n00000001_5", 0),
         ("n00000001/0001", 1),
         ("a/b/n00000002/0001", 2),
@@ -64,7 +65,7 @@ def test_sample_of_another_folder_or_name_finds_none(source: MapSource, key: str
 
 
 def test_name_that_is_in_two_folders_is_ambiguous_without_a_folder(source: MapSource) -> None:
-    with pytest.raises(LabelMapError, match="2 maps could be meant by the sample '0001'"):
+    with pytest.raises(LabelMapError, match="2 maps match the sample '0001'"):
         source.find("0001")
 
 
@@ -74,7 +75,7 @@ def test_maps_right_below_the_root_are_found_by_name_and_hide_no_other(root: Pat
     found = read_map(FolderSource(root), "0003", num_classes=12)
     assert found is not None
     assert (found.scores == make_tensor(seed=9)[0].numpy()).all()
-    with pytest.raises(LabelMapError, match="2 maps could be meant by the sample '0002'"):
+    with pytest.raises(LabelMapError, match="2 maps match the sample '0002'"):
         FolderSource(root).find("0002")
 
 
@@ -82,7 +83,7 @@ def test_member_that_comes_twice_in_a_tar_is_ambiguous(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "twice.tar", "w") as tar:
         for seed in (0, 1):
             add(tar, "n01/a.pt", pt_bytes(make_tensor(seed=seed)))
-    with pytest.raises(LabelMapError, match="2 maps could be meant by the sample 'n01/a'"):
+    with pytest.raises(LabelMapError, match="2 maps match the sample 'n01/a'"):
         open_source(tmp_path / "twice.tar").find("n01/a")
 
 

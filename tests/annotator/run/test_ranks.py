@@ -31,20 +31,20 @@ def test_rank_is_found_in_the_environment(environment: dict[str, str], expected:
     ("environment", "message"),
     [
         ({"RANK": "1"}, "WORLD_SIZE is None, expected a number"),
-        ({"RANK": "4", "WORLD_SIZE": "4"}, "RANK says that this is rank 4 of 4"),
+        ({"RANK": "4", "WORLD_SIZE": "4"}, "RANK gives rank 4 of 4 processes"),
         ({"RANK": "x", "WORLD_SIZE": "4"}, "RANK is 'x', expected a number"),
         ({"RANK": "-1", "WORLD_SIZE": "4"}, "RANK is '-1', expected a number"),
-        (ARRAY | {"SLURM_ARRAY_TASK_ID": "12"}, "task does not lie 4 by 4 from 5 on"),
-        ({"SLURM_ARRAY_TASK_ID": "9", "SLURM_ARRAY_TASK_COUNT": "4"}, "SLURM says that this is rank 9 of 4"),
+        (ARRAY | {"SLURM_ARRAY_TASK_ID": "12"}, "SLURM_ARRAY_TASK_ID is not 5 plus a multiple of 4"),
+        ({"SLURM_ARRAY_TASK_ID": "9", "SLURM_ARRAY_TASK_COUNT": "4"}, "SLURM gives rank 9 of 4 processes"),
     ],
 )
-def test_ranks_that_make_no_sense_are_refused(environment: dict[str, str], message: str) -> None:
+def test_inconsistent_ranks_are_refused(environment: dict[str, str], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         find_rank(environment)
 
 
-def test_shares_are_disjoint_and_whole() -> None:
+def test_assigned_shards_are_disjoint_and_complete() -> None:
     items = list(range(11))
-    shares = [Rank(rank=rank, world=4, local=0, by="test").share(items) for rank in range(4)]
-    assert sorted(item for share in shares for item in share) == items
-    assert {len(share) for share in shares} == {2, 3}
+    parts = [Rank(rank=rank, world=4, local=0, by="test").assigned(items) for rank in range(4)]
+    assert sorted(item for part in parts for item in part) == items
+    assert {len(part) for part in parts} == {2, 3}

@@ -91,7 +91,7 @@ def assert_same(labels: Path, expected: Path) -> None:
 
 
 class Disaster(Reporter):
-    """Kills an actor in the middle of a shard, then takes a node away, and adds one when the run says that it waits."""
+    """Kills an actor in the middle of a shard, then removes a node, and adds one when the run waits for it."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster, self.committed_shards, self.killed = cluster, 0, 0
@@ -133,9 +133,7 @@ def test_killed_actor_and_lost_node_leave_the_same_store_as_one_process(
 
 
 @pytest.mark.slow
-def test_cluster_run_is_continued_and_says_what_went_wrong(
-    tmp_path: Path, cluster: Cluster, shards: list[Shard]
-) -> None:
+def test_cluster_run_is_continued_and_reports_errors(tmp_path: Path, cluster: Cluster, shards: list[Shard]) -> None:
     labels = tmp_path / "labels.zarr"
     assert isinstance(shards[1], Path)
     whole = shards[1].read_bytes()
@@ -158,7 +156,7 @@ def test_cluster_run_is_continued_and_says_what_went_wrong(
             run(cluster, shards, labels, teacher, **settings)
 
 
-def test_actor_that_cannot_start_is_told_and_not_waited_for(
+def test_actor_that_cannot_start_is_an_error_and_not_waited_for(
     tmp_path: Path, cluster: Cluster, shards: list[Shard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Missing(Actor):

@@ -23,9 +23,9 @@ def make_watch(folder: Path, told: list[str]) -> Watch:
 
 def test_shard_is_handed_out_once_it_has_stayed_as_it_is(tmp_path: Path) -> None:
     seen = make_watch(tmp_path, [])
-    assert seen.look() == []
+    assert seen.scan() == []
     shard = write_tar(tmp_path / "a.tar", make_members(1))
-    assert [seen.look(), seen.look(), seen.look()] == [[], [shard], []]
+    assert [seen.scan(), seen.scan(), seen.scan()] == [[], [shard], []]
 
 
 def test_growing_copy_waits_until_it_is_whole(tmp_path: Path) -> None:
@@ -33,28 +33,28 @@ def test_growing_copy_waits_until_it_is_whole(tmp_path: Path) -> None:
     seen, whole = make_watch(tmp_path, told), write_tar(tmp_path / "whole", make_members(2)).read_bytes()
     copy = tmp_path / "a.tar"
     copy.write_bytes(whole[:1500])
-    assert [seen.look(), seen.look(), seen.look()] == [[], [], []]
+    assert [seen.scan(), seen.scan(), seen.scan()] == [[], [], []]
     assert len(told) == 1
     assert "not complete yet, or damaged: " in told[0]
     assert f"{copy}: ends at byte 1500" in told[0]
     copy.write_bytes(whole)
-    assert [seen.look(), seen.look()] == [[], [copy]]
+    assert [seen.scan(), seen.scan()] == [[], [copy]]
 
 
 def test_shard_that_was_replaced_is_handed_out_again(tmp_path: Path) -> None:
     seen, shard = make_watch(tmp_path, []), write_tar(tmp_path / "a.tar", make_members(1))
-    assert [seen.look(), seen.look()] == [[], [shard]]
+    assert [seen.scan(), seen.scan()] == [[], [shard]]
     os.utime(shard, (1, 1))
-    assert [seen.look(), seen.look(), seen.look()] == [[], [shard], []]
+    assert [seen.scan(), seen.scan(), seen.scan()] == [[], [shard], []]
 
 
 def test_shard_that_vanishes_is_forgotten(tmp_path: Path) -> None:
     seen, shard = make_watch(tmp_path, []), write_tar(tmp_path / "a.tar", make_members(1))
-    seen.look()
+    seen.scan()
     shard.unlink()
-    assert [seen.look(), seen.look()] == [[], []]
+    assert [seen.scan(), seen.scan()] == [[], []]
     write_tar(shard, make_members(1))
-    assert [seen.look(), seen.look()] == [[], [shard]]
+    assert [seen.scan(), seen.scan()] == [[], [shard]]
 
 
 def test_names_that_cannot_be_used_are_told_once_and_keep_no_other_waiting(tmp_path: Path) -> None:
@@ -65,15 +65,15 @@ def test_names_that_cannot_be_used_are_told_once_and_keep_no_other_waiting(tmp_p
     stray = write_tar(tmp_path / "in" / "bad name.tar", make_members(1))
     shard, twin = (write_tar(tmp_path / folder / "a.tar", make_members(1)) for folder in ("in", "twin"))
     other = write_tar(tmp_path / "in" / "b.tar", make_members(1))
-    assert [seen.look(), seen.look()] == [[], [other]]
-    assert ["waiting until this is mended: " in line for line in told] == [True] * 3
+    assert [seen.scan(), seen.scan()] == [[], [other]]
+    assert ["waiting until this is repaired: " in line for line in told] == [True] * 3
     assert "later: there is no such folder" in told[0]
     assert "bad name.tar" in told[1]
     assert "in/a.tar" in told[2]
     assert "twin/a.tar" in told[2]
     stray.unlink()
     twin.unlink()
-    assert [seen.look(), seen.look()] == [[], [shard]]
+    assert [seen.scan(), seen.scan()] == [[], [shard]]
     assert len(told) == 3
 
 
@@ -88,8 +88,8 @@ def test_server_that_is_away_ends_no_service_and_is_told_once_a_time(tmp_path: P
         return answer, []
 
     seen = Watch(find, told.append)
-    assert [seen.look() for _ in range(5)] == [[], [], [], [shard], []]
-    assert told == ["waiting until this is mended: the server is away"] * 2
+    assert [seen.scan() for _ in range(5)] == [[], [], [], [shard], []]
+    assert told == ["waiting until this is repaired: the server is away"] * 2
 
 
 def test_shard_that_could_not_be_read_once_is_tried_again_later(
@@ -104,26 +104,26 @@ def test_shard_that_could_not_be_read_once_is_tried_again_later(
 
     with monkeypatch.context() as patch:
         patch.setattr("annotator.run.watch.index_shard", refuse)
-        assert [seen.look(), seen.look(), seen.look()] == [[], [], []]
+        assert [seen.scan(), seen.scan(), seen.scan()] == [[], [], []]
     now[0] = RETRY
-    assert [seen.look(), seen.look()] == [[shard], []]
+    assert [seen.scan(), seen.scan()] == [[shard], []]
 
 
 def test_objects_are_asked_for_once_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
     shard = RemoteShard("http://127.0.0.1:1/a.tar")  # where nobody answers
     seen = Watch(lambda: ([shard], []), lambda _: None)
-    assert [seen.look(), seen.look(), seen.look()] == [[], [shard], []]
+    assert [seen.scan(), seen.scan(), seen.scan()] == [[], [shard], []]
 
 
 def test_failed_shard_is_tried_again_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("annotator.run.watch.time.monotonic", lambda: now[0])
     seen, shard = make_watch(tmp_path, []), write_tar(tmp_path / "a.tar", make_members(1))
-    assert [seen.look(), seen.look()] == [[], [shard]]
+    assert [seen.scan(), seen.scan()] == [[], [shard]]
     seen.failed([shard])
-    assert seen.look() == []
+    assert seen.scan() == []
     now[0] = RETRY
-    assert [seen.look(), seen.look()] == [[shard], []]
+    assert [seen.scan(), seen.scan()] == [[shard], []]
 
 
 def test_rounds_go_on_until_something_ends_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

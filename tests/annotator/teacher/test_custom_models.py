@@ -1,4 +1,4 @@
-"""Teachers that timm does not know."""
+"""Custom models as teachers."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from annotator.settings import TeacherSettings
-from annotator.teacher.build import is_custom
+from annotator.teacher.build import is_custom_name, make_current_folder_importable
 from annotator.teacher.selftest import check_teacher
 from annotator.teacher.teacher import Teacher
 from store.errors import TeacherError
@@ -143,6 +143,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A module in the current folder, of a name that no other test has imported."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", ["elsewhere"])
+    make_current_folder_importable()
     name = f"mine_{tmp_path.name}"
     (tmp_path / f"{name}.py").write_text(MODULE)
     return name
@@ -159,7 +160,7 @@ def test_module_with_two_methods_annotates(tmp_path: Path, module: str) -> None:
     store = LabelStore.open(tmp_path / "labels.zarr")
     assert (store.schema.num_classes, store.schema.map_size) == (9, (4, 4))
     assert store.schema.teacher.architecture == f"{module}:Net"
-    assert store.group("a").commit.provenance["head"].startswith("head compared with nothing")
+    assert store.group("a").commit.provenance["head"].startswith("head not compared")
 
 
 def test_module_is_compared_with_its_own_forward_where_it_has_one(module: str) -> None:
@@ -169,7 +170,7 @@ def test_module_is_compared_with_its_own_forward_where_it_has_one(module: str) -
     assert (found.map_size, found.linear) == ((4, 6), True)
     squared = check_teacher(build(f"{module}:Squared"))
     assert not squared.linear
-    assert squared.agreement is not None
+    assert squared.correlation is not None
 
 
 def test_checkpoint_replaces_the_weights(tmp_path: Path, module: str) -> None:
@@ -187,11 +188,11 @@ def test_checkpoint_replaces_the_weights(tmp_path: Path, module: str) -> None:
 @pytest.mark.parametrize(
     ("function", "settings", "message"),
     [
-        ("Net", {}, "does not say how its images are prepared; pass --input-size, --mean, --std"),
+        ("Net", {}, "does not define its preprocessing; pass --input-size, --mean, --std"),
         ("nothing", {}, "has no function nothing"),
         ("MODULE:x", {}, "timm knows no such model"),
         ("broken", {}, "cannot be built with no arguments: RuntimeError: no weights$"),
-        ("number", {}, "gives int, expected a torch.nn.Module with the methods features"),
+        ("number", {}, "returns int, expected a torch.nn.Module with the methods features"),
         ("leaves", {}, "cannot be built with no arguments: SystemExit"),
         ("Moody", {}, "its features of the same image differ from one time to the next"),
         ("Tuples", {}, r"its forward gives no tensor of \(B, 7\) logits"),
@@ -203,7 +204,7 @@ def test_checkpoint_replaces_the_weights(tmp_path: Path, module: str) -> None:
         ("Resampling", {}, "interpolation 'random' is not one of Pillow's"),
         ("Whole", {"args": {"size": 3}}, "cannot be built with {'size': 3}: TypeError"),
         ("Whole", {"num_classes": 8}, "has 7 classes, not the 8 of --num-classes"),
-        ("Turned", {"input_size": (64, 64)}, "its cells do not lie as the image does"),
+        ("Turned", {"input_size": (64, 64)}, "its cells are not ordered as the image is"),
         ("Neighbours", {}, "a cell of the map differs from the same cell alone"),
         ("Flat", {}, "does not run at|not of the shape"),
     ],
@@ -234,7 +235,7 @@ def test_module_that_fails_on_a_larger_batch_is_named(tmp_path: Path, module: st
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("one cell", r"gives 5 maps of \(1, 1\) cells for 5 images, which had \(4, 6\) in its self-test"),
+        ("one cell", r"gives 5 maps of \(1, 1\) cells for 5 images; in its self-test a map had \(4, 6\)"),
         ("more", "gives 6 maps of"),
         ("fewer classes", r"its head gives torch.float32 of the shape \(120, 3\) for 120 cells"),
         ("integers", "its head gives torch.int64"),
@@ -257,4 +258,4 @@ def test_missing_module_is_named() -> None:
 
 @pytest.mark.parametrize("name", ["resnet50.a1_in1k", "hf-hub:a/b", "a:b:c", "os:system('x')", "../a:b", ":f", "m:"])
 def test_only_plain_names_are_imported(name: str) -> None:
-    assert not is_custom(name)
+    assert not is_custom_name(name)

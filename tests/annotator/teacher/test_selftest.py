@@ -38,8 +38,8 @@ def test_cells_of_every_family_are_predictions_or_refused_with_the_reason(tmp_pa
     found = check_teacher(teacher)
     assert found.linear == (family.head == LINEAR)
     assert min(found.map_size) > 1
-    assert found.agreement is not None
-    assert found.agreement > 0.999 or not found.linear
+    assert found.correlation is not None
+    assert found.correlation > 0.999 or not found.linear
 
 
 def test_docs_show_the_families_that_are_tested() -> None:
@@ -94,7 +94,7 @@ def test_self_test_notices_maps_that_are_turned(
 ) -> None:
     right = TimmClassifier.features
     monkeypatch.setattr(TimmClassifier, "features", lambda self, images: change(right(self, images)))
-    with pytest.raises(TeacherError, match=f"its cells do not lie as the image does: {message}"):
+    with pytest.raises(TeacherError, match=f"its cells are not ordered as the image is: {message}"):
         check_teacher(make_teacher(tmp_path, size=(128, 128)))
 
 

@@ -58,7 +58,7 @@ def test_files_that_are_no_images_are_named(tmp_path: Path) -> None:
     (tmp_path / "images" / "cat" / "notes\x1b[31m.txt").touch()
     result = run(tmp_path / "images", "--out", tmp_path / "shards")
     assert result.exit_code == 0
-    assert "left out, since they are no images by their names: " in result.stderr
+    assert "left out, without an image extension: " in result.stderr
     assert "\x1b" not in result.stderr
 
 

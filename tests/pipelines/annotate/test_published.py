@@ -1,4 +1,4 @@
-"""The commands `relabel-annotate import` and `export`: what users type, on the demo's scenes and teacher."""
+"""The commands `relabel-annotate import` and `export`, on the demo's scenes and teacher."""
 
 import os
 import tarfile
@@ -76,7 +76,7 @@ def test_demo_maps_come_back_the_right_way_round_by_boxes_or_teacher(
         np.testing.assert_array_equal(after.read().scores, before.read().scores)
 
 
-def test_without_evidence_the_axes_are_asked_for(demo: Path, tmp_path: Path) -> None:
+def test_without_evidence_the_command_asks_for_axes(demo: Path, tmp_path: Path) -> None:
     arguments = ["import", demo / "xy", "--shards", demo / "bare" / "*.tar", "--labels", tmp_path / "l.zarr", *ORIGIN]
     assert "pass --teacher NAME to compare its predictions, or --axes yx or --axes xy" in last_error(invoke(*arguments))
     assert not (tmp_path / "l.zarr").exists()
@@ -112,7 +112,7 @@ def test_missing_maps_are_counted_and_named_and_the_status_is_1(tmp_path: Path) 
         write_map(tmp_path / "root", f"x/img{i:04}")
     result = invoke("import", tmp_path / "root", "--shards", tmp_path / "*.tar", "--labels", tmp_path / "l.zarr",
                     "--axes", "xy", "--num-classes", "12")  # fmt: skip
-    assert last_error(result) == "error: 1 of 2 shards failed; mend them and run again"
+    assert last_error(result) == "error: 1 of 2 shards failed; repair them and run again"
     assert f"failed: {shards[1]}: 2 of 3 samples have no map: 'img0004', 'img0005'" in result.stdout
     assert LabelStore.open(tmp_path / "l.zarr").names() == ["a"]
 
@@ -143,7 +143,7 @@ def test_mistakes_in_arguments_and_files_are_one_line(demo: Path, tmp_path: Path
         (invoke("import", tmp_path / "huge", *more), "huge/x/img0000.pt: 100,000,000,000 elements"),
         (
             invoke("import", tmp_path / "good", *more, "--num-classes", "3"),
-            "img0000.pt: class ids that are no integers",
+            "img0000.pt: class ids that are not integers",
         ),
         (
             invoke("import", demo / "xy", *more),
@@ -186,10 +186,10 @@ def test_keys_and_members_never_steer_the_terminal(tmp_path: Path) -> None:
     assert "\x1b" not in result.output
 
 
-def test_export_says_what_the_official_trainer_cannot_read(demo: Path, tmp_path: Path) -> None:
+def test_export_notes_limits_of_the_official_trainer(demo: Path, tmp_path: Path) -> None:
     result = invoke("export", demo / "labels.zarr", tmp_path / "yx", "--axes", "yx")
     assert result.exit_code == 0
-    assert "note: the official trainer will not read these maps right: it reads the crops' boxes" in result.stderr
+    assert "note: the official trainer will misread these maps: it reads the crops' boxes" in result.stderr
     assert "note" not in invoke("export", demo / "labels.zarr", tmp_path / "xy").stderr
 
 

@@ -1,4 +1,4 @@
-"""The command `relabel-annotate run`: what users type, and what they get wrong."""
+"""The commands `relabel-annotate run` and `status`: usage, and users' mistakes."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from annotator.report import Summary
 from pipelines.annotate.__main__ import main
-from pipelines.annotate.progress import ANNOTATE, IMPORT, Wording
+from pipelines.annotate.progress import ANNOTATE, IMPORT, RunText
 from pipelines.annotate.run import run_shards
 from store.cli.main import main as store_main
 from store.errors import FailedShardsError
@@ -107,7 +107,7 @@ def test_damaged_shards_are_named_and_the_others_finish(tmp_path: Path, labels: 
     assert LabelStore.open(labels).names() == ["good"]
 
 
-def test_bad_images_are_quarantined_and_the_run_succeeds(tmp_path: Path, labels: Path, weights: Path) -> None:
+def test_undecodable_images_are_left_out_and_the_run_succeeds(tmp_path: Path, labels: Path, weights: Path) -> None:
     members = [*make_members(2), ("cut.jpg", make_jpeg()[:-300]), ("bomb.jpg", bomb()), ("text.jpg", b"hello")]
     shard = write_tar(tmp_path / "a.tar", members)
     result = run(labels, weights, shard)
@@ -151,9 +151,9 @@ def test_mistakes_in_arguments_are_one_line(tmp_path: Path, labels: Path, weight
     assert not labels.exists()
 
 
-@pytest.mark.parametrize("wording", [ANNOTATE, IMPORT])
-def test_runs_over_shards_end_alike(
-    tmp_path: Path, labels: Path, capsys: pytest.CaptureFixture[str], wording: Wording
+@pytest.mark.parametrize("text", [ANNOTATE, IMPORT])
+def test_runs_over_shards_end_with_the_same_summary(
+    tmp_path: Path, labels: Path, capsys: pytest.CaptureFixture[str], text: RunText
 ) -> None:
     shard = write_tar(tmp_path / "a.tar", make_members(1))
 
@@ -163,18 +163,18 @@ def test_runs_over_shards_end_alike(
         for i in range(22):
             summary.undecodable(shard, f"key{i}", "no image")
 
-    with pytest.raises(FailedShardsError, match="1 of 1 shards failed; mend them and run again"):
-        run_shards(work, 1, labels, wording)
-    said, more = capsys.readouterr().out.splitlines(), f"1 failed; 1,200 {wording.unit} in "
-    assert said[0].startswith(f"{labels}: 0 shards {wording.done}, 0 were there already, {more}")
-    assert said[1:3] == ["  failed: a.tar: cut\\nshort", "  quarantined: a.tar: key0: no image"]
-    assert said[-1] == "  and 2 more quarantined images"
+    with pytest.raises(FailedShardsError, match="1 of 1 shards failed; repair them and run again"):
+        run_shards(work, 1, labels, text)
+    said, more = capsys.readouterr().out.splitlines(), f"1 failed; 1,200 {text.unit} in "
+    assert said[0].startswith(f"{labels}: 0 shards {text.done}, 0 were there already, {more}")
+    assert said[1:3] == ["  failed: a.tar: cut\\nshort", "  undecodable: a.tar: key0: no image"]
+    assert said[-1] == "  and 2 more undecodable images"
 
 
 @pytest.mark.parametrize("done", [True, False])
-@pytest.mark.parametrize("wording", [ANNOTATE, IMPORT])
+@pytest.mark.parametrize("text", [ANNOTATE, IMPORT])
 def test_interrupted_run_says_where_finished_shards_are(
-    labels: Path, capsys: pytest.CaptureFixture[str], wording: Wording, done: bool
+    labels: Path, capsys: pytest.CaptureFixture[str], text: RunText, done: bool
 ) -> None:
     def work(summary: Summary, _: object) -> None:
         if done:
@@ -182,7 +182,7 @@ def test_interrupted_run_says_where_finished_shards_are(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_shards(work, 1, labels, wording)
+        run_shards(work, 1, labels, text)
     where = f"finished shards are in {labels}" if done else "no shard was finished"
     assert f"interrupted; {where}, run again to go on" in capsys.readouterr().err
 
@@ -260,7 +260,7 @@ def test_store_in_a_bucket_is_annotated_continued_and_shown(tmp_path: Path, weig
     assert verified.exit_code == 0, verified.output
 
 
-def test_status_says_of_every_shard_whether_it_is_done(tmp_path: Path, labels: Path, weights: Path) -> None:
+def test_status_lists_the_state_of_every_shard(tmp_path: Path, labels: Path, weights: Path) -> None:
     shards = [write_tar(tmp_path / f"{name}.tar", make_members(3)) for name in "abcd"]
     write_tar(shards[0], [*make_members(2), ("bad.jpg", b"\xff\xd8\xff nothing")])
     assert run(labels, weights, *shards[:3]).exit_code == 0
@@ -269,11 +269,11 @@ def test_status_says_of_every_shard_whether_it_is_done(tmp_path: Path, labels: P
     result = CliRunner().invoke(main, ["status", str(labels), "--shards", str(tmp_path / "*.tar")])
     lines = result.stdout.splitlines()
     assert result.exit_code == 0, result.output
-    assert lines[0] == f"done       {shards[0]}: 3 images, 1 quarantined"
+    assert lines[0] == f"done       {shards[0]}: 3 images, 1 undecodable"
     assert lines[1].startswith(f"changed    {shards[1]}: not the shard its labels were made from")
     assert lines[2].startswith(f"damaged    {labels / 'c' / 'zarr.json'}: ")
     assert lines[3] == f"missing    {shards[3]}"
-    assert lines[4] == "1 of 4 shards done, 1 missing, 1 changed, 1 damaged; 3 images, 1 quarantined"
+    assert lines[4] == "1 of 4 shards done, 1 missing, 1 changed, 1 damaged; 3 images, 1 undecodable"
     as_json = CliRunner().invoke(main, ["status", str(labels), "--shards", str(tmp_path / "*.tar"), "--json"])
     assert [shard["state"] for shard in json.loads(as_json.stdout)] == ["done", "changed", "damaged", "missing"]
     nowhere = CliRunner().invoke(main, ["status", str(tmp_path / "no.zarr"), "--shards", str(tmp_path / "*.tar")])

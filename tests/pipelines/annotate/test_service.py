@@ -203,7 +203,7 @@ def test_two_annotators_that_meet_on_a_shard_both_finish(tmp_path: Path) -> None
         (["--watch", "--ray"], {}, "--watch is for one process"),
         (["--watch"], {"RANK": "0", "WORLD_SIZE": "2"}, "--watch is for one process"),
         (["--overwrite"], {"RANK": "0", "WORLD_SIZE": "2"}, "--overwrite is for one process or --ray"),
-        (["--actors", "2"], {}, "belong to --ray, which is missing"),
+        (["--actors", "2"], {}, "--actors and --gpus-per-actor need --ray"),
         (["--ray", "--gpus-per-actor", "nan"], {}, "expected a number"),
     ],
 )

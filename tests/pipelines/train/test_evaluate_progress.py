@@ -1,7 +1,6 @@
 import sys
 
 import pytest
-from rich.console import Console
 
 from pipelines.train.progress import EvaluateProgress
 
@@ -17,14 +16,13 @@ def test_without_a_terminal_every_tenth_is_a_plain_line(capsys: pytest.CaptureFi
 
 
 def test_a_terminal_gets_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "pipelines.train.progress.Console",
-        lambda **options: Console(file=sys.stderr, force_terminal=True, width=100, **{**options, "stderr": False}),
-    )
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
     with EvaluateProgress() as progress:
         progress(64, 2000)
     shown = capsys.readouterr().err
-    assert "64/2000" in shown
+    assert "64/2,000" in shown
     assert "images/s" not in shown
 
 

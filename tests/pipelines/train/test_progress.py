@@ -1,7 +1,6 @@
 import sys
 
 import pytest
-from rich.console import Console
 
 from pipelines.train.progress import TrainProgress
 from trainer.evaluation.evaluate import Accuracy
@@ -29,10 +28,9 @@ def test_without_a_terminal_there_are_plain_lines(capsys: pytest.CaptureFixture[
 def test_a_terminal_gets_a_bar_and_the_epochs_lines(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "pipelines.train.progress.Console",
-        lambda **options: Console(file=sys.stderr, force_terminal=True, width=100, **{**options, "stderr": False}),
-    )
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
     with TrainProgress() as progress:
         progress.step(STEP)
         progress.epoch(EPOCH)
