@@ -20,7 +20,7 @@ from store.errors import ImageError, LabelMapError, SettingsError, ShardError, T
 from store.format.schema import Preprocessing
 from store.maps.pooling import pool_map
 from store.maps.types import Box
-from store.shards.images import decode_image
+from store.shards.images import decode_image, read_image
 from store.shards.index import index_shard
 from store.text import first_line
 
@@ -118,13 +118,12 @@ def _maps_with_image(
     path: Path, source: MapSource, count: int, preprocessing: Preprocessing, num_classes: int
 ) -> Iterator[tuple[PublishedMap, NDArray[np.uint8]]]:
     """Maps of a shard with their squashed images. The import reports what is damaged, so it is ignored here."""
-    with suppress(ShardError, OSError), path.open("rb") as file:
+    with suppress(ShardError):
         for sample in spread(index_shard(path).samples, count):
             with suppress(LabelMapError, ImageError):
                 source_map = read_map(source, sample.key, num_classes=num_classes)
                 if source_map is not None and sample.length <= MAX_IMAGE_BYTES:
-                    file.seek(sample.offset)
-                    yield source_map, _squash(decode_image(file.read(sample.length)), preprocessing)
+                    yield source_map, _squash(decode_image(read_image(path, sample)), preprocessing)
 
 
 def _squash(image: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
