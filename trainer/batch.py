@@ -1,6 +1,6 @@
-"""One batch of crops with the label maps of their whole images.
+"""One training batch: crops with the label maps of their whole images.
 
-Letters: B batch, S side of a crop, K ranks, H W cells (y, x).
+Letters: B batch, S side of a crop.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,26 +11,22 @@ import torch
 from torch import Tensor
 
 from trainer.settings import TrainSettings
+from trainer.targets.targets import LabelBatch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Batch:
-    """Crops and the label maps of their whole images."""
+class Batch(LabelBatch):
+    """Crops and the label maps of their whole images: uint16 classes, float16 scores and tails."""
 
     images: Tensor  # (B, 3, S, S) uint8
-    boxes: Tensor  # (B, 4) float32: x1, y1, x2, y2 by the whole image
-    classes: Tensor  # (B, K, H, W) uint16
-    scores: Tensor  # (B, K, H, W) float16
-    tail_logsumexp: Tensor | None  # (B, H, W) float16; None unless the settings pool it
-    labels: Tensor  # (B,) int64, the dataset's own labels, -1 where there is none
-    flips: Tensor  # (B,) bool: mirror this crop
+    flips: Tensor  # (B,) bool: mirror this crop left to right
 
     def to(self, device: torch.device) -> "Batch":
-        """The batch on a device; from pinned memory the copy does not wait."""
+        """Copy the batch to a device; asynchronous from pinned memory."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
-        """The batch in page-locked memory; the DataLoader calls this."""
+        """Copy the batch to page-locked memory; the DataLoader calls this."""
         return self._map(Tensor.pin_memory)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
@@ -42,7 +38,7 @@ class Batch:
 
 
 def join_parts(parts: Sequence[Batch]) -> Batch:
-    """One batch of the workers' parts, in their order."""
+    """Join the workers' parts of one batch, in the workers' order."""
     if len(parts) == 1:
         return parts[0]
     columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(Batch)}
@@ -51,7 +47,7 @@ def join_parts(parts: Sequence[Batch]) -> Batch:
 
 
 def blank_batch(settings: TrainSettings, size: int) -> Batch:
-    """Black crops of whole images, labelled as class 0."""
+    """Black crops of whole images with label maps of one cell and class 0, on the CPU."""
     return Batch(
         images=torch.zeros(size, 3, settings.image_size, settings.image_size, dtype=torch.uint8),
         boxes=torch.tensor([[0.0, 0.0, 1.0, 1.0]]).repeat(size, 1),

@@ -1,10 +1,10 @@
-"""The words that settings and tensor code share; a leaf that imports nothing heavy."""
+"""Literal types of the settings, in a module without imports of torch."""
 
 from typing import Literal
 
 Interpolation = Literal["bilinear", "bicubic"]
 Schedule = Literal["cosine", "tanh", "poly", "step", "multistep", "constant"]
-"""timm's names."""
+"""Names of timm's learning-rate schedules."""
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16"]

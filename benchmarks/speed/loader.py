@@ -43,7 +43,7 @@ class ImagesAlone(SampleReader):
     def _maps(self, rows: Sequence[TableRow]) -> dict[ChunkId, LabelRows]:
         maps = np.zeros((CHUNK_ROWS, 5, 15, 15), np.uint16)
         blank = LabelRows(classes=maps, scores=maps.astype(np.float16), tail_logsumexp=None)
-        return {ChunkId(row.place, row.member.row // CHUNK_ROWS): blank for row in rows}
+        return {ChunkId(row.shard_number, row.member.row // CHUNK_ROWS): blank for row in rows}
 
 
 class StreamWithoutLabels(SampleStream):

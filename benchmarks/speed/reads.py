@@ -40,7 +40,7 @@ class MapReader(SampleReader):
         found: list[TableRow] = self._table.look_up(rows)
         chunks = self._maps(found)
         for row in found:
-            chunk = chunks[ChunkId(row.place, row.member.row // CHUNK_ROWS)]
+            chunk = chunks[ChunkId(row.shard_number, row.member.row // CHUNK_ROWS)]
             i = row.member.row % CHUNK_ROWS
             yield chunk.classes[i].copy(), chunk.scores[i].copy()
 

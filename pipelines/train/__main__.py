@@ -1,4 +1,4 @@
-"""The command `relabel-train`: train a student on shards and their labels, evaluate and export it."""
+"""The command `relabel-train`: train a student on shards and their labels; evaluate and export students."""
 
 import os
 import sys
@@ -9,6 +9,7 @@ import click
 from pipelines.train.evaluate_command import evaluate
 from pipelines.train.export import export
 from pipelines.train.recipes import RECIPES
+from pipelines.train.settings_command import settings as settings_command
 from store.cli.base import CONTEXT, Commands, examples
 from store.errors import PeerError
 from store.shards.patterns import expand_shards, expand_sources
@@ -18,9 +19,9 @@ from store.text import counted, printable
 @click.group(cls=Commands, context_settings=CONTEXT)
 @click.version_option(package_name="relabel")
 def main() -> None:
-    """Train a classifier on image shards and the label store that was made for them.
+    """Train a classifier on image shards and their label store.
 
-    Exit status: 0 all is done; 1 an error, told in a line; 2 wrong usage.
+    Exit status: 0 done; 1 error, printed as one line; 2 wrong usage.
     """
 
 
@@ -69,7 +70,7 @@ def main() -> None:
     "assignments",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Change one setting of the recipe, such as lr=0.05 or workers=16; docs/howto/train.md lists them. Repeatable.",
+    help="Change one setting of the recipe, such as lr=0.05; `relabel-train settings` lists them. Repeatable.",
 )
 @click.option("--resume", is_flag=True, help="Continue the run in --out from its last checkpoint, if it has one.")
 def run(
@@ -83,11 +84,11 @@ def run(
 ) -> None:
     """Train a student; under torchrun, in all its processes.
 
-    FOLDER then holds settings.json (what was trained), metrics.jsonl and TensorBoard's files (loss and accuracy),
-    step-*.pt (to continue from) and best.pt (the best on the validation shards).
+    Writes to FOLDER: settings.json (settings and data), metrics.jsonl and TensorBoard's files (loss and accuracy),
+    step-*.pt (checkpoints to resume from) and best.pt (the best on the validation shards).
 
-    Ctrl-C and SIGTERM end the run after the step at hand, with a checkpoint and exit status 0. The same command with
-    --resume continues a run however it ended.
+    Ctrl-C and SIGTERM end the run after the current step, with a checkpoint and exit status 0. The same command with
+    --resume continues a run, also after a kill or a power cut.
     """
     # Imported here: torch takes seconds, and help should not.
     from pipelines.train.progress import TrainProgress
@@ -107,7 +108,7 @@ def run(
                 resume=resume,
                 reporter=progress,
             )
-        except PeerError:  # that rank says why
+        except PeerError:  # the other rank prints its error
             sys.exit(1)
     if os.environ.get("RANK", "0") != "0":
         return
@@ -115,10 +116,10 @@ def run(
     step = f" and {counted(result.steps, 'step')}" if result.steps else ""
     click.echo(f"{counted(result.epochs, 'epoch')}{step} done{best}: {printable(str(out))}")
     if not result.finished:
-        click.echo("stopped by a signal; the same command with --resume goes on from here", err=True)
+        click.echo("stopped by a signal; the same command with --resume continues from here", err=True)
 
 
-for command in (run, evaluate, export):
+for command in (run, evaluate, export, settings_command):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One evaluation, by this process alone or by all that torchrun has started."""
+"""Evaluates a checkpoint or a timm network on labelled shards, in one process or all that torchrun has started."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,49 +21,46 @@ from trainer.evaluation.real import RealLabels, check_real, read_real
 from trainer.settings import TrainSettings
 from trainer.student.checkpoint import load_checkpoint
 from trainer.student.device import resolve_device
-from trainer.student.model import build_student, pretrained_settings
+from trainer.student.model import build_student, check_images, pretrained_settings
 from trainer.student.trained import build_trained
-
-# What `relabel-train evaluate` evaluates: a student of this project, or any network that timm knows by name.
-
 
 WEIGHTS = {"model": "weights", "ema": "moving average"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Named:
-    """A network by timm's name, whose weights lie in a file from elsewhere."""
+class TimmModel:
+    """A network by timm's name, for weights from elsewhere."""
 
     model: str
     model_args: dict[str, Any]
-    num_classes: int | None  # None: as many as timm's own weights have
+    num_classes: int | None  # None: that of timm's weights
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class LoadedModel:
-    """A network that is ready to be evaluated."""
+    """A network with its weights, on its device."""
 
     model: nn.Module  # on the settings' device
     settings: TrainSettings  # resolved
     num_classes: int
-    origin: str  # which weights, after how many epochs
+    origin: str  # description of the weights, with the number of epochs
 
 
-def load_model(checkpoint: Path, named: Named | None, chosen: Mapping[str, Any]) -> LoadedModel:
-    """Read a checkpoint: with a name, weights from elsewhere; without, one of this project's.
+def load_model(checkpoint: Path, timm_model: TimmModel | None, chosen: Mapping[str, Any]) -> LoadedModel:
+    """Load weights: for a timm network from elsewhere, otherwise from a checkpoint of this project.
 
     Args:
-        checkpoint: a safetensors file or what torch.save wrote; nothing in it is executed.
-        named: the network that the weights are for.
+        checkpoint: a safetensors file or one written by torch.save; no code from it is executed.
+        timm_model: the network that the weights are for; None for a checkpoint of this project.
         chosen: settings of evaluation that replace the network's own.
 
     Raises:
         RunFolderError: not a checkpoint of this project.
-        TeacherError: from elsewhere, and cannot be read or does not fit.
-        SettingsError: no such network, or a setting that cannot be.
+        TeacherError: weights from elsewhere that cannot be read or do not fit the network.
+        SettingsError: no such network, or a setting out of range.
     """
-    if named is not None:
-        return _load_named(checkpoint, named, chosen)
+    if timm_model is not None:
+        return _load_timm_model(checkpoint, timm_model, chosen)
     try:
         content = load_checkpoint(checkpoint)
     except RunFolderError as error:
@@ -79,10 +76,11 @@ def load_model(checkpoint: Path, named: Named | None, chosen: Mapping[str, Any])
     )
 
 
-def _load_named(checkpoint: Path, named: Named, chosen: Mapping[str, Any]) -> LoadedModel:
-    settings, num_classes = pretrained_settings(named.model, named.model_args, chosen)
-    num_classes = named.num_classes or num_classes
+def _load_timm_model(checkpoint: Path, timm_model: TimmModel, chosen: Mapping[str, Any]) -> LoadedModel:
+    settings, num_classes = pretrained_settings(timm_model.model, timm_model.model_args, chosen)
+    num_classes = timm_model.num_classes or num_classes
     model = build_student(settings, num_classes)
+    check_images(model, settings, num_classes)
     fit_state(model, load_state(checkpoint), checkpoint, role=f"{settings.model} with {num_classes:,} classes")
     settings = resolve_device(settings)
     return LoadedModel(
@@ -90,37 +88,34 @@ def _load_named(checkpoint: Path, named: Named, chosen: Mapping[str, Any]) -> Lo
     )
 
 
-# What `relabel-train evaluate` found, as text and as JSON.
-
-
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Evaluation:
-    """A finished evaluation."""
+    """The result of an evaluation."""
 
     checkpoint: Path
-    candidate: LoadedModel
+    loaded: LoadedModel
     shards: int
     tally: Tally
     has_real: bool
     class_names: tuple[str, ...] | None
 
     def class_rows(self) -> Iterator[tuple[int, str | None, int, int, int]]:
-        """Class, name, samples, top-1 hits and top-5 hits of each class that occurs, in their order."""
+        """Yield class, name, samples, top-1 hits and top-5 hits of each class that occurs, by class id."""
         for label, (samples, top1_hits, top5_hits) in enumerate(self.tally.per_class_L3.tolist()):
             if samples:
                 yield label, self.class_names[label] if self.class_names else None, samples, top1_hits, top5_hits
 
 
 def to_json(evaluation: Evaluation) -> dict[str, Any]:
-    """Everything, as one JSON object."""
-    settings, accuracy = evaluation.candidate.settings, accuracy_of(evaluation.tally)
+    """The result as one JSON object."""
+    settings, accuracy = evaluation.loaded.settings, accuracy_of(evaluation.tally)
     real_samples, real_hits = evaluation.tally.real_2.tolist()
     return {
         "checkpoint": str(evaluation.checkpoint),
         "model": settings.model,
         "model_args": settings.model_args,
-        "weights": evaluation.candidate.origin,
-        "num_classes": evaluation.candidate.num_classes,
+        "weights": evaluation.loaded.origin,
+        "num_classes": evaluation.loaded.num_classes,
         "image_size": settings.val_size,
         "crop_pct": settings.val_crop_pct,
         "interpolation": settings.interpolation,
@@ -133,7 +128,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
         "top5_hits": accuracy.top5_hits,
         "top1": accuracy.top1,
         "top5": accuracy.top5,
-        "real": {"samples": real_samples, "hits": real_hits, "accuracy": _share(real_hits, real_samples)}
+        "real": {"samples": real_samples, "hits": real_hits, "accuracy": _fraction(real_hits, real_samples)}
         if evaluation.has_real
         else None,
         "classes": [
@@ -144,11 +139,11 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def summary(evaluation: Evaluation) -> str:
-    """A few aligned lines."""
-    settings, accuracy = evaluation.candidate.settings, accuracy_of(evaluation.tally)
+    """The result as a few aligned lines."""
+    settings, accuracy = evaluation.loaded.settings, accuracy_of(evaluation.tally)
     shards = f"{evaluation.shards:,} shard" + ("s" if evaluation.shards > 1 else "")
     lines = [
-        printable(f"{evaluation.checkpoint}: {settings.model}, {evaluation.candidate.origin}"),
+        printable(f"{evaluation.checkpoint}: {settings.model}, {evaluation.loaded.origin}"),
         f"{accuracy.samples:,} images in {shards}; {settings.val_size} px, crop {settings.val_crop_pct:g}, "
         f"{settings.interpolation}, {settings.precision}",
         _line("top-1", accuracy.top1_hits, accuracy.samples),
@@ -161,7 +156,7 @@ def summary(evaluation: Evaluation) -> str:
 
 
 def class_table(evaluation: Evaluation) -> str:
-    """One aligned line for each class that occurs: samples, hits and their share."""
+    """A table of the classes that occur: samples, top-1 and top-5 hits and accuracies."""
     lines = [f"{'class':>5}  {'samples':>7}  {'top-1':>14}  {'top-5':>14}"]
     for label, name, samples, *both_hits in evaluation.class_rows():
         cells = "".join(f"  {hits:>6,} {hits / samples:>7.1%}" for hits in both_hits)
@@ -169,22 +164,22 @@ def class_table(evaluation: Evaluation) -> str:
     return "\n".join(lines)
 
 
-def _line(what: str, hits: int, samples: int) -> str:
-    share = _share(hits, samples)
-    return f"{what:<5}  {'-' if share is None else format(share, '.2%'):>7}  {hits:,} of {samples:,}"
+def _line(name: str, hits: int, samples: int) -> str:
+    accuracy = _fraction(hits, samples)
+    return f"{name:<5}  {'-' if accuracy is None else format(accuracy, '.2%'):>7}  {hits:,} of {samples:,}"
 
 
-def _share(hits: int, samples: int) -> float | None:
+def _fraction(hits: int, samples: int) -> float | None:
     return hits / samples if samples else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluateJob:
-    """What the command was given."""
+    """The arguments of an evaluation."""
 
     checkpoint: Path
     patterns: Sequence[str]  # of the validation shards
-    named: Named | None
+    timm_model: TimmModel | None  # None for a checkpoint of this project
     chosen: Mapping[str, Any]  # settings of evaluation that replace the network's own
     batch_size: int  # images at once in each process
     real: Path | None
@@ -192,48 +187,49 @@ class EvaluateJob:
 
 
 def evaluate_checkpoint(job: EvaluateJob) -> Evaluation | None:
-    """Evaluate; None on all ranks but the first.
+    """Evaluate; the result on rank 0, None on the others.
 
     Raises:
-        RelabelError: whatever cannot be used, on the first rank that finds it; PeerError on the others.
+        RelabelError: a file, network or setting that cannot be used, on the first rank that finds it.
+        PeerError: the same, on the other ranks.
     """
     with joined_ranks("cuda" if torch.cuda.is_available() else "cpu") as ranks:
         found = _evaluate(job, ranks)
     return found if ranks.rank == 0 else None
 
 
-class _Ready(NamedTuple):
-    candidate: LoadedModel
+class _Prepared(NamedTuple):
+    loaded: LoadedModel
     val: tuple[ShardIndex, ...]
     real: RealLabels | None
     class_names: tuple[str, ...] | None
 
 
 def _evaluate(job: EvaluateJob, ranks: Ranks) -> Evaluation:
-    ready = ranks.together(lambda: _prepare(job))
-    settings = replace(ready.candidate.settings, batch_size=job.batch_size * ranks.world)
+    prepared = ranks.together(lambda: _prepare(job))
+    settings = replace(prepared.loaded.settings, batch_size=job.batch_size * ranks.world)
     with EvaluateProgress(silent=ranks.rank > 0) as progress:
-        tally = score(ready.candidate.model, ready.val, settings, ranks, real=ready.real, progress=progress)
-    assert tally is not None  # nobody tells it to stop
+        tally = score(prepared.loaded.model, prepared.val, settings, ranks, real=prepared.real, progress=progress)
+    assert tally is not None  # only a `should_stop` ends it early
     return Evaluation(
         checkpoint=job.checkpoint,
-        candidate=ready.candidate,
-        shards=len(ready.val),
+        loaded=prepared.loaded,
+        shards=len(prepared.val),
         tally=tally,
-        has_real=ready.real is not None,
-        class_names=ready.class_names,
+        has_real=prepared.real is not None,
+        class_names=prepared.class_names,
     )
 
 
-def _prepare(job: EvaluateJob) -> _Ready:
-    """Read and check everything before the first image; what is quick to read comes first."""
+def _prepare(job: EvaluateJob) -> _Prepared:
+    """Read and check everything before the first image; the quickest checks come first."""
     shards = expand_shards(job.patterns)
     real = read_real(job.real) if job.real else None
     names = read_class_names(job.class_names) if job.class_names else None
-    candidate = load_model(job.checkpoint, job.named, job.chosen)
-    if names and len(names) != candidate.num_classes:
-        raise SettingsError(f"{job.class_names}: {len(names):,} names for {candidate.num_classes:,} classes")
-    val = open_val(shards, candidate.num_classes)
+    loaded = load_model(job.checkpoint, job.timm_model, job.chosen)
+    if names and len(names) != loaded.num_classes:
+        raise SettingsError(f"{job.class_names}: {len(names):,} names for {loaded.num_classes:,} classes")
+    val = open_val(shards, loaded.num_classes)
     if real:
-        check_real(val, candidate.num_classes)
-    return _Ready(candidate, val, real, names)
+        check_real(val, loaded.num_classes)
+    return _Prepared(loaded, val, real, names)

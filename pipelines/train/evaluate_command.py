@@ -1,4 +1,4 @@
-"""The command `relabel-train evaluate`: accuracies of a checkpoint on labelled image shards."""
+"""The command `relabel-train evaluate`: the accuracy of a checkpoint on labelled image shards."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ from trainer.types import Interpolation
     metavar="FILE",
     type=click.Path(path_type=Path),
     required=True,
-    help="A checkpoint of relabel-train; with --model, weights from elsewhere: safetensors or a PyTorch state dict.",
+    help="A checkpoint of relabel-train; with --model, other weights: safetensors or a PyTorch state dict.",
 )
 @click.option(
     "--val",
@@ -34,7 +34,7 @@ from trainer.types import Interpolation
     required=True,
     help="Labelled image shards: local paths with braces ({00..49}) or globs (*), in quotes. Repeatable.",
 )
-@click.option("--model", metavar="NAME", help="The timm model that weights from elsewhere are for, such as resnet50.")
+@click.option("--model", metavar="NAME", help="The timm model that the weights are for, such as resnet50.")
 @click.option(
     "--model-arg",
     "model_args",
@@ -46,19 +46,19 @@ from trainer.types import Interpolation
 @click.option("--num-classes", type=click.IntRange(1, 65_535), metavar="N",
               help="With --model: number of classes of --checkpoint. Default: that of timm's weights.")  # fmt: skip
 @click.option("--image-size", "val_size", type=click.IntRange(1, 65_535), metavar="PIXELS",
-              help="Side of the square that the network sees.")  # fmt: skip
+              help="Side of the square images that the network takes.")  # fmt: skip
 @click.option(
     "--crop-pct",
     "val_crop_pct",
     type=click.FloatRange(0.01, 1),
     callback=refuse_nan,
     metavar="X",
-    help="The share of the resized image's shorter side that is kept.",
+    help="Fraction of the resized image's shorter side that is kept.",
 )
 @click.option("--mean", callback=parse_channels, metavar="M",
-              help="Mean of the pixels, which are scaled to 0 to 1: one number or R,G,B.")  # fmt: skip
+              help="Mean of the pixels, scaled to 0 to 1: one number or R,G,B.")  # fmt: skip
 @click.option("--std", callback=parse_channels, metavar="S",
-              help="Standard deviation of the pixels, likewise.")  # fmt: skip
+              help="Standard deviation of the pixels, scaled to 0 to 1: one number or R,G,B.")  # fmt: skip
 @click.option("--interpolation", type=click.Choice(get_args(Interpolation)), help="How images are resized.")
 @click.option(
     "--batch-size",
@@ -83,7 +83,7 @@ from trainer.types import Interpolation
     help="The published real.json: accuracy by the ReaL labels too, on ImageNet's validation images.",
 )
 @class_names_option
-@click.option("--per-class", is_flag=True, help="Print for each class how many images it has and how many were right.")
+@click.option("--per-class", is_flag=True, help="Also print a table of the classes: images, top-1 and top-5 hits.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def evaluate(
     checkpoint: Path,
@@ -97,34 +97,36 @@ def evaluate(
     class_names: Path | None,
     per_class: bool,
     as_json: bool,
-    **view: Any,  # noqa: ANN401  (settings by their names, None where not given; click has checked them)
+    **preprocessing: Any,  # noqa: ANN401  (settings by their names, None if not given; click has checked them)
 ) -> None:
     """Evaluate a checkpoint on labelled image shards.
 
-    Size, crop, mean, deviation and interpolation are by default those of the student's own training, or what timm
-    knows of --model. Under torchrun --no-python each process takes its share of the images.
+    Size, crop, mean, standard deviation and interpolation default to those of the student's training, or to timm's for
+    --model. Under torchrun --no-python the processes divide the images among them.
     """
     if model is None and (model_args or num_classes):
-        raise click.UsageError("--model-arg and --num-classes are for a network that --model names")
+        raise click.UsageError("--model-arg and --num-classes need --model")
     # Imported here: torch takes seconds, and help should not.
-    from pipelines.train.evaluate import EvaluateJob, Named, class_table, evaluate_checkpoint, summary, to_json
+    from pipelines.train.evaluate import EvaluateJob, TimmModel, class_table, evaluate_checkpoint, summary, to_json
 
-    found = evaluate_checkpoint(
+    result = evaluate_checkpoint(
         EvaluateJob(
             checkpoint=checkpoint,
             patterns=patterns,
-            named=None if model is None else Named(model=model, model_args=model_args, num_classes=num_classes),
-            chosen={name: value for name, value in view.items() if value is not None} | {"workers": workers},
+            timm_model=None
+            if model is None
+            else TimmModel(model=model, model_args=model_args, num_classes=num_classes),
+            chosen={name: value for name, value in preprocessing.items() if value is not None} | {"workers": workers},
             batch_size=batch_size,
             real=real,
             class_names=class_names,
         )
     )
-    if found is None:
+    if result is None:
         return
     if as_json:
-        click.echo(json.dumps(to_json(found)))
+        click.echo(json.dumps(to_json(result)))
         return
     if per_class:
-        click.echo(class_table(found) + "\n")
-    click.echo(summary(found))
+        click.echo(class_table(result) + "\n")
+    click.echo(summary(result))

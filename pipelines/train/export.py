@@ -1,4 +1,4 @@
-"""The command `relabel-train export`: a student's weights as safetensors."""
+"""The command `relabel-train export`: writes a student's weights as safetensors."""
 
 from pathlib import Path
 from typing import Literal
@@ -29,12 +29,12 @@ from store.text import counted, printable
 @click.option(
     "--weights",
     type=click.Choice(["model", "ema"]),
-    help="The trained weights (model) or their moving average (ema). Default: the average where there is one.",
+    help="The trained weights (model) or their moving average (ema). Default: the average if there is one.",
 )
 def export(checkpoint: Path, out: Path, weights: Literal["model", "ema"] | None) -> None:
     """Write a student's weights for timm and torchvision.
 
-    The file is safetensors, which others read too. Its metadata names the architecture and how images are prepared.
+    The file is safetensors. Its metadata has the architecture, the preprocessing of images and the accuracy.
     """
     # Imported here: torch takes seconds, and help should not.
     from pipelines.train.evaluate import WEIGHTS

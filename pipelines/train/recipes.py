@@ -1,4 +1,4 @@
-"""Recipes: complete settings under a name. Single fields are changed with `--set key=value`."""
+"""Recipes: functions that return complete training settings; `--set key=value` changes single fields."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,8 +11,8 @@ def demo() -> TrainSettings:
     return TrainSettings(
         model="test_resnet",
         image_size=64,
-        crop_scale=(0.2, 0.4),  # of 120 x 120 scenes: about 64 x 64, so that digits keep their size
-        flip=False,  # a mirrored digit is another sign
+        crop_scale=(0.2, 0.4),  # about 64 x 64 of 120 x 120 pixels, so that digits keep their size
+        flip=False,  # a mirrored digit is not that digit
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
         val_size=120,

@@ -1,4 +1,4 @@
-"""Tiny shards and label stores, and settings small enough for tests."""
+"""Builders of tiny shards, label stores, settings and runs for tests."""
 
 import io
 import json
@@ -32,7 +32,7 @@ MAP_SIZE = (3, 4)
 
 @dataclass
 class Recorder:
-    """A reporter that remembers."""
+    """A reporter that keeps all reports."""
 
     steps: list[StepReport] = field(default_factory=list)
     epochs: list[EpochReport] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Dataset:
 
 
 def png(seed: int, *, height: int = 20, width: int = 24) -> bytes:
-    """A small picture whose channel means tell its class, seed % NUM_CLASSES."""
+    """A small image whose channel means depend on its class, seed % NUM_CLASSES."""
     rng = np.random.default_rng(seed)
     base = np.random.default_rng((1, seed % NUM_CLASSES)).integers(0, 255, (1, 1, 3))
     pixels = np.clip(base + rng.integers(-30, 30, (height, width, 3)), 0, 255).astype(np.uint8)
@@ -179,7 +179,7 @@ def run(
 
 
 def metrics(out: Path) -> list[dict[str, Any]]:
-    """Without what depends on the clock."""
+    """The lines of metrics.jsonl, without fields that depend on the clock."""
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return [
         {name: value for name, value in line.items() if name not in ("seconds", "images_per_second", "waiting")}
@@ -210,7 +210,7 @@ def assert_same_state(a: Path, b: Path) -> None:
 
 
 def interrupted_run(data: Dataset, out: Path, *, at_step: int, **changes: Any) -> None:
-    """A run that dies before this step, counted from its start, four to an epoch."""
+    """A run that is interrupted before this step, counted from its start, four to an epoch."""
     update = Student.update
 
     def dying(self: Student, batch: Batch, done: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""A training run as a process of its own, to be stopped, killed and spread over ranks.
+"""A training run as a separate process, which tests stop, kill and run on several ranks.
 
 Run as `python -m tests.builders.training_process FOLDER OUT [key=value ...]`; FOLDER is a `make_dataset`'s.
 """
@@ -20,12 +20,14 @@ from trainer.run.loop import train
 from trainer.settings import with_overrides
 from trainer.student.student import Student
 
-PACE = float(os.environ.get("PACE", "0"))  # seconds for a step or a batch of evaluation, so that signals hit within
-SEEN = os.environ.get("SEEN")  # a folder for files that name every crop trained on, one for each process
+PACE = float(
+    os.environ.get("PACE", "0")
+)  # seconds for a step or a batch of evaluation, so that signals arrive during them
+SEEN = os.environ.get("SEEN")  # a folder for files with the digests of all crops trained on, one for each process
 
 
 def slow_down() -> None:
-    """Make every step tell that it has begun, then take its time."""
+    """Make every step and batch of evaluation slow; print a line for each batch of evaluation."""
     update, predict = Student.update, evaluate.predict
 
     def slow_update(self: Student, batch: Batch, done: int) -> Tensor:
@@ -43,11 +45,11 @@ def slow_down() -> None:
 
 
 def note_crops(folder: Path) -> None:
-    """Note what every update trains on: crops are drawn by row and epoch, whoever reads them."""
+    """Record the crops of every update; they depend only on row and epoch."""
     update = Student.update
 
     def noting_update(self: Student, batch: Batch, done: int) -> Tensor:
-        crops = zip(batch.images, batch.boxes, strict=True) if batch.images.any() else ()  # none of a rehearsal's
+        crops = zip(batch.images, batch.boxes, strict=True) if batch.images.any() else ()  # none of the rehearsal's
         names = [sha1(image.numpy().tobytes() + box.numpy().tobytes()).hexdigest() for image, box in crops]
         with (folder / str(os.getpid())).open("a") as file:
             file.writelines(f"{done} {name}\n" for name in names)
@@ -57,7 +59,7 @@ def note_crops(folder: Path) -> None:
 
 
 class Speaker(Recorder):
-    """Says how far it is, for whoever sends signals."""
+    """Prints a line for each report, so that tests can send signals during steps."""
 
     def step(self, report: object) -> None:
         print("step", flush=True)

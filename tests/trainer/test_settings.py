@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from pipelines.train.recipes import RECIPES
 from store.errors import SettingsError
 from tests.builders.training import small_settings
-from trainer.settings import TrainSettings, settings_from_json, settings_to_json, with_overrides
+from trainer.settings import SETTINGS, TrainSettings, settings_from_json, settings_to_json, with_overrides
 from trainer.student.model import pretrained_settings
 
 
@@ -49,9 +50,44 @@ from trainer.student.model import pretrained_settings
         ({"model": ""}, "model=''"),
     ],
 )
-def test_impossible_values_are_refused_by_name(changes: dict[str, Any], message: str) -> None:
+def test_values_out_of_range_are_refused_by_field_name(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         small_settings(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": "3"}, "epochs='3': expected a whole number"),
+        ({"epochs": 2.0}, "epochs=2.0: expected a whole number"),
+        ({"seed": True}, "seed=True: expected a whole number"),
+        ({"lr": False}, "lr=False: expected a number"),
+        ({"flip": 1}, "flip=1: expected true or false"),
+        ({"model": None}, "model=None: expected text"),
+        ({"target": ["relabel"]}, r"target=\['relabel'\]: expected text"),
+        ({"mean": 0.5}, "mean=0.5: expected 3 numbers"),
+        ({"model_args": []}, "model_args=.*: expected a JSON object"),
+    ],
+)
+def test_values_of_the_wrong_type_are_refused_by_field_name(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        small_settings(**changes)
+
+
+def test_every_setting_has_a_type_a_default_within_its_range_and_a_meaning() -> None:
+    assert list(SETTINGS) == [field.name for field in fields(TrainSettings)]
+    for setting in SETTINGS.values():
+        assert setting.meaning
+        assert setting.type in ("int", "float", "bool", "text", "2 floats", "3 floats", "JSON object")
+        assert setting.range or setting.type in ("bool", "text"), setting.name
+        if setting.name != "model":
+            setting.check(setting.default)
+
+
+def test_settings_do_not_share_their_default_arguments() -> None:
+    one, other = TrainSettings(model="a"), TrainSettings(model="a")
+    one.model_args["drop_rate"] = 0.1
+    assert (other.model_args, TrainSettings(model="a").model_args, SETTINGS["model_args"].default) == ({}, {}, {})
 
 
 def test_the_widest_values_are_taken() -> None:
@@ -118,7 +154,7 @@ def test_bad_overrides_are_one_clear_line(text: str, message: str) -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_settings_survive_a_trip_through_json(recipe: str) -> None:
+def test_settings_are_equal_after_a_round_trip_through_json(recipe: str) -> None:
     settings = RECIPES[recipe]()
     assert settings_from_json(json.loads(json.dumps(settings_to_json(settings)))) == settings
 
@@ -130,6 +166,9 @@ def test_settings_survive_a_trip_through_json(recipe: str) -> None:
         ({"epochs": 1.5}, "epochs=1.5: expected a whole number"),
         ({"epochs": True}, "epochs=True: expected a whole number"),
         ({"crop_scale": 3}, "crop_scale=3: expected 2 numbers"),
+        ({"crop_scale": [0.5, "1"]}, "crop_scale=.*: expected 2 numbers"),
+        ({"lr": 10**400}, "lr=inf: expected above 0, at most 1,000,000"),
+        ({"mean": [0, 0, -(10**400)]}, "mean=.*: expected 3 numbers from -1,000 to 1,000"),
         ({"colour": 1}, "no setting is called 'colour'"),
     ],
 )
@@ -154,7 +193,7 @@ def test_settings_cannot_be_changed() -> None:
     assert isinstance(settings, TrainSettings)
 
 
-def test_networks_whose_images_timm_does_not_cut_out_of_the_middle_need_a_crop() -> None:
+def test_networks_whose_images_timm_does_not_crop_centrally_need_a_crop() -> None:
     name = "convnext_tiny.fb_in22k_ft_in1k_384"
     with pytest.raises(SettingsError, match="crop_mode=squash"):
         pretrained_settings(name, {}, {})

@@ -1,1 +1,8 @@
-"""augment."""
+"""Augments batches and their targets on the device.
+
+| file    | input                | does                                  | output          |
+|---------|----------------------|---------------------------------------|-----------------|
+| colour  | pixels in [0, 1]     | colour jitter and PCA lighting (pure) | pixels          |
+| mixing  | images, soft targets | CutMix and mixup (pure)               | the same, mixed |
+| augment | crops, targets       | flips, colours, normalisation, mixing | images, targets |
+"""

@@ -1,4 +1,4 @@
-"""What a batch goes through on its device before the student sees it.
+"""Augments a batch on its device: flips, colours, normalisation, CutMix and mixup.
 
 Shapes: B batch of this rank, C classes, S side of an image.
 """
@@ -14,7 +14,7 @@ from trainer.settings import TrainSettings
 
 
 class Augment:
-    """Flips, colours, normalisation and mixing, as the settings have them.
+    """The augmentation of training batches by the settings.
 
     Args:
         settings: of the run.
@@ -30,14 +30,14 @@ class Augment:
     def __call__(
         self, images_B3SS: Tensor, flips_B: Tensor, targets_BC: Tensor, *, rng: np.random.Generator, mixes: bool
     ) -> tuple[Tensor, Tensor]:
-        """Images ready for the student, and the targets that belong to them.
+        """Augment one batch and its targets.
 
         Args:
             images_B3SS: (B, 3, S, S) uint8 crops.
-            flips_B: (B,) bool: which to mirror.
+            flips_B: (B,) bool, the crops to mirror.
             targets_BC: (B, C) float32, of the crops.
-            rng: for what is drawn once for the batch; what is drawn for each image comes from torch's generator.
-            mixes: whether to mix images at all.
+            rng: source of the numbers drawn once for the batch; those of each image come from torch's generator.
+            mixes: whether CutMix and mixup are on.
 
         Returns:
             (B, 3, S, S) float32 normalised images and (B, C) float32 targets.

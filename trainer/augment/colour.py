@@ -1,6 +1,7 @@
 """Colour jitter and PCA lighting of a batch, on its device.
 
-Each image has factors of its own, drawn from torch's generator of the images' device. Pure: any device, no wait for it.
+Sources: torchvision's ColorJitter; AlexNet (NeurIPS 2012) for the lighting. Factors are drawn for each image from
+torch's generator of the images' device. Pure: any device, no synchronisation.
 
 Shapes: B batch, S side of an image.
 """
@@ -9,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-GREY = (0.2989, 0.587, 0.114)  # share of red, green and blue in an image's grey twin, as in torchvision
-# Principal axes of ImageNet's colours: a column for each, as published with AlexNet's noise in Torch's ResNet recipe.
+GREY = (0.2989, 0.587, 0.114)  # weights of red, green and blue in a greyscale image, as in torchvision
+# Principal axes of ImageNet's colours, one per column, as published in Torch's ResNet recipe.
 AXES = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
 AXIS_LENGTHS = (0.2175, 0.0188, 0.0045)
-LIGHTING_33 = torch.tensor(AXES) * torch.tensor(AXIS_LENGTHS)  # what a unit of noise along each axis adds to r, g, b
+LIGHTING_33 = torch.tensor(AXES) * torch.tensor(AXIS_LENGTHS)  # effect of one unit of noise along each axis on r, g, b
 
 
 def jitter_colours(images_B3SS: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
@@ -22,7 +23,7 @@ def jitter_colours(images_B3SS: Tensor, strength: float, rng: np.random.Generato
     Args:
         images_B3SS: (B, 3, S, S) floating, in [0, 1].
         strength: each image's factors are uniform in 1 - strength to 1 + strength; 0 to 1.
-        rng: what to draw the order from.
+        rng: source of the order.
 
     Returns:
         (B, 3, S, S) in [0, 1].
@@ -37,11 +38,14 @@ def jitter_colours(images_B3SS: Tensor, strength: float, rng: np.random.Generato
 
 
 def add_lighting(images_B3SS: Tensor, deviation: float) -> Tensor:
-    """Add to all pixels of an image one random colour, as AlexNet's recipe does; the result may leave [0, 1].
+    """Add one random colour to all pixels of each image, as AlexNet's recipe does; the result may leave [0, 1].
 
     Args:
         images_B3SS: (B, 3, S, S) floating, in [0, 1].
-        deviation: of the normal noise along each principal axis of ImageNet's colours; 0.1 in the recipes.
+        deviation: standard deviation of the noise along each principal axis of ImageNet's colours; 0.1 in the recipes.
+
+    Returns:
+        (B, 3, S, S) floating.
     """
     if deviation == 0:
         return images_B3SS
@@ -51,22 +55,22 @@ def add_lighting(images_B3SS: Tensor, deviation: float) -> Tensor:
 
 
 def change_brightness(images_B3SS: Tensor, factors_B: Tensor) -> Tensor:
-    """Scale each image, clamped to [0, 1]."""
+    """Multiply each image by its factor and clamp to [0, 1]."""
     return (images_B3SS * factors_B[:, None, None, None]).clamp(0, 1)
 
 
 def change_contrast(images_B3SS: Tensor, factors_B: Tensor) -> Tensor:
-    """Blend each image with the mean of its grey twin: 0 is all mean, 1 the image, more goes beyond it."""
+    """Blend each image with the mean of its greyscale: factor 0 gives the mean, 1 the image, more extrapolates."""
     return _blend(_grey(images_B3SS.mean((2, 3), keepdim=True)), images_B3SS, factors_B)
 
 
 def change_saturation(images_B3SS: Tensor, factors_B: Tensor) -> Tensor:
-    """Blend each image with its grey twin: 0 is all grey, 1 the image, more goes beyond it."""
+    """Blend each image with its greyscale: factor 0 gives the greyscale, 1 the image, more extrapolates."""
     return _blend(_grey(images_B3SS), images_B3SS, factors_B)
 
 
 def _grey(images_B3SS: Tensor) -> Tensor:
-    """(B, 1, S, S)."""
+    """Greyscale images: (B, 1, S, S)."""
     red_BSS, green_BSS, blue_BSS = images_B3SS.unbind(1)
     return (red_BSS * GREY[0] + green_BSS * GREY[1] + blue_BSS * GREY[2])[:, None]
 

@@ -1,6 +1,6 @@
-"""CutMix and mixup of a batch with itself: what is drawn, and its use on images and on soft targets.
+"""CutMix and mixup of a batch with itself: drawn once per batch, applied to images and soft targets.
 
-Sources: CutMix (ICCV 2019), one box per batch; mixup (ICLR 2018). Pure: any device, no wait for it.
+Sources: CutMix (ICCV 2019), one box per batch; mixup (ICLR 2018). Pure: any device, no synchronisation.
 
 Shapes: B batch, C classes, H W pixels (y, x).
 """
@@ -16,12 +16,12 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Mix:
-    """How one batch is mixed."""
+    """The mixing of one batch."""
 
     kind: Literal["cutmix", "mixup"]
-    lam: float  # weight of an image's own target; with CutMix exactly the share of its own pixels
-    partners: Tensor  # (B,) int64 on the CPU: which image each one is mixed with, a permutation
-    box: tuple[int, int, int, int]  # x1, y1, x2, y2 of the partner's pixels, ends excluded; with mixup all
+    lam: float  # weight of an image's own target; with CutMix exactly the fraction of its own pixels
+    partners: Tensor  # (B,) int64 on the CPU, a permutation: the image that each one is mixed with
+    box: tuple[int, int, int, int]  # x1, y1, x2, y2 of the partner's pixels, ends excluded; the whole image with mixup
 
 
 def draw_mix(
@@ -35,17 +35,17 @@ def draw_mix(
     height: int,
     width: int,
 ) -> Mix | None:
-    """Draw how to mix one batch; None leaves it as it is.
+    """Draw the mixing of one batch; None for a batch that stays unmixed.
 
     Args:
-        rng: what to draw from.
-        cutmix_prob: share of the batches that CutMix mixes.
-        cutmix_alpha: of the Beta distribution of the area that is kept, before the box is cut off at the borders.
-        mixup_prob: share of the batches that mixup mixes; at most 1 together with `cutmix_prob`.
+        rng: source of random numbers.
+        cutmix_prob: fraction of the batches that CutMix mixes.
+        cutmix_alpha: of the Beta distribution of the area that is kept, before the box is clipped at the borders.
+        mixup_prob: fraction of the batches that mixup mixes; at most 1 together with `cutmix_prob`.
         mixup_alpha: of the Beta distribution of the weight.
-        batch: images.
-        height: of each, pixels.
-        width: of each, pixels.
+        batch: number of images.
+        height: of each image, pixels.
+        width: of each image, pixels.
     """
     choice = rng.random()
     if choice >= cutmix_prob + mixup_prob:
@@ -55,17 +55,17 @@ def draw_mix(
         lam = float(rng.beta(mixup_alpha, mixup_alpha))
         return Mix(kind="mixup", lam=lam, partners=partners, box=(0, 0, width, height))
     box = draw_box(rng, float(rng.beta(cutmix_alpha, cutmix_alpha)), height, width)
-    # The border may cut the box off, and its sides are whole pixels: the weight is that of what is really pasted.
+    # The box is clipped at the borders and has whole pixels: take the weight from the pasted area.
     lam = 1 - (box[2] - box[0]) * (box[3] - box[1]) / (height * width)
     return Mix(kind="cutmix", lam=lam, partners=partners, box=box)
 
 
 def draw_box(rng: np.random.Generator, kept: float, height: int, width: int) -> tuple[int, int, int, int]:
-    """x1, y1, x2, y2 of a box in the image's proportions, around a uniform centre, cut off at the borders.
+    """x1, y1, x2, y2 of a box with the image's aspect ratio and a uniform centre, clipped at the borders.
 
     Args:
-        rng: what to draw from.
-        kept: share of the image's area outside the whole box.
+        rng: source of random numbers.
+        kept: fraction of the image's area outside the unclipped box.
         height: of the image, pixels.
         width: of the image, pixels.
     """
@@ -76,8 +76,8 @@ def draw_box(rng: np.random.Generator, kept: float, height: int, width: int) -> 
 
 
 def mix_images(images_B3HW: Tensor, mix: Mix) -> Tensor:
-    """The mixed images, of the same dtype: uint8 or floating. The input stays as it is."""
-    # Pageable memory, but not waited for: it is copied aside before the call returns.
+    """Mix images of uint8 or floating dtype: (B, 3, H, W) of the same dtype. The input is not changed."""
+    # Asynchronous though the memory is pageable: CUDA stages such small copies before the call returns.
     partners_B = mix.partners.to(images_B3HW.device, non_blocking=True)
     if mix.kind == "mixup":
         mixed_B3HW = torch.lerp(images_B3HW[partners_B].float(), images_B3HW.float(), mix.lam)
@@ -89,6 +89,6 @@ def mix_images(images_B3HW: Tensor, mix: Mix) -> Tensor:
 
 
 def mix_targets(targets_BC: Tensor, mix: Mix) -> Tensor:
-    """(B, C) soft targets of the mixed images; rows still sum to 1."""
+    """Mix (B, C) soft targets like their images; rows still sum to 1."""
     partners_B = mix.partners.to(targets_BC.device, non_blocking=True)
     return torch.lerp(targets_BC[partners_B], targets_BC, mix.lam)

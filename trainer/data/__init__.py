@@ -1,1 +1,12 @@
-"""data."""
+"""From shards and labels to batches of crops with their label maps.
+
+| file    | input                       | does                                                | output             |
+|---------|-----------------------------|-----------------------------------------------------|--------------------|
+| join    | shards, a label store       | checks that they belong together; reads all rows    | `RowTable`         |
+| order   | rows per group, seed, epoch | assigns rows to batches (pure)                      | (V, L) row numbers |
+| samples | row numbers                 | reads images and label maps, cached by chunk        | `TrainSample`      |
+| crops   | an image                    | crops; flips and normalises a batch (pure)          | pixels, boxes      |
+| batches | samples                     | crops; the same for any number of workers and ranks | `Batch`            |
+| loading | a dataset                   | reads ahead in worker processes                     | its items          |
+| dataset | shards, a label store       | samples for custom training loops                   | dicts              |
+"""

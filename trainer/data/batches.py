@@ -1,9 +1,9 @@
-"""Batches of training samples, the same for every number of ranks and workers, from any step on.
+"""Batches of training crops: the same for every number of ranks and workers, from any step on.
 
-Each rank owns as many of the order's streams as any other, each of its workers whole ones of these. A worker hands over
-its part of every batch, and the main process joins the parts in the workers' order.
+Each rank owns an equal number of the order's streams, each of its workers some of these. A worker yields its part of
+every batch, and the main process joins the parts in the workers' order.
 
-Letters: B batch, S side of a crop, K ranks, H W cells (y, x), V streams.
+Letters: B batch, S side of a crop, K kept classes of a cell, H W cells (y, x), V streams, n some rows.
 """
 
 from collections.abc import Generator, Iterator, Sequence
@@ -26,10 +26,10 @@ from trainer.targets.pooling import check_boxes
 
 
 def make_order(joined: Sequence[JoinedShard], settings: TrainSettings, *, world: int = 1) -> SampleOrder:
-    """The order of these shards' usable rows.
+    """The order of these shards' usable rows, for a run with these settings on `world` ranks.
 
     Raises:
-        SettingsError: fewer samples than one batch, or more ranks and workers than the batch divides among.
+        SettingsError: fewer samples than one batch, or more ranks or workers than the batch divides among.
     """
     order = order_of(joined, batch_size=settings.batch_size, seed=settings.seed)
     check_topology(order, world=world, workers=settings.workers)
@@ -37,7 +37,11 @@ def make_order(joined: Sequence[JoinedShard], settings: TrainSettings, *, world:
 
 
 def order_of(joined: Sequence[JoinedShard], *, batch_size: int, seed: int) -> SampleOrder:
-    """The same, for whoever reads it; SettingsError where there are fewer samples than one batch."""
+    """The order of these shards' usable rows, for any ranks and workers.
+
+    Raises:
+        SettingsError: fewer samples than one batch.
+    """
     try:
         return SampleOrder(
             group_rows=tuple(len(shard.group) for shard in joined),
@@ -50,7 +54,7 @@ def order_of(joined: Sequence[JoinedShard], *, batch_size: int, seed: int) -> Sa
 
 
 def check_topology(order: SampleOrder, *, world: int, workers: int) -> None:
-    """Raise SettingsError unless every rank gets equally many streams, and each of its workers at least one."""
+    """Raise SettingsError unless all ranks get an equal number of streams, and every worker at least one."""
     streams, size = order.num_streams, order.batch_size
     more = "" if streams == MAX_STREAMS else f", or a batch_size that is a multiple of {MAX_STREAMS}"
     if streams % world:
@@ -67,8 +71,53 @@ def check_topology(order: SampleOrder, *, world: int, workers: int) -> None:
         )
 
 
+def read_batches(
+    joined: Sequence[JoinedShard],
+    table: RowTable,
+    order: SampleOrder,
+    *,
+    start_step: int,
+    epochs: int,
+    rank: int,
+    world: int,
+    with_tail: bool,
+) -> Iterator[tuple[int, Iterator[tuple[int, TrainSample]]]]:
+    """Read the part of every batch that belongs to this process: a rank's main process, or one of its workers.
+
+    Args:
+        joined: the shards.
+        table: their rows, from `check_join`.
+        order: of the rows.
+        start_step: batches to skip, counted from the first epoch's start.
+        epochs: epochs in all, counted from the first.
+        rank: of this process among the `world` that train together.
+        world: number of these processes.
+        with_tail: whether to read the tails.
+
+    Yields:
+        For each batch its epoch, and its row numbers with their samples, which are decoded one by one.
+
+    Raises:
+        SettingsError: more workers than the rank's part of a batch divides among.
+        RelabelError: as `SampleReader.read`.
+    """
+    info = get_worker_info()
+    worker, workers = (info.id, info.num_workers) if info else (0, 1)
+    check_topology(order, world=world, workers=workers)
+    owned = order.owned(rank=rank, world=world, worker=worker, workers=workers)
+    reader = SampleReader(joined, table, cached_rows=len(owned) * CACHED_ROWS_PER_STREAM, with_tail=with_tail)
+    first_epoch, first_step = divmod(start_step, order.steps)
+    for epoch in range(first_epoch, epochs):
+        streams = order.streams(epoch)[owned]
+        for step in range(first_step if epoch == first_epoch else 0, order.steps):
+            rows_n = order.batch(streams, step).reshape(-1)
+            yield epoch, zip(rows_n.tolist(), reader.read(rows_n), strict=True)
+
+
 class SampleStream(IterableDataset[Batch | RelabelError]):
-    """This process's part of its rank's part of every batch from `start_step` on, epoch after epoch without a pause.
+    """This process's part of every batch as crops, from `start_step` on, over all epochs without a pause.
+
+    An error is yielded as the last item, since a DataLoader would turn a raised one into the text of a traceback.
 
     Args:
         joined: the shards.
@@ -76,8 +125,8 @@ class SampleStream(IterableDataset[Batch | RelabelError]):
         order: from `make_order`, for the same `world`.
         settings: of the run.
         start_step: updates done since the run's start.
-        rank: which of `world` processes that train together this is.
-        world: how many there are.
+        rank: of this process among the `world` that train together.
+        world: number of these processes.
     """
 
     def __init__(
@@ -95,29 +144,21 @@ class SampleStream(IterableDataset[Batch | RelabelError]):
         self.start_step, self.rank, self.world = start_step, rank, world
 
     def __iter__(self) -> Iterator[Batch | RelabelError]:
-        worker = get_worker_info()
-        mine = self.order.owned(
-            rank=self.rank, world=self.world,
-            worker=worker.id if worker else 0, workers=worker.num_workers if worker else 1,
-        )  # fmt: skip
-        reader = SampleReader(
+        batches = read_batches(
             self.joined,
             self.table,
-            cached_rows=len(mine) * CACHED_ROWS_PER_STREAM,
+            self.order,
+            start_step=self.start_step,
+            epochs=self.settings.epochs,
+            rank=self.rank,
+            world=self.world,
             with_tail=self.settings.pools_tail,
         )
-        first_epoch, first_step = divmod(self.start_step, self.order.steps)
         try:
-            for epoch in range(first_epoch, self.settings.epochs):
-                streams = self.order.streams(epoch)[mine]
-                for step in range(first_step if epoch == first_epoch else 0, self.order.steps):
-                    yield self._part(reader, epoch, self.order.batch(streams, step).reshape(-1))
+            for epoch, samples in batches:
+                yield _make_batch([self._crop(sample, epoch, row) for row, sample in samples])
         except RelabelError as error:
             yield error
-
-    def _part(self, reader: SampleReader, epoch: int, rows_n: NDArray[np.int64]) -> Batch:
-        samples = zip(rows_n.tolist(), reader.read(rows_n), strict=True)
-        return _make_batch([self._crop(sample, epoch, row) for row, sample in samples])
 
     def _crop(self, sample: TrainSample, epoch: int, row: int) -> "_Crop":
         settings = self.settings
@@ -136,7 +177,7 @@ class SampleStream(IterableDataset[Batch | RelabelError]):
 
 
 class _Crop(NamedTuple):
-    """One sample of a batch; its whole image is let go."""
+    """One sample of a batch, without its whole image."""
 
     pixels_SS3: NDArray[np.uint8]
     box: tuple[float, float, float, float]
@@ -150,10 +191,10 @@ class _Crop(NamedTuple):
 def _make_batch(crops: Sequence[_Crop]) -> Batch:
     boxes = torch.tensor([crop.box for crop in crops], dtype=torch.float32)
     check_boxes(boxes)
-    # In a worker, the collation stacks in the memory through which a batch is handed over.
+    # In a worker, default_collate stacks directly into the shared memory that the batch is sent through.
     tails_logsumexp = [crop.tail_logsumexp_HW for crop in crops if crop.tail_logsumexp_HW is not None]
     return Batch(
-        # Channels stay last in memory, as decoded; convolutions take either.
+        # Channels stay last in memory, as decoded.
         images=default_collate([crop.pixels_SS3 for crop in crops]).permute(0, 3, 1, 2),
         boxes=boxes,
         classes=default_collate([crop.classes_KHW for crop in crops]),
@@ -165,10 +206,10 @@ def _make_batch(crops: Sequence[_Crop]) -> Batch:
 
 
 def load_batches(stream: SampleStream, device: torch.device) -> Generator[Batch, None, None]:
-    """Whole batches of the stream's rank, (B/world) rows each, on the device; read ahead by the settings' workers.
+    """Yield the rank's batches, B/world rows each, on the device; the settings' workers read ahead.
 
     Raises:
-        RelabelError: what went wrong in a worker.
+        RelabelError: an error of a worker.
     """
     workers = stream.settings.workers
     parts: list[Batch] = []

@@ -1,4 +1,4 @@
-"""Random crops with their boxes on the worker's side; flip and normalise, batch-wise, on the device's side.
+"""Random and central crops of one image, for workers; flips and normalisation of a batch, for the device.
 
 Shapes: B batch, H W pixels (y, x) of an image, S side of a crop.
 """
@@ -18,15 +18,15 @@ from store.errors import ImageError
 from store.shards.images import MAX_PIXELS
 from trainer.types import Interpolation
 
-CROP_STREAM = 2  # tells this use of the seed from the others
+CROP_STREAM = 2  # separates the random numbers of crops from those of order and updates
 CROP_TRIES = 10
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 class CropRange(TypedDict):
-    """How large and how wide random crops are."""
+    """The range of random crops' areas and shapes."""
 
-    scale: tuple[float, float]  # least and largest share of the image's area
+    scale: tuple[float, float]  # least and largest fraction of the image's area
     ratio: tuple[float, float]  # least and largest width / height
 
 
@@ -43,25 +43,25 @@ class PixelBox:
     y2: int
 
     def normalised(self, height: int, width: int) -> tuple[float, float, float, float]:
-        """x1, y1, x2, y2 as shares of the whole image."""
+        """x1, y1, x2, y2 as fractions of the image's width and height, 0 to 1."""
         return self.x1 / width, self.y1 / height, self.x2 / width, self.y2 / height
 
 
 def sample_rng(seed: int, epoch: int, row: int) -> np.random.Generator:
-    """The random numbers of one sample in one epoch, whoever reads it."""
+    """The random numbers of one sample in one epoch, independent of the process that reads it."""
     return np.random.default_rng((CROP_STREAM, seed, epoch, row))
 
 
 def draw_crop(
     rng: np.random.Generator, height: int, width: int, *, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> PixelBox:
-    """Draw the rectangle of a RandomResizedCrop as torchvision does: ten tries, then a central crop.
+    """Draw the box of a random resized crop as torchvision does: ten tries, then a central crop.
 
     Args:
-        rng: what to draw from.
+        rng: source of random numbers.
         height: of the image, pixels.
         width: of the image, pixels.
-        scale: least and largest share of the image's area.
+        scale: least and largest fraction of the image's area.
         ratio: least and largest width / height; its logarithm is uniform.
     """
     for _ in range(CROP_TRIES):
@@ -80,11 +80,11 @@ def draw_crop(
 def crop_and_resize(
     image_HW3: NDArray[np.uint8], box: PixelBox, size: int, interpolation: Interpolation
 ) -> NDArray[np.uint8]:
-    """(S, S, 3) uint8: the box's pixels alone, resized with antialiasing."""
-    # Cut first, so that no pixels around the box, which the label does not cover, are blended in.
+    """Cut out the box's pixels and resize them with antialiasing: (S, S, 3) uint8."""
+    # Cut before resizing, so that pixels outside the box, which the target does not cover, are not blended in.
     crop = image_HW3[box.y1 : box.y2, box.x1 : box.x2]
     crop_13hw = torch.from_numpy(crop if crop.flags.writeable else crop.copy()).permute(2, 0, 1)[None]
-    # On uint8 pixels with channels last, torch's is three times as fast as Pillow's, and as exact.
+    # For uint8 pixels with channels last, torch's resize is three times as fast as Pillow's, and as exact.
     resized = interpolate(crop_13hw, size=(size, size), mode=interpolation, antialias=True)
     return resized[0].permute(1, 2, 0).numpy()
 
@@ -92,10 +92,10 @@ def crop_and_resize(
 def resize_and_centre(
     image_HW3: NDArray[np.uint8], size: int, crop_pct: float, interpolation: Interpolation
 ) -> NDArray[np.uint8]:
-    """(S, S, 3) uint8 for validation: the shorter side resized to size / crop_pct, then the centre.
+    """Resize the shorter side to size / crop_pct and cut out the centre, for validation: (S, S, 3) uint8.
 
     Raises:
-        ImageError: an image so long and thin that resizing would fill the memory.
+        ImageError: a long thin image of more than MAX_PIXELS pixels once resized.
     """
     height, width = image_HW3.shape[:2]
     scale = math.floor(size / crop_pct) / min(height, width)
@@ -108,10 +108,10 @@ def resize_and_centre(
 
 
 def flip_images(images_B3SS: Tensor, flips_B: Tensor) -> Tensor:
-    """Mirror the chosen images left to right; a pooled target is the same for both."""
+    """Mirror the chosen images left to right; pooled targets stay the same."""
     return torch.where(flips_B[:, None, None, None], images_B3SS.flip(-1), images_B3SS)
 
 
 def normalise(images_B3SS: Tensor, mean_3: Tensor, std_3: Tensor) -> Tensor:
-    """Uint8 pixels to float32 with the given mean and deviation, both of pixels scaled to [0, 1]."""
+    """Normalise uint8 pixels to float32; mean and standard deviation are of pixels scaled to [0, 1]."""
     return (images_B3SS.float() / 255 - mean_3[:, None, None]) / std_3[:, None, None]

@@ -1,4 +1,4 @@
-"""Samples with their label maps for a training loop of one's own: the first stage of a `webdataset.DataPipeline`."""
+"""Samples with their label maps for custom training loops: the first stage of a `webdataset.DataPipeline`."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,22 +7,22 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset
 
 from store.reader import LabelStore
 from store.shards.patterns import expand_sources
-from trainer.data.batches import check_topology, order_of
+from trainer.data.batches import check_topology, order_of, read_batches
 from trainer.data.join import check_rows, check_tails, join_shards
-from trainer.data.samples import CACHED_ROWS_PER_STREAM, SampleReader, TrainSample
+from trainer.data.samples import TrainSample
 
 
 class LabelledSamples(IterableDataset[dict[str, Any]]):
-    """One epoch of whole images with their label maps, in the trainer's own order.
+    """One epoch of whole images with their label maps, in the trainer's order.
 
     Each sample is a dict: `__key__`, `__epoch__` and `__row__` (its number among all rows); `image` (H, W, 3) uint8;
-    `classes` (K, h, w) uint16, `scores` (K, h, w) float16 and, where asked for, `tail_logsumexp` (h, w)
-    float16; `label`, the dataset's own, -1 where there is none. Ranks and the workers of a `DataLoader` share every
-    batch: of each `batch_size` samples, a worker of W that divide a rank's share gives the next batch_size / world / W.
+    `classes` (K, h, w) uint16, `scores` (K, h, w) float16 and, with `with_tail`, `tail_logsumexp` (h, w) float16;
+    `label`, the dataset's own, -1 without one. Every batch is divided among the ranks, and a rank's part among the
+    workers of its `DataLoader`: of each `batch_size` samples, each of W workers yields batch_size / world / W.
 
     Args:
         shards: patterns of paths or URLs, such as `train-{0000..1023}.tar`.
@@ -30,12 +30,12 @@ class LabelledSamples(IterableDataset[dict[str, Any]]):
         batch_size: of all ranks together.
         seed: of the order.
         with_tail: whether to read the tails.
-        rank: which of `world` processes that train together this is; both from `torch.distributed` where it runs.
-        world: how many there are.
+        rank: of this process among the `world` that train together; default: from `torch.distributed` if it runs.
+        world: number of these processes; default likewise.
 
     Raises:
-        RelabelError: shards and labels that do not belong together or cannot be read, all of them looked at; fewer
-            samples than a batch; ranks that cannot share a batch.
+        RelabelError: shards and labels that do not belong together or cannot be read, all of which are checked; fewer
+            samples than a batch; a number of ranks that a batch does not divide among.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class LabelledSamples(IterableDataset[dict[str, Any]]):
             check_tails(self._joined)
         self._table = check_rows(self._joined, num_classes=None, workers=0)
         self._epoch = torch.zeros((), dtype=torch.int64)
-        self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # workers that stay see it change
+        self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # persistent workers see it change
 
     @property
     def steps(self) -> int:
@@ -70,31 +70,32 @@ class LabelledSamples(IterableDataset[dict[str, Any]]):
 
     @property
     def share(self) -> int:
-        """A rank's samples of each batch."""
+        """Samples of each batch that belong to one rank."""
         return self._order.batch_size // self.world
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that is read next, counted from 0."""
+        """Set the epoch to read next, counted from 0."""
         self._epoch.fill_(epoch)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        info = get_worker_info()
-        worker, workers = (info.id, info.num_workers) if info else (0, 1)
-        check_topology(self._order, world=self.world, workers=workers)
-        mine = self._order.owned(rank=self.rank, world=self.world, worker=worker, workers=workers)
-        reader = SampleReader(
-            self._joined, self._table, cached_rows=len(mine) * CACHED_ROWS_PER_STREAM, with_tail=self.with_tail
-        )
         epoch = int(self._epoch)
-        streams = self._order.streams(epoch)[mine]
-        for step in range(self.steps):
-            rows = self._order.batch(streams, step).reshape(-1)
-            for row, sample in zip(rows.tolist(), reader.read(rows), strict=True):
+        batches = read_batches(
+            self._joined,
+            self._table,
+            self._order,
+            start_step=epoch * self.steps,
+            epochs=epoch + 1,
+            rank=self.rank,
+            world=self.world,
+            with_tail=self.with_tail,
+        )
+        for _, samples in batches:
+            for row, sample in samples:
                 yield {**_fields(sample), "__epoch__": epoch, "__row__": row}
 
 
 def _fields(sample: TrainSample) -> dict[str, Any]:
-    """Arrays of the user's own: what a sample holds are views into what is cached."""
+    """A sample as a dict of writable arrays; label maps are copied, since a sample's are views into cached chunks."""
     fields = {
         "__key__": sample.key,
         "image": np.require(sample.image, requirements="W"),

@@ -1,7 +1,8 @@
-"""Joins image shards to their label groups and refuses what does not belong together.
+"""Joins image shards to their label groups, and refuses pairs that do not belong together.
 
-Neither a label store's arrays nor a server is touched before a fork: that happens in the loader's processes, which come
-from a server process of their own.
+Label arrays are read and servers asked only in the loader's processes or threads, never before a fork.
+
+Letters: N rows of all shards, in their order; n some of them.
 """
 
 import tempfile
@@ -28,21 +29,13 @@ from store.text import brief, first_few
 from trainer.data.loading import load_items
 from trainer.settings import TrainSettings
 
-# What the labels know of every sample besides its map: key, place in the tar, digest and original label.
-#
-# All rows of all shards in five flat tensors, about 60 bytes a row, in memory that the loader's processes share: each
-# of
-# them needs every row of the epoch sooner or later.
-#
-# Letters: N rows of all shards, in their order; n some of them.
-
-
-COLUMNS = ("keys", "offsets", "digests", "targets")
+COLUMNS = ("keys", "offsets", "digests", "targets")  # arrays of a label group besides its maps
+SHOWN_ROWS = 3  # of those that differ between a shard and its labels
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class GroupRows:
-    """The rows of one label group."""
+    """The rows of one label group, without their maps."""
 
     keys: list[str]
     offsets: NDArray[np.uint64]  # (N, 2) byte offset and length of each image in its tar
@@ -50,29 +43,29 @@ class GroupRows:
     labels: NDArray[np.int32]  # (N,)
 
     def member(self, row: int) -> ImageMember:
-        """Where the labels say that a row's image lies."""
+        """A row's image in the tar, as recorded in the labels."""
         offset, length = (int(value) for value in self.offsets[row])
         return ImageMember(row=row, key=self.keys[row], offset=offset, length=length, digest=int(self.digests[row]))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class RowTable:
-    """The rows of all shards."""
+    """The rows of all shards in flat tensors, about 60 bytes a row, in memory that the loader's processes share."""
 
-    starts: NDArray[np.int64]  # each group's first row
-    keys: Tensor  # uint8, one UTF-8 text after the other
-    key_starts: Tensor  # (N + 1,) int64, where each of them starts, and where the last one ends
-    offsets: Tensor  # (N, 2) uint64
+    starts: NDArray[np.int64]  # first row of each group
+    keys: Tensor  # uint8, the keys' UTF-8 bytes one after the other
+    key_starts: Tensor  # (N + 1,) int64, first byte of each key, and the end of the last one
+    offsets: Tensor  # (N, 2) uint64, byte offset and length of each image in its tar
     digests: Tensor  # (N,) uint64
-    labels: Tensor  # (N,) int32, -1 where there is no original label
+    labels: Tensor  # (N,) int32, the dataset's own labels, -1 without one
 
     def look_up(self, rows_n: NDArray[np.int64]) -> list["TableRow"]:
-        """Some rows, numbered through all shards."""
-        places_n = np.searchsorted(self.starts, rows_n, side="right") - 1
+        """Some rows by their numbers through all shards."""
+        shards_n = np.searchsorted(self.starts, rows_n, side="right") - 1
         keys, starts = self.keys.numpy(), self.key_starts.numpy()
         found = zip(
-            places_n.tolist(),
-            (rows_n - self.starts[places_n]).tolist(),
+            shards_n.tolist(),
+            (rows_n - self.starts[shards_n]).tolist(),
             (keys[starts[row] : starts[row + 1]].tobytes().decode() for row in rows_n),
             self.offsets.numpy()[rows_n].tolist(),
             self.digests.numpy()[rows_n].tolist(),
@@ -80,24 +73,24 @@ class RowTable:
             strict=True,
         )
         return [
-            TableRow(place, target, ImageMember(row=row, key=key, offset=offset, length=length, digest=digest))
-            for place, row, key, (offset, length), digest, target in found
+            TableRow(shard_number, label, ImageMember(row=row, key=key, offset=offset, length=length, digest=digest))
+            for shard_number, row, key, (offset, length), digest, label in found
         ]
 
 
 class TableRow(NamedTuple):
-    """One row, as the labels know it."""
+    """One row of the table."""
 
-    place: int  # of its shard among all
-    label: int  # the original label, -1 where there is none
+    shard_number: int  # of its shard among all
+    label: int  # the dataset's own label, -1 without one
     member: ImageMember
 
 
 def read_group_rows(group: LabelGroup) -> GroupRows:
-    """The rows of a group.
+    """Read the rows of a group.
 
     Raises:
-        DamagedStoreError: an array is missing or not as it was written.
+        DamagedStoreError: an array is missing or differs from its commit record.
         StoreReadError: the disk or network failed.
     """
     keys, offsets, digests, labels = group.backend.map(group.read_array, COLUMNS)
@@ -105,7 +98,7 @@ def read_group_rows(group: LabelGroup) -> GroupRows:
 
 
 def make_table(groups: Sequence[GroupRows]) -> RowTable:
-    """One table of all groups' rows, in shared memory."""
+    """Join all groups' rows to one table in shared memory."""
     keys = [key.encode() for group in groups for key in group.keys]
     return RowTable(
         starts=np.cumsum([0, *(len(group.keys) for group in groups[:-1])], dtype=np.int64),
@@ -123,9 +116,6 @@ def _shared(values: NDArray[np.generic]) -> Tensor:
     return tensor
 
 
-SHOWN_ROWS = 3  # of those in which a shard and its labels differ
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JoinedShard:
     """An image shard and its labels; row i of the group is the shard's i-th sample."""
@@ -139,13 +129,13 @@ def join_shards(shards: Sequence[Shard], store: LabelStore) -> tuple[JoinedShard
     """Find the label group of every shard, in the order given.
 
     Raises:
-        JoinError: shards without labels; all are counted, the first named.
-        DamagedStoreError: a commit record that does not hold.
+        JoinError: shards without labels; the message counts them and names the first.
+        DamagedStoreError: a commit record that is damaged or does not match its group.
     """
     if not shards:
         raise JoinError("no shards to train on")
-    there = store.backend.map(lambda shard: shard_name(shard) in store, shards)
-    missing = [str(shard) for shard, is_there in zip(shards, there, strict=True) if not is_there]
+    has_labels = store.backend.map(lambda shard: shard_name(shard) in store, shards)
+    missing = [str(shard) for shard, is_labelled in zip(shards, has_labels, strict=True) if not is_labelled]
     if missing:
         raise JoinError(
             f"{store}: no labels for {len(missing)} of {len(shards)} shards: {first_few(missing)}; "
@@ -161,7 +151,7 @@ def join_shards(shards: Sequence[Shard], store: LabelStore) -> tuple[JoinedShard
 
 
 def undecodable_rows(joined: Sequence[JoinedShard]) -> tuple[int, ...]:
-    """Numbers, among the rows of all shards, of those whose images could not be decoded."""
+    """Row numbers, through all shards, of the images that could not be decoded."""
     return tuple(shard.start + row for shard in joined for row in sorted(shard.group.undecodable))
 
 
@@ -169,10 +159,10 @@ def check_join(joined: Sequence[JoinedShard], settings: TrainSettings, *, num_cl
     """Compare every shard with its labels before training starts: size, first and last member, labels, tail.
 
     Returns:
-        What the labels know of every row, for a `SampleStream`.
+        All rows, for a `SampleStream`.
 
     Raises:
-        JoinError: a shard that its labels were not made from, or labels without what the settings need.
+        JoinError: a shard that its labels were not made from, or labels without the data that the settings need.
         ShardError: a shard that differs from its labels and is damaged.
         DamagedStoreError: label arrays that cannot be read.
     """
@@ -188,7 +178,7 @@ def check_tails(joined: Sequence[JoinedShard]) -> None:
 
 
 def check_rows(joined: Sequence[JoinedShard], *, num_classes: int | None, workers: int) -> RowTable:
-    """The same without settings; `num_classes` is None where original labels are not needed."""
+    """Compare every shard with its labels, as `check_join`; without `num_classes`, datasets' labels are not checked."""
     checks = _Checks(joined, num_classes=num_classes)
     if workers:
         return make_table(list(load_items(checks, workers=min(workers, len(joined)))))
@@ -205,7 +195,7 @@ def _raised(found: Iterable[GroupRows | RelabelError]) -> Iterable[GroupRows]:
 
 
 class _Checks(Dataset[GroupRows | RelabelError]):
-    """One shard's rows per item once they are checked, or its error as the value."""
+    """Checks one shard per item; the item is the shard's rows, or the error."""
 
     def __init__(self, joined: Sequence[JoinedShard], *, num_classes: int | None) -> None:
         self.joined, self.num_classes = joined, num_classes
@@ -214,19 +204,19 @@ class _Checks(Dataset[GroupRows | RelabelError]):
         return len(self.joined)
 
     def __getitem__(self, i: int) -> GroupRows | RelabelError:
-        shard, group = self.joined[i].shard, self.joined[i].group.fresh()  # to be dropped with what it reads
+        shard, group = self.joined[i].shard, self.joined[i].group.fresh()  # its cache is dropped after this shard
         try:
             rows = read_group_rows(group)
             _check_members(shard, group, rows)
             if self.num_classes is not None:
-                _check_targets(shard, group, rows, self.num_classes)
+                _check_labels(shard, group, rows, self.num_classes)
         except RelabelError as error:
             return error
         return rows
 
 
 def _check_members(shard: Shard, group: LabelGroup, rows: GroupRows) -> None:
-    """Tar size, first and last member; a shard that differs is read whole to say where."""
+    """Check the tar's size, first and last member; a shard that differs is read completely to name the rows."""
     try:
         size = shard.stat().st_size
     except OSError as error:
@@ -245,7 +235,7 @@ def _check_members(shard: Shard, group: LabelGroup, rows: GroupRows) -> None:
 
 
 def _differences(shard: Shard, group: LabelGroup, rows: GroupRows) -> str | None:
-    """The first rows in which a shard and its labels part, as a message; None if all keys and places agree."""
+    """A message with the first rows that differ between a shard and its labels; None if all keys and offsets agree."""
     in_shard = [(sample.key, [sample.offset, sample.length]) for sample in _index(shard).samples]
     in_labels = zip(rows.keys, rows.offsets.tolist(), strict=True)
     pairs = list(zip_longest(in_shard, in_labels))
@@ -253,7 +243,7 @@ def _differences(shard: Shard, group: LabelGroup, rows: GroupRows) -> str | None
     if not differing:
         return None
     shown = [
-        f"row {row} is {_place(found)} in the shard and {_place(labelled)} in the labels"
+        f"row {row} is {_member_text(found)} in the shard and {_member_text(labelled)} in the labels"
         for row, found, labelled in differing[:SHOWN_ROWS]
     ]
     return (
@@ -263,7 +253,7 @@ def _differences(shard: Shard, group: LabelGroup, rows: GroupRows) -> str | None
 
 
 def _index(shard: Shard) -> ShardIndex:
-    """A shard's index, from a copy where it lies behind a URL."""
+    """A shard's index; a shard behind a URL is downloaded first."""
     if not isinstance(shard, RemoteShard):
         return index_shard(shard)
     with tempfile.TemporaryDirectory(prefix="relabel-") as folder:
@@ -275,18 +265,18 @@ def _index(shard: Shard) -> ShardIndex:
         return index_shard(copy, source=shard)
 
 
-def _place(row: tuple[str, list[int]] | None) -> str:
+def _member_text(row: tuple[str, list[int]] | None) -> str:
     return "nothing" if row is None else f"{brief(row[0])} ({row[1][1]} bytes at {row[1][0]})"
 
 
-def _check_targets(shard: Shard, group: LabelGroup, rows: GroupRows, num_classes: int) -> None:
-    """Original labels of all usable rows."""
+def _check_labels(shard: Shard, group: LabelGroup, rows: GroupRows, num_classes: int) -> None:
+    """Check the dataset's own labels of all usable rows."""
     bad = np.flatnonzero(group.usable() & ((rows.labels < 0) | (rows.labels >= num_classes)))
     if not len(bad):
         return
     label = int(rows.labels[bad[0]])
-    what = "no .cls label" if label == NO_LABEL else f"label {label} of {num_classes} classes"
+    found = "no .cls label" if label == NO_LABEL else f"label {label} of {num_classes} classes"
     raise JoinError(
-        f"{shard}: {len(bad)} samples cannot be trained on their original labels; {rows.keys[bad[0]]!r} has {what}: "
+        f"{shard}: {len(bad)} samples cannot be trained on their original labels; {rows.keys[bad[0]]!r} has {found}: "
         "use another target, or original_weight=0"
     )

@@ -1,9 +1,9 @@
-"""Which rows form which batch: a pure function of (seed, epoch), independent of ranks and workers.
+"""The order of training samples: the rows of every batch as a pure function of (seed, epoch).
 
 Blocks of 64 consecutive rows (the store's unit of decoding) are permuted, cut into V equal streams, and shuffled in
-windows within each stream; batch g takes the next B/V rows of every stream. So a reader that owns some streams
-touches few blocks at a time, and the batch is the same set whoever reads it. Ranks share the streams out equally, a
-rank's workers share its own.
+windows within each stream; batch g takes the next B/V rows of every stream. A reader of some streams therefore needs
+few blocks at a time, and a batch holds the same rows for every number of ranks and workers. The streams are divided
+equally among the ranks, and a rank's streams among its workers.
 
 Rows are numbered through all groups in the order given. Letters: N usable rows, B rows of a batch, V streams,
 L rows of a stream in one epoch.
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 BLOCK_ROWS = 64
 MAX_STREAMS = 64
 WINDOW_ROWS = 1024
-ORDER_STREAM = 1  # tells this use of the seed from the others
+ORDER_STREAM = 1  # separates the random numbers of the order from those of crops and updates
 
 Rows = NDArray[np.int64]
 
@@ -31,8 +31,8 @@ class SampleOrder:
         ValueError: fewer usable rows than one batch.
     """
 
-    group_rows: tuple[int, ...]  # rows of each group, quarantined ones included
-    undecodable: tuple[int, ...]  # row numbers that are left out
+    group_rows: tuple[int, ...]  # rows of each group, undecodable ones included
+    undecodable: tuple[int, ...]  # row numbers to leave out
     batch_size: int  # B
     seed: int
 
@@ -45,28 +45,28 @@ class SampleOrder:
 
     @property
     def usable(self) -> int:
-        """N, the rows that are not quarantined."""
+        """N, the number of rows that are not undecodable."""
         return sum(self.group_rows) - len(self.undecodable)
 
     @property
     def steps(self) -> int:
-        """Batches in an epoch; the N mod B rows left over are others in each epoch."""
+        """Batches in an epoch; N mod B rows are left over, different ones in each epoch."""
         return self.usable // self.batch_size
 
     @property
     def num_streams(self) -> int:
-        """V, which divides B and so caps the number of readers."""
+        """V, which divides B and is the largest possible number of readers."""
         return math.gcd(MAX_STREAMS, self.batch_size)
 
     @property
     def rows_per_step(self) -> int:
-        """B/V, what a batch takes from each stream."""
+        """B/V, the rows of a batch from each stream."""
         return self.batch_size // self.num_streams
 
     def owned(self, *, rank: int, world: int, worker: int, workers: int) -> Rows:
-        """Numbers of the streams that one worker of one rank reads: its part of the rank's contiguous V/world.
+        """Numbers of the streams that one worker of one rank reads: a part of the rank's V/world consecutive streams.
 
-        Workers may own unequal numbers; every rank owns the same number, so `world` has to divide V.
+        All ranks own equal numbers of streams, so `world` must divide V; workers may own unequal numbers.
         """
         per_rank = self.num_streams // world
         return np.array_split(np.arange(rank * per_rank, (rank + 1) * per_rank), workers)[worker]
@@ -79,8 +79,8 @@ class SampleOrder:
         """
         rng = np.random.default_rng((ORDER_STREAM, self.seed, epoch))
         rows_N, block_N, num_blocks = self._blocks()
-        place = rng.permutation(num_blocks)
-        permuted_N = rows_N[np.argsort(place[block_N], kind="stable")]
+        position = rng.permutation(num_blocks)
+        permuted_N = rows_N[np.argsort(position[block_N], kind="stable")]
         streams_VL = permuted_N[: self.steps * self.batch_size].reshape(self.num_streams, -1)
         return np.take_along_axis(streams_VL, _window_shuffle(rng, streams_VL.shape), axis=1)
 
@@ -102,7 +102,7 @@ class SampleOrder:
 
 
 def _window_shuffle(rng: np.random.Generator, shape: tuple[int, ...]) -> Rows:
-    """(V, L) int64 columns that shuffle every window of every stream on its own."""
+    """(V, L) int64 column indices that shuffle each window of each stream separately."""
     window_L = np.arange(shape[1]) // WINDOW_ROWS
-    # A random fraction on top of the window's number: sorting shuffles within windows and never across them.
+    # Sorting by window number plus a random fraction shuffles within windows and never across them.
     return np.argsort(window_L + rng.random(shape), axis=1, kind="stable")

@@ -1,6 +1,6 @@
-"""Training samples by row number: verified images and their label maps, those cached by the store's inner chunks.
+"""Reads training samples by row number: verified images and their label maps, which are cached by inner chunks.
 
-Letters: K ranks, H W cells (y, x), n some rows.
+Letters: K kept classes of a cell, H W cells (y, x), n some rows.
 """
 
 from collections import OrderedDict
@@ -21,8 +21,8 @@ from store.shards.remote import Shard
 from trainer.data.join import JoinedShard, RowTable, TableRow
 from trainer.data.order import WINDOW_ROWS
 
-OPEN_GROUPS = 4096  # whose arrays stay open, about 14 KB a group
-# A window of a stream lies in its own rows and in the rest of the chunks at its two ends.
+OPEN_GROUPS = 4096  # label groups whose arrays are kept open, about 14 KB each
+# The chunks of a stream's window hold the window's rows and the rest of the chunks at its two ends.
 CACHED_ROWS_PER_STREAM = WINDOW_ROWS + 2 * CHUNK_ROWS
 
 
@@ -34,27 +34,34 @@ class TrainSample:
     image: NDArray[np.uint8]  # height, width, 3
     classes: NDArray[np.uint16]  # (K, H, W)
     scores: NDArray[np.float16]  # (K, H, W)
-    tail_logsumexp: NDArray[np.float16] | None  # (H, W), where the reader was asked for it
-    label: int  # the dataset's own label, -1 where there is none
+    tail_logsumexp: NDArray[np.float16] | None  # (H, W); None unless the reader reads tails
+    label: int  # the dataset's own label, -1 without one
 
 
 class ChunkId(NamedTuple):
     """An inner chunk of a label group."""
 
-    place: int  # of the group's shard among all
-    number: int
+    shard_number: int  # of the group's shard among all
+    number: int  # of the chunk in its group
 
 
 class SampleReader:
-    """Reads samples in one process; keeps the label chunks of as many rows as its streams' windows need."""
+    """Reads samples in one process.
+
+    Args:
+        joined: the shards.
+        table: their rows.
+        cached_rows: rows whose label chunks are kept.
+        with_tail: whether to read the tails.
+    """
 
     def __init__(self, joined: Sequence[JoinedShard], table: RowTable, *, cached_rows: int, with_tail: bool) -> None:
         self._joined, self._table, self._with_tail = joined, table, with_tail
         self._chunks = _ChunkCache(cached_rows)
-        self._group = lru_cache(maxsize=OPEN_GROUPS)(lambda place: joined[place].group.fresh())
+        self._group = lru_cache(maxsize=OPEN_GROUPS)(lambda shard_number: joined[shard_number].group.fresh())
 
     def read(self, rows_n: NDArray[np.int64]) -> Iterator[TrainSample]:
-        """The samples of some rows, numbered through all shards; all are read before the first is decoded.
+        """Yield the samples of some rows, numbered through all shards; all are read before the first is decoded.
 
         Raises:
             ChangedShardError: a shard holds another image there.
@@ -63,10 +70,10 @@ class SampleReader:
             DamagedStoreError: the labels cannot be read.
             StoreReadError: the labels' disk or network failed.
         """
-        found = self._table.look_up(rows_n)
-        wanted = [(self._joined[row.place].shard, row.member) for row in found]
-        images, maps = list(read_images(wanted)), self._maps(found)
-        for (shard, member), row, data in zip(wanted, found, images, strict=True):
+        rows = self._table.look_up(rows_n)
+        members = [(self._joined[row.shard_number].shard, row.member) for row in rows]
+        images, maps = list(read_images(members)), self._maps(rows)
+        for (shard, member), row, data in zip(members, rows, images, strict=True):
             chunk, i = maps[_chunk_of(row)], member.row % CHUNK_ROWS
             yield TrainSample(
                 key=member.key,
@@ -78,25 +85,25 @@ class SampleReader:
             )
 
     def _maps(self, rows: Sequence[TableRow]) -> dict[ChunkId, LabelRows]:
-        """The label chunks in which rows lie; where reading means waiting, several are read at a time."""
-        wanted = dict.fromkeys(map(_chunk_of, rows))
-        missing = [chunk for chunk in wanted if chunk not in self._chunks]
-        held = {chunk: self._chunks.get(chunk) for chunk in wanted if chunk in self._chunks}
+        """The label chunks of some rows; the storage backend reads missing ones concurrently if that is faster."""
+        chunks = dict.fromkeys(map(_chunk_of, rows))
+        missing = [chunk for chunk in chunks if chunk not in self._chunks]
+        found = {chunk: self._chunks.get(chunk) for chunk in chunks if chunk in self._chunks}
         if missing:
-            place = self._joined[0].group.backend
-            for chunk, maps in zip(missing, place.map(self._read_chunk, missing), strict=True):
-                held[chunk] = maps
+            backend = self._joined[0].group.backend
+            for chunk, maps in zip(missing, backend.map(self._read_chunk, missing), strict=True):
+                found[chunk] = maps
                 self._chunks.put(chunk, maps)
-        return held
+        return found
 
     def _read_chunk(self, chunk: ChunkId) -> LabelRows:
-        group: LabelGroup = self._group(chunk.place)
+        group: LabelGroup = self._group(chunk.shard_number)
         start = chunk.number * CHUNK_ROWS
         return group.read(start, min(start + CHUNK_ROWS, len(group)), with_tail=self._with_tail)
 
 
 def _chunk_of(row: TableRow) -> ChunkId:
-    return ChunkId(row.place, row.member.row // CHUNK_ROWS)
+    return ChunkId(row.shard_number, row.member.row // CHUNK_ROWS)
 
 
 def _decoded(shard: Shard, member: ImageMember, data: bytes) -> NDArray[np.uint8]:
@@ -110,7 +117,7 @@ def _decoded(shard: Shard, member: ImageMember, data: bytes) -> NDArray[np.uint8
 
 
 class _ChunkCache:
-    """Decoded label chunks, the least recently used dropped first once they hold too many rows."""
+    """Decoded label chunks, up to a number of rows; the least recently used are dropped first."""
 
     def __init__(self, max_rows: int) -> None:
         self._max_rows, self._rows = max_rows, 0

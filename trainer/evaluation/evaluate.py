@@ -1,6 +1,6 @@
-"""Predictions and exact counts on validation shards, by one process or by several ranks.
+"""Evaluates a network on validation shards: predictions and exact counts of hits, in one process or on several ranks.
 
-Shapes: B batch, C classes, S side of an image.
+Shapes: B batch, C classes, L labels that occur (0 to the highest), S side of an image.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,19 +22,20 @@ from trainer.settings import TrainSettings
 from trainer.student.device import autocast, full_memory
 from trainer.student.trained import load_trained
 
-# Exact counts of hits, added up batch by batch and then over all ranks.
-#
-# Shapes: B batch, C classes, L labels that occur (0 to the highest).
-
-
-BEST = 5  # top-5: among the five highest logits, or all if there are fewer classes
+TOP = 5  # k of the top-k accuracy besides top-1; all classes if there are fewer
+ALONE = Ranks()
 
 
 class Tally:
-    """Samples, top-1 hits and top-5 hits of each label; and by ReaL labels, samples that have some and top-1 hits."""
+    """Exact counts: samples, top-1 and top-5 hits of each label; samples with ReaL labels and their top-1 hits.
+
+    Args:
+        num_labels: L.
+        real: the ReaL labels, to count by these too.
+    """
 
     def __init__(self, num_labels: int, real: RealLabels | None = None) -> None:
-        # One tensor, so that the ranks add up everything at once; the others are views of it.
+        # One tensor, so that one reduction over the ranks adds up everything; the others are views of it.
         self._counts = torch.zeros(num_labels * 3 + 2, dtype=torch.int64)
         self.per_class_L3 = self._counts[:-2].view(num_labels, 3)
         self.real_2 = self._counts[-2:]
@@ -44,22 +45,22 @@ class Tally:
         """Count a batch.
 
         Args:
-            keys: the samples' keys; looked at only with ReaL labels.
-            labels_B: int64, the dataset's own labels, each below `num_labels`.
-            logits_BC: float32, on the CPU.
+            keys: the samples' keys; used only with ReaL labels.
+            labels_B: (B,) int64, the dataset's own labels, each below `num_labels`.
+            logits_BC: (B, C) float32, on the CPU.
         """
-        best_BK = logits_BC.topk(min(BEST, logits_BC.shape[1]), dim=1).indices
-        hits_BK = best_BK == labels_B[:, None]
+        top_BK = logits_BC.topk(min(TOP, logits_BC.shape[1]), dim=1).indices
+        hits_BK = top_BK == labels_B[:, None]
         ones_B = torch.ones_like(labels_B)
         counted_B3 = torch.stack([ones_B, hits_BK[:, 0].long(), hits_BK.any(1).long()], dim=1)
         self.per_class_L3.index_add_(0, labels_B, counted_B3)
         if self._real is not None:
             real_B = [self._real[val_number(key) - 1] for key in keys]
-            hits = sum(best in labels for best, labels in zip(best_BK[:, 0].tolist(), real_B, strict=True))
+            hits = sum(top1 in labels for top1, labels in zip(top_BK[:, 0].tolist(), real_B, strict=True))
             self.real_2 += torch.tensor([sum(map(bool, real_B)), hits])
 
     def join(self, ranks: Ranks) -> None:
-        """Make this the tally of all ranks; each of them calls it once."""
+        """Add up the counts of all ranks, in place; each rank calls it once."""
         ranks.sum(self._counts)
 
     def total(self) -> tuple[int, int, int]:
@@ -68,11 +69,8 @@ class Tally:
         return samples, top1_hits, top5_hits
 
 
-ALONE = Ranks()
-
-
 class Prediction(NamedTuple):
-    """What the student says of some samples, in the shards' order."""
+    """The network's logits for some samples, in the shards' order."""
 
     keys: list[str]
     labels: Tensor  # (B,) int64, the dataset's own labels
@@ -89,17 +87,17 @@ class Accuracy:
 
     @property
     def top1(self) -> float:
-        """Share of samples, 0 to 1."""
+        """Top-1 accuracy, 0 to 1."""
         return self.top1_hits / self.samples
 
     @property
     def top5(self) -> float:
-        """Share of samples, 0 to 1."""
+        """Top-5 accuracy, 0 to 1."""
         return self.top5_hits / self.samples
 
 
 def open_val(shards: Sequence[Path], num_classes: int) -> tuple[ShardIndex, ...]:
-    """Index validation shards strictly and check that every sample has a label.
+    """Index validation shards and check that every sample has a label.
 
     Raises:
         ShardError: no shards, a damaged one, or a sample whose label is missing or not one of the classes.
@@ -121,13 +119,13 @@ def open_val(shards: Sequence[Path], num_classes: int) -> tuple[ShardIndex, ...]
 def predict(
     model: nn.Module, val: Sequence[ShardIndex], settings: TrainSettings, ranks: Ranks = ALONE
 ) -> Iterator[Prediction]:
-    """The student's logits for every sample of this rank, batch by batch; leaves the model in evaluation mode.
+    """Yield the logits of this rank's samples, batch by batch; leaves the model in evaluation mode.
 
     Args:
         model: on the settings' device; not wrapped for DistributedDataParallel, which would wait for the other ranks.
         val: from `open_val`.
-        settings: resolved ones (`resolve_device`), for size, mean, deviation, batch size, workers and precision.
-        ranks: each predicts every `world`-th sample, some one fewer than others, or none.
+        settings: resolved (`resolve_device`), for preprocessing, batch size, workers and precision.
+        ranks: each predicts every `world`-th sample; the numbers of samples differ by at most one, and may be 0.
 
     Raises:
         ImageError: an image cannot be decoded.
@@ -142,7 +140,7 @@ def predict(
         with full_memory(), torch.inference_mode(), autocast(settings):
             logits = model(normalise(images.to(device, non_blocking=True), mean, std)).float().cpu()
         if not logits.isfinite().all():
-            raise TrainingError(f"{keys[0]!r} and what follows: the student's logits are not finite numbers")
+            raise TrainingError(f"{keys[0]!r} or a later sample of its batch: the student's logits are not finite")
         yield Prediction(keys, labels, logits)
 
 
@@ -164,26 +162,27 @@ def score(
         val: see `predict`.
         settings: see `predict`.
         ranks: see `predict`.
-        should_stop: asked before every batch; where one rank's says yes, all stop.
-        real: count hits by these labels too; `check_real` has checked the keys.
-        progress: told after every batch how many images are done, about, and how many there are.
+        should_stop: called before every batch; all ranks stop if it returns true on one of them.
+        real: ReaL labels to count hits by too; call `check_real` before.
+        progress: called after every batch with the approximate number of finished images and the number of images.
 
     Returns:
         The same counts on every rank; None if it was stopped.
 
     Raises:
-        PeerError: on the ranks beside the one that raised one of `predict`'s errors.
+        RelabelError: as `predict`.
+        PeerError: another rank raised one of these errors.
     """
     samples = [sample for index in val for sample in index.samples]
     tally = Tally(max(sample.label for sample in samples) + 1, real)
     rounds = ValBatches(val, settings, ranks).rounds
     predictions = predict(model, val, settings, ranks)
 
-    def tell(done: int) -> None:
+    def report(done: int) -> None:
         if progress is not None:
             progress(len(samples) * done // rounds, len(samples))
 
-    if not _count(tally, predictions, range(rounds), ranks, should_stop, tell):
+    if not _count(tally, predictions, range(rounds), ranks, should_stop, report):
         return None
     tally.join(ranks)
     return tally
@@ -195,13 +194,13 @@ def _count(
     rounds: range,
     ranks: Ranks,
     should_stop: Callable[[], bool] | None,
-    tell: Callable[[int], None],
+    report: Callable[[int], None],
 ) -> bool:
     """Add up this rank's predictions, each round a batch on every rank; False if it was stopped."""
     error: RelabelError | None = None
     stopped = False
     for done in rounds:
-        # A rank's failure must end the others too, which would wait for it forever.
+        # The other ranks must learn of an error at once: they would wait for this rank forever.
         stopped = ranks.any(error is not None or (should_stop is not None and should_stop()))
         if stopped:
             break
@@ -210,7 +209,7 @@ def _count(
                 tally.add(*prediction)
         except RelabelError as raised:
             error = raised
-        tell(done + 1)
+        report(done + 1)
     ranks.together(lambda: _raise(error))
     return not stopped
 
@@ -222,7 +221,7 @@ def evaluate(
     ranks: Ranks = ALONE,
     should_stop: Callable[[], bool] | None = None,
 ) -> Accuracy | None:
-    """Top-1 and top-5 hits over all ranks, or None if it was stopped; see `score` for arguments and errors."""
+    """Count top-1 and top-5 hits over all ranks; None if it was stopped. Arguments and errors as `score`."""
     tally = score(model, val, settings, ranks, should_stop)
     return None if tally is None else accuracy_of(tally)
 
@@ -234,7 +233,7 @@ def accuracy_of(tally: Tally) -> Accuracy:
 
 
 def load_student(checkpoint: Path) -> tuple[nn.Module, TrainSettings]:
-    """A trained student on this machine's device, with the settings it was trained with; see `load_trained`."""
+    """A trained student on this machine's device, and its settings; see `load_trained`."""
     student = load_trained(checkpoint)
     return student.model, student.settings
 

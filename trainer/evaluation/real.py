@@ -1,6 +1,6 @@
-"""ReaL: all classes that annotators saw in each of ImageNet's 50,000 validation images, from the published real.json.
+"""ReaL labels: all classes that annotators saw in each of ImageNet's 50,000 validation images (Beyer et al., 2020).
 
-Images are found by their key, never by their position: shards may hold them in any order, or only some.
+Images are found by their keys, since shards may hold them in any order, or only some of them.
 """
 
 import json
@@ -13,7 +13,7 @@ from store.shards.index import ShardIndex
 from store.text import brief
 
 RealLabels = tuple[frozenset[int], ...]
-"""The classes of each image, in the order of their numbers; empty where the annotators agreed on none."""
+"""The classes of each image in the order of their numbers; empty if the annotators agreed on none."""
 
 IMAGES, CLASSES = 50_000, 1000
 MAX_BYTES = 16 * 1024**2  # the published file has less than one MiB
@@ -21,7 +21,7 @@ KEY = re.compile(r"ILSVRC2012_val_([0-9]{8})\Z")
 
 
 def read_real(file: Path) -> RealLabels:
-    """Read real.json.
+    """Read the published real.json.
 
     Raises:
         SettingsError: no such file, or not 50,000 lists of class ids.
@@ -63,11 +63,11 @@ def val_number(key: str) -> int:
 
 
 def check_real(val: Sequence[ShardIndex], num_classes: int) -> None:
-    """Check that these samples and a student of so many classes can be scored by ReaL labels.
+    """Check that these samples and a network of so many classes can be scored by ReaL labels.
 
     Raises:
         ShardError: a key that is not one of ImageNet's validation images.
-        SettingsError: a student of other classes.
+        SettingsError: a network of another number of classes.
     """
     if num_classes != CLASSES:
         raise SettingsError(f"ReaL labels are of ImageNet's {CLASSES} classes; the student knows {num_classes:,}")
@@ -86,5 +86,5 @@ def _read(file: Path) -> bytes:
             return file.read_bytes()
     except OSError as error:
         raise SettingsError(f"{file}: ReaL labels cannot be read: {error.strerror or error}") from error
-    what = f"{size:,} bytes" if is_file else "not a regular file"
-    raise SettingsError(f"{file}: {what}; expected the published real.json of less than a megabyte")
+    found = f"{size:,} bytes" if is_file else "not a regular file"
+    raise SettingsError(f"{file}: {found}; expected the published real.json of less than a megabyte")

@@ -1,1 +1,9 @@
-"""run."""
+"""A training run.
+
+| file    | input                    | does                                         | output                   |
+|---------|--------------------------|----------------------------------------------|--------------------------|
+| records | results                  | writes metrics and checkpoints               | `metrics.jsonl`, `*.pt`  |
+| folder  | settings and data        | locks, starts or resumes a run folder        | `settings.json`          |
+| prepare | shards, labels, settings | opens and compares everything on all ranks   | `Prepared`, `TrainState` |
+| loop    | these                    | trains, evaluates, reports, stops on signals | `TrainResult`            |
+"""

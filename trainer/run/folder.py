@@ -1,4 +1,4 @@
-"""The folder of one run: started empty, continued only with the same settings and labels."""
+"""The folder of one run: locked while it trains, started empty, resumed only with the same settings and data."""
 
 import fcntl
 import hashlib
@@ -23,20 +23,20 @@ from trainer.targets.custom import CustomTargets
 
 SETTINGS = "settings.json"
 LOCK = ".lock"
-LAUNCH = ".launch"  # which call of torchrun last began or continued the run
+LAUNCH = ".launch"  # the call of torchrun that last started or resumed the run
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunIdentity:
-    """What a run was started with."""
+    """The settings and data of a run."""
 
     settings: dict[str, Any]  # resolved
-    custom_targets: str | None  # their name; None for those of the settings
-    schema: dict[str, Any]  # of the label store: teacher, view and sizes
+    custom_targets: str | None  # their name; None for targets by the settings
+    schema: dict[str, Any]  # of the label store: teacher, preprocessing and sizes
     shards: dict[str, int]  # rows by name, in order
     val_shards: dict[str, int]
-    labels_digest: str  # of labels and images, by the commit records of the label groups
-    val_digest: str  # of keys, places and labels
+    labels_digest: str  # of labels and images, from the commit records of the label groups
+    val_digest: str  # of keys, offsets, lengths and labels
 
     def to_json(self) -> dict[str, Any]:
         """The content of settings.json."""
@@ -56,7 +56,7 @@ def run_identity(
     val: Sequence[ShardIndex],
     custom_targets: CustomTargets | None,
 ) -> RunIdentity:
-    """What is written at a run's start and compared when it is resumed."""
+    """The identity to write at a run's start and to compare when it is resumed."""
     return RunIdentity(
         settings=settings_to_json(settings),
         custom_targets=None if custom_targets is None else custom_targets.name,
@@ -79,10 +79,10 @@ def _digest(values: Iterable[tuple[object, ...]]) -> str:
 
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
-    """Make a run's folder and keep other processes out of it; the lock goes with this process, however it ends.
+    """Make a run's folder and lock it against other processes; the lock ends with this process.
 
     Raises:
-        RunFolderError: another process is at work there, or the folder cannot be made.
+        RunFolderError: another process has locked it, or the folder cannot be made.
     """
     make_folder(folder)
     try:
@@ -100,14 +100,14 @@ def locked_folder(folder: Path) -> Iterator[None]:
 
 
 def open_run_folder(folder: Path, identity: RunIdentity, *, resume: bool) -> None:
-    """Start a run in a folder that is empty but for its lock, or check that this one may be continued.
+    """Start a run in a folder that is empty except for its lock, or check that its run may be resumed.
 
     Raises:
         RunFolderError: a folder that is not empty without `resume`, is no run folder, cannot be written, or belongs
-            to a run with other settings or labels; the differences are listed.
+            to a run with other settings or data; the differences are listed.
     """
     launch = _launch()
-    # A kill while settings.json was first written leaves its temporary file alone.
+    # A run killed while it first wrote settings.json leaves only the temporary file.
     is_empty = set(folder.iterdir()) <= {partial_file(folder / SETTINGS), folder / LOCK, folder / LAUNCH}
     if is_empty:
         text = json.dumps(identity.to_json(), indent=1) + "\n"
@@ -128,13 +128,13 @@ def open_run_folder(folder: Path, identity: RunIdentity, *, resume: bool) -> Non
 
 
 def _launch() -> str:
-    """Names the call of torchrun that this process belongs to; empty without one."""
+    """An id of the call of torchrun that started this process; empty without torchrun."""
     launch = os.environ.get("TORCHELASTIC_RUN_ID", "")
-    return f"none {os.getppid()}" if launch == "none" else launch  # torchrun's default: its process tells it apart
+    return f"none {os.getppid()}" if launch == "none" else launch  # torchrun's default id
 
 
 def _is_restart(folder: Path, launch: str) -> bool:
-    """Whether torchrun has started this very run again, which is no reason to ask for `resume`."""
+    """Whether torchrun restarts the run of this folder, which then needs no `resume`."""
     if not launch or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
         return False
     try:
@@ -144,13 +144,13 @@ def _is_restart(folder: Path, launch: str) -> bool:
 
 
 def check_never_saved(folder: Path) -> None:
-    """Check that a run without a checkpoint never had one, before it starts again.
+    """Check that a run without a checkpoint never had one, before it starts from the beginning.
 
     Raises:
-        RunFolderError: epochs were finished, so its checkpoint was lost.
+        RunFolderError: it finished epochs, so its checkpoints were lost.
     """
     finished = max(finished_epochs(folder), int((folder / BEST).exists()))
-    # The metrics of an epoch are written first: a run that was killed while it saved its first one may start again.
+    # Metrics are written before checkpoints, so a run that was killed while it saved its first one may start again.
     if finished > int(was_saving(folder)):
         raise RunFolderError(
             f"{folder}: its step-*.pt are missing, though epoch {finished} was finished; "
@@ -180,7 +180,7 @@ def _read_identity(file: Path) -> dict[str, Any]:
 
 
 def _object(values: object, name: str, file: Path) -> dict[str, Any]:
-    """The JSON object under a name of another."""
+    """The JSON object under a name of a JSON object."""
     value = values.get(name) if isinstance(values, dict) else None
     if not isinstance(value, dict):
         raise _damaged(file)
@@ -192,21 +192,21 @@ def _damaged(file: Path) -> RunFolderError:
 
 
 def _differences(started: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
-    """Each difference as `name: then, now`."""
+    """Yield each difference as `name: then, now`."""
     yield from settings_differences(started["settings"], now["settings"])
     if started["own_targets"] != now["own_targets"]:
         then, here = (values["own_targets"] or "the settings'" for values in (started, now))
         yield f"targets: {brief(then)} then, {brief(here)} now"
     if started["labels"]["schema"] != now["labels"]["schema"]:
-        yield "labels: another teacher's, or another view or size"
-    for what, then_shards, now_shards in (
+        yield "labels: another teacher's, or another preprocessing or size"
+    for name, then_shards, now_shards in (
         ("shards", started["labels"]["shards"], now["labels"]["shards"]),
         ("val", started["val_shards"], now["val_shards"]),
     ):
-        # Order matters: rows are numbered, and crops drawn, in the order of the shards.
+        # The order matters: rows are numbered, and crops drawn, in the order of the shards.
         if list(then_shards.items()) != list(now_shards.items()):
-            yield f"{what}: {len(then_shards)} shards then, {len(now_shards)} now, of other names, sizes or order"
+            yield f"{name}: {len(then_shards)} shards then, {len(now_shards)} now, of other names, sizes or order"
     if started["labels"]["digest"] != now["labels"]["digest"]:
-        yield "labels: other label maps or images than then, under whatever names"
+        yield "labels: label maps or images have changed since then"
     if started["val_digest"] != now["val_digest"]:
-        yield "val: other images or labels than then, under whatever names"
+        yield "val: images or labels have changed since then"

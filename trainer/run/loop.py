@@ -1,4 +1,4 @@
-"""Training from shards and labels to checkpoints and metrics, in one process or several."""
+"""The training loop: from shards and labels to checkpoints and metrics, in one process or several."""
 
 import math
 import signal
@@ -31,36 +31,33 @@ from trainer.student.device import resolve_device
 from trainer.student.student import Student
 from trainer.targets.custom import CustomTargets
 
-# A run's end asked for by a signal: SIGTERM, or Ctrl-C.
-
-
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT)  # end a run with a checkpoint
 
 
 class StopSignal:
-    """To be used as a context, in which the first signal is remembered and a second one does what it always does.
+    """A context that records the first SIGTERM or Ctrl-C; a second one has its usual effect.
 
-    Outside the main thread, where Python takes no signals, nothing is ever asked for.
+    It records nothing outside the main thread, where Python cannot handle signals.
     """
 
     def __init__(self) -> None:
-        self._asked = False
+        self._received = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __call__(self) -> bool:
-        """Whether the end was asked for."""
-        return self._asked
+        """Whether a signal was received."""
+        return self._received
 
     def __enter__(self) -> "StopSignal":
         if current_thread() is main_thread():
-            self._before = {number: signal.signal(number, self._ask) for number in SIGNALS}
+            self._before = {number: signal.signal(number, self._record) for number in SIGNALS}
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._restore()
 
-    def _ask(self, _: int, __: FrameType | None) -> None:
-        self._asked = True
+    def _record(self, _: int, __: FrameType | None) -> None:
+        self._received = True
         self._restore()
 
     def _restore(self) -> None:
@@ -71,19 +68,19 @@ class StopSignal:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainResult:
-    """How far a run has come: to its end, or to where a signal stopped it."""
+    """The progress of a run that finished or was stopped by a signal."""
 
-    epochs: int  # done
-    steps: int  # done in the epoch after those
+    epochs: int  # finished
+    steps: int  # of the unfinished epoch
     finished: bool
-    stopped: bool  # a signal asked this process for the end, be it after the last step
-    top1: float | None  # of the last epoch, 0 to 1; None without validation shards
-    best_top1: float | None
+    stopped: bool  # this process received a signal, possibly after the last step
+    top1: float | None  # of the last finished epoch, 0 to 1; None without validation shards
+    best_top1: float | None  # of all epochs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Run:
-    """What the parts of a run share."""
+    """The parts of a running training."""
 
     settings: TrainSettings
     student: Student
@@ -96,7 +93,7 @@ class _Run:
 
     @property
     def updates(self) -> int:
-        """Done since the run's start."""
+        """Updates since the run's start."""
         return self.train_state.epoch * self.steps + self.train_state.step
 
 
@@ -113,10 +110,10 @@ def train(
     reporter: Reporter,
     custom_targets: CustomTargets | None = None,
 ) -> TrainResult:
-    """Train a student and leave `settings.json`, `metrics.jsonl`, checkpoints and TensorBoard's files in a run folder.
+    """Train a student; write `settings.json`, `metrics.jsonl`, checkpoints and TensorBoard's files to a run folder.
 
-    Under torchrun it is called on every rank, with the same arguments. SIGTERM or Ctrl-C on any of them ends the run on
-    all, with a checkpoint, after the step or the batch of evaluation at hand.
+    Under torchrun, call it on every rank with the same arguments. SIGTERM or Ctrl-C on any rank ends the run on all of
+    them with a checkpoint, after the current step or batch of evaluation. Seeds torch's global generator.
 
     Args:
         settings: of the run.
@@ -124,20 +121,20 @@ def train(
         labels: the label store.
         val_shards: evaluated after every epoch; may be empty, and then there is no `best.pt`.
         out: the run folder, empty or new unless `resume`; the same on every rank.
-        resume: go on after the last checkpoint in `out`, or start if there is none. Always so where torchrun has
-            started this very run again.
-        reporter: told of progress, on rank 0.
-        custom_targets: what to train on in place of the settings' kind of target.
+        resume: continue from the last checkpoint in `out`, or start if there is none; implied if torchrun restarts
+            this run.
+        reporter: shows progress, on rank 0.
+        custom_targets: in place of the settings' kind of target.
 
     Raises:
         RelabelError: shards, labels, settings or folder that cannot be used, all found before the first step.
-        PeerError: the same, on the ranks that did not find it.
+        PeerError: the same, on the other ranks.
         TrainingError: the loss is no longer finite, a loader process or a rank died, or the device's memory is full;
             the last checkpoint stays.
     """
     settings = resolve_device(settings)
     if settings.workers:
-        start_server()  # which takes seconds, beside what follows
+        start_server()  # takes seconds, in parallel with the preparation
     with joined_ranks(settings.device) as ranks, ExitStack() as stack:
         prepared = prepare(
             settings, shards=shards, labels=labels, val_shards=val_shards, ranks=ranks, custom_targets=custom_targets
@@ -176,7 +173,7 @@ def _open_run(
     ranks: Ranks,
     reporter: Reporter,
 ) -> _Run:
-    """Open the records and heed signals until the stack ends."""
+    """Open the records and record signals until the stack is closed."""
     steps = prepared.order.steps
     done = train_state.epoch * steps + train_state.step
     records = Records(out, reporter, rank=ranks.rank, updates_done=done, keep=settings.keep_checkpoints)
@@ -193,7 +190,7 @@ def _open_run(
 
 
 def _epoch(run: _Run, batches: Iterator[Batch]) -> bool:
-    """Train what is left of an epoch, evaluate, report and save; False if a signal has stopped it."""
+    """Train the rest of an epoch, evaluate, report and save; False if a signal has stopped the run."""
     train_state, started, accuracy = run.train_state, time.monotonic(), None
     if not _train_epoch(run, batches):
         return False
@@ -217,7 +214,7 @@ def _epoch(run: _Run, batches: Iterator[Batch]) -> bool:
 
 
 def _train_epoch(run: _Run, batches: Iterator[Batch]) -> bool:
-    """The steps that an epoch has left; False if a signal has stopped it, after a checkpoint."""
+    """Perform the remaining steps of an epoch; False if a signal has stopped the run, after a checkpoint."""
     train_state, settings, since = run.train_state, run.settings, _Since()
     run.student.model.train()
     while train_state.step < run.steps:
@@ -238,14 +235,14 @@ def _train_epoch(run: _Run, batches: Iterator[Batch]) -> bool:
 
 @dataclass(slots=True)
 class _Since:
-    """What happened since the last report."""
+    """Losses and times since the last report."""
 
-    losses: list[Tensor] = field(default_factory=list)  # on the device: reading one would wait for it
+    losses: list[Tensor] = field(default_factory=list)  # on the device, since reading one waits for it
     started: float = field(default_factory=time.monotonic)
     waited: float = 0.0  # seconds
 
     def next(self, batches: Iterator[Batch]) -> Batch:
-        """The next batch, with the time it took."""
+        """The next batch; adds the time it took."""
         start = time.monotonic()
         batch = next(batches)
         self.waited += time.monotonic() - start
@@ -253,7 +250,7 @@ class _Since:
 
 
 def _report(run: _Run, since: _Since, lr: float) -> None:
-    """Read the losses, check them, and tell."""
+    """Read the losses, check them, and report."""
     train_state, count = run.train_state, len(since.losses)
     loss = float(run.ranks.sum(torch.stack(since.losses).mean().cpu())) / run.ranks.world
     run.ranks.together(lambda: _check_finite(run, loss))
@@ -273,7 +270,7 @@ def _report(run: _Run, since: _Since, lr: float) -> None:
 
 
 def _check_finite(run: _Run, loss: float) -> None:
-    """The last update comes after the last loss: without a look at the weights, its damage would be saved."""
+    """Raise TrainingError unless loss and weights are finite; the loss does not show damage by the last update."""
     if math.isfinite(loss) and run.student.is_finite():
         return
     found = f"the loss is {loss}" if not math.isfinite(loss) else "the weights are not finite"

@@ -1,8 +1,10 @@
-"""All that a run needs, opened and compared before its folder is touched; one rank's error is the error of all."""
+"""Opens and compares data, student and run folder before training; an error on one rank ends all of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 from store.errors import RunFolderError
 from store.format.schema import StoreSchema
@@ -24,7 +26,7 @@ from trainer.targets.custom import CustomTargets
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Prepared:
-    """What is trained on what."""
+    """The opened data and the built student of a run."""
 
     schema: StoreSchema
     joined: tuple[JoinedShard, ...]
@@ -44,12 +46,17 @@ def prepare(
     ranks: Ranks,
     custom_targets: CustomTargets | None,
 ) -> Prepared:
-    """Open the data, build the student, and compare shards with labels; raises as `trainer.run.loop.train`."""
+    """Open the data, build the student, and compare shards with labels.
+
+    Seeds torch's global generator, which draws the student's initial weights. Arguments and errors are those of
+    `trainer.run.loop.train`.
+    """
     store = ranks.together(lambda: LabelStore.open(labels))
     joined = ranks.together(lambda: join_shards(shards, store))
     order = ranks.together(lambda: make_order(joined, settings, world=ranks.world))
     classes = store.schema.num_classes
     val = ranks.together(lambda: open_val(val_shards, classes) if val_shards else ())
+    torch.manual_seed(settings.seed)
     student = ranks.together(
         lambda: Student(
             settings, num_classes=classes, steps_per_epoch=order.steps, ranks=ranks, custom_targets=custom_targets
@@ -69,13 +76,16 @@ def prepare(
 
 
 def open_folder(out: Path, prepared: Prepared, ranks: Ranks, *, resume: bool) -> TrainState:
-    """Start a run in its folder, or go on from its last checkpoint; raises RunFolderError.
+    """Start a run in its folder, or restore the student from its last checkpoint.
 
     Args:
-        out: locked by rank 0.
-        prepared: the student is as it was then, afterwards.
-        ranks: all of them read the checkpoint, rank 0 alone changes anything.
-        resume: whether there may be a run.
+        out: the folder, locked by rank 0.
+        prepared: the run; its student is restored.
+        ranks: all of them read the checkpoint, only rank 0 writes.
+        resume: whether the folder may hold this run already.
+
+    Raises:
+        RunFolderError: a folder that cannot be used, or that differs between the ranks.
     """
     identity = run_identity(
         prepared.student.settings, prepared.schema, prepared.joined, prepared.val, prepared.custom_targets

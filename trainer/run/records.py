@@ -1,4 +1,7 @@
-"""What rank 0 leaves in the run folder while it trains: checkpoints, `metrics.jsonl`, TensorBoard's files."""
+"""Writes a run's records on rank 0: `metrics.jsonl`, TensorBoard's files and checkpoints; reports progress.
+
+`metrics.jsonl` has one JSON object for each report and each epoch, without duplicates after resuming.
+"""
 
 import json
 import math
@@ -14,23 +17,20 @@ from store.files import read_whole, write_atomically
 from trainer.evaluation.evaluate import Accuracy
 from trainer.student.checkpoint import BEST, Checkpoint, save_checkpoint, save_step, step_checkpoints
 
-# `metrics.jsonl`: one JSON object per report and per epoch, each epoch's once however often a run was resumed.
-
-
 METRICS = "metrics.jsonl"
 
 
 class _Line(NamedTuple):
     text: bytes
     epoch: int
-    step: float  # infinite for an epoch's end
+    step: float  # infinite for the line of a finished epoch
 
 
 def append_metrics(folder: Path, record: dict[str, Any]) -> None:
-    """Add a line; `record` names its epoch, counted from 1.
+    """Append a line to metrics.jsonl; `record` has an `epoch`, counted from 1.
 
     Raises:
-        RunFolderError: the disk refused.
+        RunFolderError: writing failed.
     """
     try:
         with (folder / METRICS).open("a") as file:
@@ -40,25 +40,25 @@ def append_metrics(folder: Path, record: dict[str, Any]) -> None:
 
 
 def finished_epochs(folder: Path) -> int:
-    """How many epochs came to their end, as far as the lines tell; 0 where there are none.
+    """The number of finished epochs by the lines of metrics.jsonl; 0 without lines.
 
     Raises:
-        RunFolderError: a line that is not one of ours.
+        RunFolderError: a damaged line.
     """
     lines = _read_lines(folder / METRICS)
     return max((line.epoch if line.step == math.inf else line.epoch - 1 for line in lines), default=0)
 
 
 def trim_metrics(folder: Path, epochs_done: int, steps_done: int) -> None:
-    """Drop the lines of what a resumed run goes through again.
+    """Drop the lines of steps that a resumed run will repeat.
 
     Args:
         folder: of the run.
-        epochs_done: whole epochs that are behind it.
-        steps_done: steps of the next one.
+        epochs_done: finished epochs.
+        steps_done: finished steps of the unfinished epoch.
 
     Raises:
-        RunFolderError: a line that is not one of ours.
+        RunFolderError: a damaged line.
     """
     file = folder / METRICS
     done = epochs_done + 1, steps_done
@@ -73,9 +73,9 @@ def _read_lines(file: Path) -> list[_Line]:
         content = read_whole(file)
     except FileNotFoundError:
         return []
-    # What stands after the last line's end was cut off when the run was killed.
-    whole = content.split(b"\n")[:-1]
-    return [_parse(file, number, text + b"\n") for number, text in enumerate(whole, 1)]
+    # Text after the last newline is a line that was cut off when the run was killed.
+    complete = content.split(b"\n")[:-1]
+    return [_parse(file, number, text + b"\n") for number, text in enumerate(complete, 1)]
 
 
 def _parse(file: Path, number: int, text: bytes) -> _Line:
@@ -94,56 +94,50 @@ def _damaged(file: Path, number: int) -> RunFolderError:
     return RunFolderError(f"{file}: line {number} is damaged; delete that line and resume again")
 
 
-# A run's numbers for TensorBoard, beside `metrics.jsonl`.
-
-
 class TensorBoard:
-    """Event files in the run folder.
+    """TensorBoard's event files in the run folder.
 
     Args:
         folder: of the run.
-        updates_done: what an earlier process wrote after these is gone through again, and hidden.
+        updates_done: numbers that an earlier process wrote after these updates are hidden, since they are repeated.
     """
 
     def __init__(self, folder: Path, updates_done: int) -> None:
         self._writer = SummaryWriter(str(folder), purge_step=updates_done + 1)
 
     def add(self, group: str, record: Mapping[str, object], updates: int) -> None:
-        """Add the numbers of a record under `group/name`, after so many updates."""
+        """Add the numbers of a record as `group/name`, after so many updates."""
         for name, value in record.items():
             if isinstance(value, int | float) and not isinstance(value, bool):
                 self._writer.add_scalar(f"{group}/{name}", value, updates)
 
     def close(self) -> None:
-        """Write what is still in memory."""
+        """Write and close the event files."""
         self._writer.close()
-
-
-# What a run tells while it goes on, to whoever shows it.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepReport:
-    """The steps since the last report."""
+    """A report on the steps since the last one."""
 
     epoch: int  # from 1
     epochs: int
-    step: int  # steps done in this epoch
+    step: int  # finished steps of this epoch
     steps: int  # in an epoch
     loss: float  # mean, over all ranks
     lr: float  # of the last step
     images_per_second: float  # of all ranks together
-    waiting: float  # share of the time in which rank 0 waited for data, 0 to 1
+    waiting: float  # fraction of the time that rank 0 waited for data, 0 to 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EpochReport:
-    """A finished epoch."""
+    """A report on a finished epoch."""
 
     epoch: int  # from 1
     epochs: int
     loss: float  # mean
-    seconds: float  # training and validation, since this process took it up
+    seconds: float  # of training and validation in this process
     accuracy: Accuracy | None  # None without validation shards
     is_best: bool  # the best top-1 so far
 
@@ -152,21 +146,21 @@ class Reporter(Protocol):
     """Shows progress."""
 
     def step(self, report: StepReport) -> None:
-        """Some steps are done."""
+        """Show a report on some steps."""
 
     def epoch(self, report: EpochReport) -> None:
-        """An epoch is done, evaluated and saved."""
+        """Show a finished epoch, which is evaluated and saved."""
 
 
 class Records:
-    """Writes on rank 0, and nothing elsewhere; to be used as a context.
+    """The records of a run, a context; does nothing on ranks other than 0.
 
     Args:
         folder: of the run.
-        reporter: told of progress, once it is written.
+        reporter: shows each report after it is written.
         rank: of this process.
-        updates_done: before this process took the run up.
-        keep: how many checkpoints to keep besides the best.
+        updates_done: before this process started or resumed the run.
+        keep: number of checkpoints to keep besides the best.
     """
 
     def __init__(self, folder: Path, reporter: Reporter, *, rank: int, updates_done: int, keep: int) -> None:
@@ -181,30 +175,30 @@ class Records:
             self._tensorboard.close()
 
     def step(self, report: StepReport, updates: int) -> None:
-        """Some steps are done."""
+        """Record and report some steps."""
         if self._tensorboard is not None:
             append_metrics(self._folder, {"kind": "step", **asdict(report)})
             self._tensorboard.add("train", asdict(report), updates)
             self._reporter.step(report)
 
     def epoch(self, report: EpochReport, checkpoint: Checkpoint, updates: int) -> None:
-        """An epoch is done."""
+        """Record, save and report a finished epoch."""
         if self._tensorboard is not None:
             append_metrics(self._folder, {"kind": "epoch", **_epoch_record(report)})
             self._tensorboard.add("epoch", _epoch_record(report), updates)
             if report.is_best:
                 save_checkpoint(self._folder / BEST, checkpoint)
-            # It comes last: whatever was written for an epoch that it does not count is written again.
+            # Saved last: after a kill before this, the run repeats the epoch and its records.
             self.save(checkpoint, updates)
             self._reporter.epoch(report)
 
     def save(self, checkpoint: Checkpoint, updates: int) -> None:
-        """Keep a checkpoint to go on from."""
+        """Save a checkpoint to resume from."""
         if self._tensorboard is not None:
             save_step(self._folder, checkpoint, updates=updates, keep=self._keep)
 
     def kept(self) -> str:
-        """What a run that cannot go on leaves behind."""
+        """A text that names the last checkpoint of a run that cannot continue."""
         found = step_checkpoints(self._folder)
         return f"{found[-1]} is the last checkpoint" if found else "nothing was saved yet"
 

@@ -1,6 +1,6 @@
-"""Checkpoints: everything a run needs to go on, in one file that is whole or not there.
+"""Checkpoints: the complete state of a run in one file, written atomically.
 
-`step-00001234.pt` after so many updates, of which the last few are kept, and `best.pt` of the best epoch.
+`step-00001234.pt` is written after so many updates, and the last few are kept; `best.pt` is the best epoch's.
 """
 
 import re
@@ -22,16 +22,16 @@ STEP = re.compile(r"step-(\d{8,12})\.pt")
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Checkpoint:
-    """The state after some updates; no generator's state is needed, since every step is reseeded."""
+    """The state after some updates; it needs no generator's state, since every update reseeds."""
 
     model: dict[str, Any]
-    ema: dict[str, Any] | None  # the moving average of the model's state; None where the run keeps none
+    ema: dict[str, Any] | None  # the moving average of the model's state; None with ema_decay=0
     optimiser: dict[str, Any]
     scheduler: dict[str, Any]
-    epoch: int  # epochs that are done, evaluation included
-    samples_seen: int  # in the epoch after those
-    loss_sum: float  # over that epoch's steps
-    top1: float | None  # of the last epoch done, 0 to 1; None without validation shards
+    epoch: int  # finished epochs, evaluation included
+    samples_seen: int  # in the unfinished epoch
+    loss_sum: float  # over the unfinished epoch's steps
+    top1: float | None  # of the last finished epoch, 0 to 1; None without validation shards
     best_top1: float | None  # of all epochs so far
     num_classes: int
     settings: dict[str, Any]  # as `settings_to_json` gives them
@@ -41,7 +41,7 @@ def save_checkpoint(file: Path, checkpoint: Checkpoint) -> None:
     """Write or replace a checkpoint.
 
     Raises:
-        RunFolderError: the disk refused; an older checkpoint is as it was.
+        RunFolderError: writing failed; an existing checkpoint stays unchanged.
     """
     values = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
     try:
@@ -52,10 +52,10 @@ def save_checkpoint(file: Path, checkpoint: Checkpoint) -> None:
 
 
 def save_step(folder: Path, checkpoint: Checkpoint, *, updates: int, keep: int) -> Path:
-    """Write the checkpoint after so many updates, then delete all but the last `keep`; gives its file.
+    """Write the checkpoint after so many updates, delete all but the last `keep`, and return the new file.
 
     Raises:
-        RunFolderError: the disk refused; older checkpoints are as they were.
+        RunFolderError: writing failed; older checkpoints stay unchanged.
     """
     file = folder / f"step-{updates:08d}.pt"
     save_checkpoint(file, checkpoint)
@@ -65,18 +65,18 @@ def save_step(folder: Path, checkpoint: Checkpoint, *, updates: int, keep: int) 
 
 
 def step_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a run folder but for the best, oldest first."""
+    """The `step-*.pt` of a run folder, oldest first."""
     found = {int(match[1]): file for file in folder.iterdir() if (match := STEP.fullmatch(file.name))}
     return [found[updates] for updates in sorted(found)]
 
 
 def was_saving(folder: Path) -> bool:
-    """Whether a checkpoint was being written when the run was killed."""
+    """Whether the run was killed while it wrote a checkpoint."""
     return partial_file(folder / BEST).exists() or any(folder.glob(partial_file(folder / "step-*.pt").name))
 
 
 def load_checkpoint(file: Path) -> Checkpoint:
-    """Read a checkpoint to the CPU; nothing in it is executed.
+    """Read a checkpoint to the CPU, without executing code from it.
 
     Raises:
         RunFolderError: absent, damaged, or not a checkpoint of this project.
@@ -84,14 +84,14 @@ def load_checkpoint(file: Path) -> Checkpoint:
     if not file.is_file():
         raise RunFolderError(f"{file}: there is no checkpoint")
     try:
-        with zipfile.ZipFile(file) as archive:  # torch.load itself takes flipped bits for weights
+        with zipfile.ZipFile(file) as archive:  # torch.load does not compare checksums
             if archive.testzip() is not None:
                 raise zipfile.BadZipFile("a checksum does not match")
         values = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever hostile bytes make the unpickler raise
+    except Exception as error:  # the unpickler raises exceptions of any type for hostile bytes
         raise RunFolderError(
             f"{file}: damaged, or not a checkpoint ({type(error).__name__}); "
-            "restore it or take another; a run goes on from an older one once this one is moved away"
+            "restore it or take another; a run resumes from an older one once this one is moved away"
         ) from error
     found = values if isinstance(values, dict) else {}
     wrong = {name for name, holds in CHECKS.items() if not holds(found.get(name))} | (found.keys() ^ CHECKS.keys())
@@ -105,7 +105,7 @@ def _is_dict(value: object) -> bool:
     return isinstance(value, dict)
 
 
-def _is_share(value: object) -> bool:
+def _is_fraction(value: object) -> bool:
     return value is None or (isinstance(value, float) and 0 <= value <= 1)
 
 
@@ -116,28 +116,25 @@ def _is_count(value: object) -> bool:
 CHECKS: dict[str, Callable[[object], bool]] = {
     "model": _is_dict, "optimiser": _is_dict, "scheduler": _is_dict, "settings": _is_dict,
     "ema": lambda value: value is None or isinstance(value, dict),
-    "top1": _is_share, "best_top1": _is_share,
+    "top1": _is_fraction, "best_top1": _is_fraction,
     "epoch": _is_count, "samples_seen": _is_count,
     "loss_sum": lambda value: isinstance(value, float),
     "num_classes": lambda value: type(value) is int and 0 < value <= MAX_CLASSES,
 }  # fmt: skip
 
 
-# How far a run has come.
-
-
 @dataclass(kw_only=True, slots=True)
 class TrainState:
-    """Counted from 0; a checkpoint holds the same."""
+    """The progress of a run, counted from 0; a checkpoint holds the same."""
 
-    epoch: int = 0  # epochs that are done, evaluation included
-    step: int = 0  # steps done in the epoch after those
+    epoch: int = 0  # finished epochs, evaluation included
+    step: int = 0  # finished steps of the unfinished epoch
     loss_sum: float = 0.0  # over these steps
-    top1: float | None = None  # of the last epoch done, 0 to 1; None without validation shards
+    top1: float | None = None  # of the last finished epoch, 0 to 1; None without validation shards
     best_top1: float | None = None  # of all epochs so far
 
     def end_epoch(self, top1: float | None) -> bool:
-        """Go on to the next epoch; whether this one was the best."""
+        """Finish an epoch with its accuracy; returns whether it is the best so far."""
         is_best = top1 is not None and (self.best_top1 is None or top1 > self.best_top1)
         self.epoch, self.step, self.loss_sum, self.top1 = self.epoch + 1, 0, 0.0, top1
         self.best_top1 = top1 if is_best else self.best_top1

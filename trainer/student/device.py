@@ -1,4 +1,4 @@
-"""Where training runs and in which precision: "auto" made concrete."""
+"""Chooses device and precision for this machine, and converts errors of the device and of torch.compile."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,10 +12,10 @@ from trainer.settings import TrainSettings
 
 
 def resolve_device(settings: TrainSettings) -> TrainSettings:
-    """The settings with device and precision chosen for this machine.
+    """The settings with "auto" replaced by a device and a precision of this machine.
 
     Raises:
-        SettingsError: cuda is asked for and there is none.
+        SettingsError: device=cuda without a CUDA device.
     """
     has_cuda = torch.cuda.is_available()
     if settings.device == "cuda" and not has_cuda:
@@ -29,7 +29,7 @@ def resolve_device(settings: TrainSettings) -> TrainSettings:
 
 
 def autocast(settings: TrainSettings) -> AbstractContextManager[object]:
-    """What the student's forward pass runs in, for resolved settings."""
+    """The context of the student's forward pass, for resolved settings."""
     if settings.precision == "bfloat16":
         return torch.autocast(settings.device, dtype=torch.bfloat16)
     return nullcontext()
@@ -37,7 +37,7 @@ def autocast(settings: TrainSettings) -> AbstractContextManager[object]:
 
 @contextmanager
 def full_memory() -> Iterator[None]:
-    """Turns the end of a device's memory into a TrainingError; a context or a decorator."""
+    """Convert an out-of-memory error of the device into a TrainingError; a context or a decorator."""
     try:
         yield
     except torch.OutOfMemoryError as error:
@@ -46,7 +46,7 @@ def full_memory() -> Iterator[None]:
 
 @contextmanager
 def compilation() -> Iterator[None]:
-    """Turns what torch.compile could not do into a SettingsError; a context or a decorator."""
+    """Convert errors of torch.compile into a SettingsError; a context or a decorator."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""The student: any timm classifier, built from scratch for the store's classes."""
+"""Builds timm classifiers: students with random weights, and settings for networks with weights from elsewhere."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -12,7 +12,8 @@ from store.errors import SettingsError
 from store.text import brief, first_line
 from trainer.settings import TrainSettings
 
-# The trainer sets these, or they would read weights or leave no classifier.
+CLASSES = 1000  # of a network whose own number timm does not know
+# Arguments that the trainer sets, that would read weights, or that would leave no classifier.
 RESERVED_ARGS = frozenset({
     "model_name", "num_classes", "in_chans", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay",
     "pretrained_strict", "pretrained_filter_fn", "pretrained_model_args", "checkpoint_path", "cache_dir",
@@ -21,10 +22,10 @@ RESERVED_ARGS = frozenset({
 
 
 def build_student(settings: TrainSettings, num_classes: int) -> nn.Module:
-    """A student with random weights that takes the settings' images and gives one logit per class.
+    """Build a student with random weights from torch's global generator; `check_images` tries it out.
 
     Raises:
-        SettingsError: no such model, arguments it does not take, or an image size that does not fit it.
+        SettingsError: no such model, or arguments it does not take.
     """
     if not timm.is_model(settings.model):
         near = get_close_matches(settings.model, timm.list_models(), n=3, cutoff=0.6)
@@ -36,57 +37,53 @@ def build_student(settings: TrainSettings, num_classes: int) -> nn.Module:
         model: nn.Module = timm.create_model(
             settings.model, pretrained=False, num_classes=num_classes, **settings.model_args
         )
-    except Exception as error:  # each of timm's hundreds of models has its own way to refuse arguments
+    except Exception as error:  # timm's models refuse arguments with exceptions of any type
         raise SettingsError(
             f"model={settings.model!r} cannot be built with model_args={brief(settings.model_args)}: "
             f"{first_line(error)}"
         ) from error
-    for size in {settings.image_size, settings.val_size}:
-        _try_out(model, settings.model, size, num_classes)
     return model
 
 
-def _try_out(model: nn.Module, name: str, size: int, num_classes: int) -> None:
-    """One image through the model, so that a size that does not fit is known before training."""
-    was_training = model.training
+def check_images(model: nn.Module, settings: TrainSettings, num_classes: int) -> None:
+    """Run a black image of each of the settings' sizes through a model; leaves the model in evaluation mode.
+
+    Raises:
+        SettingsError: a size that the model does not take, or a result other than one logit per class.
+    """
     model.eval()
-    try:
-        with torch.inference_mode():
-            logits = model(torch.zeros(1, 3, size, size))
-    except Exception as error:
-        raise SettingsError(
-            f"model={name!r} does not take images of {size} x {size} pixels ({first_line(error)}); "
-            'change image_size and val_size, or give model_args={"img_size": ...} if it has that'
-        ) from error
-    if not isinstance(logits, torch.Tensor) or logits.shape != (1, num_classes):
-        raise SettingsError(f"model={name!r} does not give one logit for each of {num_classes} classes")
-    model.train(was_training)
-
-
-# Settings for a network that timm knows by name, to evaluate it with weights from elsewhere; nothing is downloaded.
-
-
-CLASSES = 1000  # where timm knows none
+    device = next(model.parameters()).device
+    for size in {settings.image_size, settings.val_size}:
+        try:
+            with torch.inference_mode():
+                logits = model(torch.zeros(1, 3, size, size, device=device))
+        except Exception as error:  # timm's models fail with exceptions of any type
+            raise SettingsError(
+                f"model={settings.model!r} does not take images of {size} x {size} pixels ({first_line(error)}); "
+                'change image_size and val_size, or give model_args={"img_size": ...} if it has that'
+            ) from error
+        if not isinstance(logits, torch.Tensor) or logits.shape != (1, num_classes):
+            raise SettingsError(f"model={settings.model!r} does not give one logit for each of {num_classes} classes")
 
 
 def pretrained_settings(model: str, model_args: dict[str, Any], chosen: Mapping[str, Any]) -> tuple[TrainSettings, int]:
-    """How timm prepares the images of a network, and how many classes its own weights have.
+    """Settings to evaluate a network as timm does, and the number of classes of timm's weights; nothing is downloaded.
 
     Args:
-        model: timm's name, which may carry a tag such as `resnet50.tv_in1k`; `build_student` refuses unknown ones.
+        model: timm's name, with or without a tag such as `resnet50.tv_in1k`; `build_student` refuses unknown ones.
         model_args: for timm.create_model.
         chosen: settings that replace timm's.
 
     Raises:
-        SettingsError: an unknown tag, a network whose images timm crops in another way, or a value that cannot be.
+        SettingsError: an unknown tag, a network whose images timm does not crop centrally, or a value out of range.
     """
     try:
         config = timm.get_pretrained_cfg(model)
     except RuntimeError as error:
         raise SettingsError(f"model={model!r}: {first_line(error)}") from error
-    view: dict[str, Any] = {}
+    preprocessing: dict[str, Any] = {}
     if config is not None:
-        view = {
+        preprocessing = {
             "val_size": config.input_size[1],
             "val_crop_pct": float(config.crop_pct),
             "interpolation": config.interpolation,
@@ -95,12 +92,12 @@ def pretrained_settings(model: str, model_args: dict[str, Any], chosen: Mapping[
         }
         if config.crop_mode != "center" and "val_crop_pct" not in chosen:
             raise SettingsError(
-                f"model={model!r}: timm does not cut its images out of the middle (crop_mode={config.crop_mode}); "
+                f"model={model!r}: timm does not crop its images centrally (crop_mode={config.crop_mode}); "
                 "give --crop-pct to do so nevertheless, 1 for the whole shorter side"
             )
-    view |= chosen
-    if "val_size" in view:
-        view["image_size"] = view["val_size"]  # `build_student` tries both
-    # Exactly as the weights are: these were not trained here in another precision.
-    settings = TrainSettings(model=model, model_args=model_args, precision="float32", **view)
+    preprocessing |= chosen
+    if "val_size" in preprocessing:
+        preprocessing["image_size"] = preprocessing["val_size"]  # `check_images` tries both
+    # Weights from elsewhere are evaluated in full precision.
+    settings = TrainSettings(model=model, model_args=model_args, precision="float32", **preprocessing)
     return settings, CLASSES if config is None else config.num_classes

@@ -1,44 +1,42 @@
-"""Optimiser, learning-rate schedule and moving average, all of them timm's."""
+"""Builds timm's optimiser, learning-rate schedule and moving average of the weights."""
 
 import math
 from typing import Any, Protocol
 
-import torch
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.utils import ModelEmaV3
 from torch import nn
-from torch.nn import Parameter
-from torch.optim import SGD, Optimizer
+from torch.optim import Optimizer
 
 from store.errors import SettingsError
 from store.text import brief, first_line
 from trainer.settings import TrainSettings
 
-RATES = 1000  # updates of a run whose rates are looked at before it begins
+RATES = 1000  # updates of a run whose learning rates are checked before it begins
 
 
 class Scheduler(Protocol):
-    """What is used of timm's schedulers."""
+    """The methods of timm's schedulers that the trainer uses."""
 
     def step_update(self, num_updates: int) -> None:
-        """Set the rate for the next update, after this many."""
+        """Set the learning rate of the next update, after so many."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What it was made with; the rate follows from that and the number of the update."""
+        """The schedule's settings; the rate follows from these and the number of the update."""
 
 
 class Average(Protocol):
-    """What is used of timm's moving average."""
+    """The parts of timm's moving average that the trainer uses."""
 
     module: nn.Module  # in evaluation mode
 
     def update(self, model: nn.Module, step: int) -> None:
-        """Move on after this many updates."""
+        """Include the model's weights after so many updates."""
 
 
 def build_average(model: nn.Module, settings: TrainSettings) -> Average | None:
-    """The moving average of a model's weights and buffers, which warms up; None where the settings keep none."""
+    """The moving average of a model's weights and buffers, with timm's warm-up; None with ema_decay=0."""
     if settings.ema_decay == 0:
         return None
     average: Average = ModelEmaV3(model, settings.ema_decay, use_warmup=True)
@@ -46,10 +44,10 @@ def build_average(model: nn.Module, settings: TrainSettings) -> Average | None:
 
 
 def build_optimiser(model: nn.Module, settings: TrainSettings) -> Optimizer:
-    """The optimiser; biases and norms are left out of the weight decay.
+    """The optimiser; biases and norms get no weight decay.
 
     Raises:
-        SettingsError: timm has no such optimiser, or it cannot be had here.
+        SettingsError: timm has no such optimiser, or it cannot be built with these arguments.
     """
     try:
         optimiser: Optimizer = create_optimizer_v2(
@@ -60,7 +58,7 @@ def build_optimiser(model: nn.Module, settings: TrainSettings) -> Optimizer:
             momentum=settings.momentum,
             **settings.opt_args,
         )
-    except Exception as error:  # each of timm's optimisers has its own way to refuse
+    except Exception as error:  # timm's optimisers refuse arguments with exceptions of any type
         raise SettingsError(
             f"opt={brief(settings.opt)}: {first_line(error)}; timm.optim.list_optimizers() names them, "
             "opt_args are theirs"
@@ -69,7 +67,7 @@ def build_optimiser(model: nn.Module, settings: TrainSettings) -> Optimizer:
 
 
 def build_scheduler(optimiser: Optimizer, settings: TrainSettings, steps_per_epoch: int) -> Scheduler:
-    """The schedule, stepped after every update; warm-up counts as part of the epochs.
+    """The schedule, to be stepped after every update; the warm-up is part of the epochs.
 
     Raises:
         SettingsError: arguments that timm's schedule does not take.
@@ -91,26 +89,24 @@ def build_scheduler(optimiser: Optimizer, settings: TrainSettings, steps_per_epo
             updates_per_epoch=steps_per_epoch,
             **settings.sched_args,
         )
-    except Exception as error:  # each of timm's schedules has its own way to refuse
+    except Exception as error:  # timm's schedules refuse arguments with exceptions of any type
         raise SettingsError(f"sched_args={brief(settings.sched_args)}: {first_line(error)}") from error
     return scheduler
 
 
-def check_schedule(settings: TrainSettings, steps_per_epoch: int) -> None:
-    """Go through the rates of a whole run, of every epoch's ends and of updates between.
+def check_rates(optimiser: Optimizer, scheduler: Scheduler, settings: TrainSettings, steps_per_epoch: int) -> None:
+    """Step a schedule through a whole run: the ends of every epoch and updates between; leaves it at the start.
 
     Raises:
-        SettingsError: a rate that cannot be computed, or is no number of 0 or more.
+        SettingsError: a rate that cannot be computed, is negative or not finite.
     """
-    optimiser = SGD([Parameter(torch.zeros(1))], lr=settings.lr)
-    scheduler = build_scheduler(optimiser, settings, steps_per_epoch)
     total = settings.epochs * steps_per_epoch
     ends = {epoch * steps_per_epoch + i for epoch in range(settings.epochs) for i in (0, 1)}
-    for update in sorted(ends | {total * i // RATES for i in range(RATES)}):
+    for update in [*sorted(ends | {total * i // RATES for i in range(RATES)}), 0]:
         try:
             scheduler.step_update(update)
             rate = float(optimiser.param_groups[0]["lr"])
-        except Exception as error:  # whatever odd numbers make timm's formulas raise
+        except Exception as error:  # timm's formulas raise exceptions of any type
             raise SettingsError(
                 f"sched_args={brief(settings.sched_args)}: {first_line(error)} at update {update}"
             ) from error

@@ -1,4 +1,4 @@
-"""The student while it trains: one update at a time, and its state for a checkpoint.
+"""The student in training: performs one update at a time, saves and restores its state.
 
 Shapes: B batch of this rank, C classes, S side of an image.
 """
@@ -24,26 +24,28 @@ from trainer.distributed import Ranks
 from trainer.settings import TrainSettings, settings_differences, settings_to_json
 from trainer.student.checkpoint import Checkpoint, TrainState, load_checkpoint
 from trainer.student.device import autocast, compilation, full_memory
-from trainer.student.model import build_student
-from trainer.student.optim import build_average, build_optimiser, build_scheduler, check_schedule
+from trainer.student.model import build_student, check_images
+from trainer.student.optim import build_average, build_optimiser, build_scheduler, check_rates
 from trainer.targets.custom import CustomTargets, checked_targets, settings_targets
 from trainer.targets.targets import soft_cross_entropy
 
-STEP_STREAM = 3  # tells this use of the seed from the others
+STEP_STREAM = 3  # separates the random numbers of updates from those of order and crops
 
 
 class Student:
-    """Model, optimiser, schedule and moving average; `settings` are resolved ones.
+    """Model, optimiser, schedule and moving average.
+
+    The initial weights come from torch's global generator: seed it before.
 
     Args:
-        settings: of the run.
+        settings: of the run, resolved (`resolve_device`).
         num_classes: of the targets.
         steps_per_epoch: of the whole run, not of one rank.
-        ranks: that train together; alone if None.
-        own_targets: in place of the settings' kind of target.
+        ranks: that train together; a single process if None.
+        custom_targets: in place of the settings' kind of target.
 
     Raises:
-        SettingsError: a model or optimiser that cannot be built, or not trained by this loop.
+        SettingsError: a model, optimiser or schedule that cannot be built, or fails in a rehearsal on a copy.
     """
 
     def __init__(
@@ -55,18 +57,16 @@ class Student:
         ranks: Ranks | None = None,
         custom_targets: CustomTargets | None = None,
     ) -> None:
-        torch.manual_seed(settings.seed)
         self.settings, self.num_classes, self.steps_per_epoch = settings, num_classes, steps_per_epoch
         self.ranks = ranks or Ranks()
         self.device = torch.device(settings.device)
-        share = settings.batch_size // self.ranks.world
-        if share % settings.accumulate:
+        rank_batch = settings.batch_size // self.ranks.world
+        if rank_batch % settings.accumulate:
             raise SettingsError(
-                f"accumulate={settings.accumulate}: the {share} images of a batch that each rank has do not fall "
-                "into so many equal parts; choose a divisor"
+                f"accumulate={settings.accumulate}: each rank's {rank_batch} images of a batch cannot be divided into "
+                "so many equal parts; choose a divisor"
             )
-        check_schedule(settings, steps_per_epoch)
-        # Images come with their channels last in memory, and convolutions are fastest so.
+        # Images arrive with channels last in memory; convolutions are fastest in the same format.
         self.model = build_student(settings, num_classes).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = build_optimiser(self.model, settings)
         self.scheduler = build_scheduler(self.optimiser, settings, steps_per_epoch)
@@ -79,19 +79,11 @@ class Student:
         )
         self._synchronised: DistributedDataParallel | None = None
         self._network: Callable[[Tensor], Tensor] = self.model
-        try:
-            self._rehearse()
-        except SettingsError:  # it says itself what cannot be
-            raise
-        except Exception as error:  # each model and optimiser fails in its own way
-            raise SettingsError(
-                f"model={brief(settings.model)} cannot be trained with opt={brief(settings.opt)}: a first update fails "
-                f"({first_line(error)}); choose another model, opt or batch_size"
-            ) from error
+        self._rehearse()
         self._network = self._compiled(self.model)
 
     def join(self) -> None:
-        """Make updates those of all ranks together; every rank has to have built its student before."""
+        """Average gradients over all ranks from now on; call it once every rank has built its student."""
         if self.ranks.world > 1:
             self._synchronised = DistributedDataParallel(self.model)
             self._network = self._compiled(self._synchronised)
@@ -100,14 +92,14 @@ class Student:
         return torch.compile(network) if self.settings.compiled else network
 
     def digest(self) -> str:
-        """Hex sha256 of the weights, by which the ranks compare theirs."""
+        """Hex sha256 of the weights, to compare those of the ranks."""
         found = hashlib.sha256()
         for name, tensor in self.model.state_dict().items():
             found.update(name.encode() + tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         return found.hexdigest()
 
     def is_finite(self) -> bool:
-        """Whether all weights and statistics are numbers, also the average's; waits for the device once."""
+        """Whether all weights and statistics, also the average's, are finite; waits for the device once."""
         states = [self.model.state_dict(), {} if self.ema is None else self.ema.module.state_dict()]
         numbers = [tensor for state in states for tensor in state.values() if tensor.is_floating_point()]
         return bool(torch.stack([tensor.isfinite().all() for tensor in numbers]).all())
@@ -118,30 +110,30 @@ class Student:
         return float(self.optimiser.param_groups[0]["lr"])
 
     def evaluated(self) -> nn.Module:
-        """The network whose accuracy counts: the moving average where there is one, made alike on all ranks."""
+        """The network to evaluate: the moving average if there is one, with buffers equal on all ranks."""
         network: nn.Module = self.model if self.ema is None else self.ema.module
         if self.ranks.world > 1:
-            for buffer in network.buffers():  # each rank has statistics of its own batches; the first one's are saved
+            for buffer in network.buffers():  # ranks have statistics of their own batches; rank 0's are saved
                 dist.broadcast(buffer, 0)
         return network
 
     @full_memory()
     @compilation()
     def update(self, batch: Batch, updates_done: int) -> Tensor:
-        """One optimiser step.
+        """Perform one optimiser step; reseeds torch's global generator.
 
         Args:
-            batch: this rank's part of it, on the student's device.
+            batch: this rank's part, on the student's device.
             updates_done: before this one, since the run's start.
 
         Returns:
-            The mean loss of this rank, a scalar on the device; reading it waits for the device.
+            The mean loss of this rank, a float32 scalar on the device; reading it waits for the device.
 
         Raises:
             TrainingError: the device's memory is full.
-            SettingsError: torch.compile cannot do it.
+            SettingsError: torch.compile fails, or custom targets do.
         """
-        # Dropout and its like depend on step and rank alone, so a resumed run needs no generator's state.
+        # Dropout depends on step and rank only, so that a resumed run needs no state of a generator.
         seed = step_seed(self.settings.seed, updates_done, self.ranks.rank)
         torch.manual_seed(seed)
         targets_BC = self._make_targets(batch)
@@ -163,13 +155,13 @@ class Student:
         return loss
 
     def _gradients(self, images_B3SS: Tensor, targets_BC: Tensor) -> Tensor:
-        """Gradients of the mean loss, computed part by part; they go over the ranks with the last one."""
+        """Compute gradients of the mean loss part by part; the last part's backward averages them over the ranks."""
         size = -(-len(images_B3SS) // self.settings.accumulate)
         parts = list(zip(torch.split(images_B3SS, size), torch.split(targets_BC, size), strict=True))
         total = torch.zeros((), device=self.device)
         for i, (images, targets) in enumerate(parts):
-            waits = self._synchronised is not None and i + 1 < len(parts)
-            with self._synchronised.no_sync() if waits else nullcontext():  # type: ignore[union-attr]
+            is_local = self._synchronised is not None and i + 1 < len(parts)
+            with self._synchronised.no_sync() if is_local else nullcontext():  # type: ignore[union-attr]
                 with autocast(self.settings):
                     logits = self._network(images)
                 loss = soft_cross_entropy(logits, targets) * (len(images) / len(images_B3SS))
@@ -178,7 +170,7 @@ class Student:
         return total
 
     def checkpoint(self, train_state: TrainState) -> Checkpoint:
-        """The state at a position."""
+        """The state to save."""
         return Checkpoint(
             model=self.model.state_dict(),
             ema=None if self.ema is None else self.ema.module.state_dict(),
@@ -194,7 +186,7 @@ class Student:
         )
 
     def restore(self, file: Path) -> Checkpoint:
-        """Go on from a checkpoint, which is returned.
+        """Load a checkpoint into this student and return it.
 
         Raises:
             RunFolderError: it cannot be read, or is not of this run.
@@ -206,9 +198,9 @@ class Student:
             self.model.load_state_dict(checkpoint.model)
             if self.ema is not None and checkpoint.ema is not None:
                 self.ema.module.load_state_dict(checkpoint.ema)
-            self._rehearse(checkpoint.optimiser)
+            self._update_blank(self._copy(checkpoint.optimiser))
             self.optimiser.load_state_dict(checkpoint.optimiser)
-        except Exception as error:  # whatever odd state dicts make torch raise, now or at the next update
+        except Exception as error:  # torch raises exceptions of any type for odd state dicts, also at the next update
             raise RunFolderError(
                 f"{file}: not a checkpoint of this run ({first_line(error)}); "
                 "restore it, or train again in another folder"
@@ -216,7 +208,7 @@ class Student:
         return checkpoint
 
     def _differences(self, checkpoint: Checkpoint) -> Iterator[str]:
-        """What keeps a checkpoint from being this run's, as `name: then, now`."""
+        """Yield the differences between a checkpoint's run and this one, as `name: then, now`."""
         settings, size = self.settings, self.settings.batch_size
         yield from settings_differences(checkpoint.settings, settings_to_json(settings))
         if checkpoint.num_classes != self.num_classes:
@@ -226,29 +218,58 @@ class Student:
         if checkpoint.samples_seen % size or checkpoint.samples_seen > self.steps_per_epoch * size:
             yield f"samples seen: {checkpoint.samples_seen}, not a number of whole batches of {size} in an epoch"
         if (checkpoint.ema is None) != (self.ema is None):
-            yield "moving average: there is none where the settings have one, or the other way round"
-        # timm's schedules know nothing but their settings: the rate follows from the number of the update.
+            yield "moving average: there is none though the settings have one, or the other way round"
+        # The state of timm's schedules is only their settings: the rate follows from the number of the update.
         yield from settings_differences(checkpoint.scheduler, self.scheduler.state_dict())
 
-    def _rehearse(self, optimiser_state: dict[str, Any] | None = None) -> None:
-        """One update of a twin that is alone, so that what cannot be trained is known before training."""
-        twin = copy.copy(self)
-        twin.ranks, twin._synchronised, twin.ema = Ranks(), None, None
-        twin.model = twin._network = copy.deepcopy(self.model)
-        twin.optimiser = build_optimiser(twin.model, self.settings)
-        twin.scheduler = build_scheduler(twin.optimiser, self.settings, self.steps_per_epoch)
+    def _rehearse(self) -> None:
+        """Run on a copy: the schedule of the whole run, an image of each size, one update.
+
+        Raises:
+            SettingsError: one of them fails.
+        """
+        student = self._copy()
+        check_rates(student.optimiser, student.scheduler, self.settings, self.steps_per_epoch)
+        check_images(student.model, self.settings, self.num_classes)
+        student.model.train()
+        try:
+            self._update_blank(student)
+        except SettingsError:
+            raise
+        except Exception as error:  # models and optimisers fail with exceptions of any type
+            raise SettingsError(
+                f"model={brief(self.settings.model)} cannot be trained with opt={brief(self.settings.opt)}: "
+                f"a first update fails ({first_line(error)}); choose another model, opt or batch_size"
+            ) from error
+
+    def _copy(self, optimiser_state: dict[str, Any] | None = None) -> "Student":
+        """A copy without other ranks and moving average, and with the optimiser's initial state or a given one."""
+        student = copy.copy(self)
+        student.ranks, student._synchronised, student.ema = Ranks(), None, None
+        student.model = student._network = copy.deepcopy(self.model)
+        student.optimiser = build_optimiser(student.model, self.settings)
+        student.scheduler = build_scheduler(student.optimiser, self.settings, self.steps_per_epoch)
         if optimiser_state is not None:
-            twin.optimiser.load_state_dict(copy.deepcopy(optimiser_state))
-        accumulate = self.settings.accumulate
-        part = self.settings.batch_size // (self.ranks.world * accumulate)
-        twin.update(blank_batch(self.settings, max(1, min(part, 2)) * accumulate).to(self.device), 0)
-        unused = [
-            name for name, weights in twin.model.named_parameters() if weights.requires_grad and weights.grad is None
-        ]
-        if unused and self.ranks.world > 1:
+            student.optimiser.load_state_dict(copy.deepcopy(optimiser_state))
+        return student
+
+    def _update_blank(self, student: "Student") -> None:
+        """Update a copy once with a small blank batch, without a trace in torch's generators.
+
+        Raises:
+            ValueError: a weight gets no gradient, which several ranks cannot do with.
+        """
+        world, accumulate = self.ranks.world, self.settings.accumulate
+        part = self.settings.batch_size // (world * accumulate)
+        batch = blank_batch(self.settings, max(1, min(part, 2)) * accumulate).to(self.device)
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            student.update(batch, 0)
+        parameters = student.model.named_parameters()
+        unused = [name for name, weights in parameters if weights.requires_grad and weights.grad is None]
+        if unused and world > 1:
             raise ValueError(f"several ranks need a gradient for every weight, and {unused[0]} gets none")
 
 
 def step_seed(seed: int, updates_done: int, rank: int) -> int:
-    """The seed of torch's generators on one rank in one step."""
+    """The seed of torch's generators for one update on one rank, a 64-bit number."""
     return int(np.random.SeedSequence((STEP_STREAM, seed, updates_done, rank)).generate_state(1, np.uint64)[0])

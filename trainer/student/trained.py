@@ -1,4 +1,4 @@
-"""A trained student out of a checkpoint of this project."""
+"""Builds trained students from checkpoints of this project, and exports their weights as safetensors."""
 
 import json
 import os
@@ -18,29 +18,35 @@ from store.text import first_line
 from trainer.settings import TrainSettings, settings_from_json
 from trainer.student.checkpoint import Checkpoint, load_checkpoint
 from trainer.student.device import resolve_device
-from trainer.student.model import build_student
+from trainer.student.model import build_student, check_images
 
 Weights = Literal["model", "ema"]
-"""The weights that were trained, or their moving average."""
+"""The trained weights, or their moving average."""
+
+SUFFIX = ".safetensors"  # timm and others recognise the format by it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Trained:
-    """A student in evaluation mode, and what is known of it."""
+    """A student in evaluation mode, with its settings and results."""
 
     model: nn.Module  # on the settings' device
-    settings: TrainSettings  # it was trained with these, resolved for here
+    settings: TrainSettings  # of its training, with this machine's device and precision
     num_classes: int
     weights: Weights
-    epoch: int  # epochs done
-    top1: float | None  # of these weights on the run's validation shards, 0 to 1; None if that is not known
+    epoch: int  # finished epochs
+    top1: float | None  # of these weights on the run's validation shards, 0 to 1; None if unknown
 
 
 def load_trained(file: Path, weights: Weights | None = None) -> Trained:
-    """Read a checkpoint and build its student; see `build_trained`.
+    """Read a checkpoint and build its student.
+
+    Args:
+        file: the checkpoint.
+        weights: the weights to take; None for the moving average if the checkpoint has one.
 
     Raises:
-        RunFolderError: also where the checkpoint is absent or damaged.
+        RunFolderError: the checkpoint is absent, damaged, has no such weights, or its student cannot be built here.
     """
     return build_trained(load_checkpoint(file), file, weights)
 
@@ -52,13 +58,13 @@ def build_trained(
 
     Args:
         checkpoint: from `load_checkpoint`.
-        file: where it came from, for messages.
-        weights: which of them; None for the moving average where there is one.
-        chosen: settings that replace those it was trained with.
+        file: its path, for messages.
+        weights: the weights to take; None for the moving average if the checkpoint has one.
+        chosen: settings that replace those of its training.
 
     Raises:
         RunFolderError: it has no such weights, or its student cannot be built here.
-        SettingsError: a chosen setting that cannot be.
+        SettingsError: a chosen setting that is out of range.
     """
     ema = checkpoint.ema
     if weights == "ema" and not ema:
@@ -69,6 +75,7 @@ def build_trained(
     settings = replace(settings, **(chosen or {}))
     with _no_student(file):
         model = build_student(settings, checkpoint.num_classes)
+        check_images(model, settings, checkpoint.num_classes)
         state = ema if ema and taken == "ema" else checkpoint.model
         if problem := _unfit_weights(state, model.state_dict()):
             raise ValueError(problem)
@@ -79,16 +86,16 @@ def build_trained(
         num_classes=checkpoint.num_classes,
         weights=taken,
         epoch=checkpoint.epoch,
-        # It is of the end of an epoch; and where there is a moving average, that is what was evaluated.
+        # Accuracies are of the ends of epochs, and of the moving average in a run that has one.
         top1=None if checkpoint.samples_seen or (ema and taken == "model") else checkpoint.top1,
     )
 
 
-def _unfit_weights(state: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> str | None:
-    """What torch would load without a word; names and shapes it compares itself."""
+def _unfit_weights(state: Mapping[str, Any], expected: Mapping[str, Tensor]) -> str | None:
+    """A message about weights that torch would load silently: of another dtype, or not finite."""
     for name, tensor in state.items():
-        if name in wanted and isinstance(tensor, Tensor):
-            if tensor.is_floating_point() != wanted[name].is_floating_point() or tensor.is_complex():
+        if name in expected and isinstance(tensor, Tensor):
+            if tensor.is_floating_point() != expected[name].is_floating_point() or tensor.is_complex():
                 return f"{name} holds {tensor.dtype}"
             if not tensor.isfinite().all():
                 return f"{name} is not finite"
@@ -96,7 +103,7 @@ def _unfit_weights(state: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> st
 
 
 def _settings_here(settings: TrainSettings) -> TrainSettings:
-    """Device and precision of this machine; what was trained in float32 stays in it."""
+    """The settings with this machine's device and precision; a student trained in float32 stays in float32."""
     return resolve_device(settings if settings.precision == "float32" else replace(settings, precision="auto"))
 
 
@@ -104,32 +111,26 @@ def _settings_here(settings: TrainSettings) -> TrainSettings:
 def _no_student(file: Path) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # whatever odd settings and tensors make torch raise
+    except Exception as error:  # torch raises exceptions of any type for odd settings and tensors
         raise RunFolderError(f"{file}: holds no student that can be used here: {first_line(error)}") from error
 
 
-# A trained student's weights as safetensors, for timm, torchvision and whatever else reads them.
-
-
-SUFFIX = ".safetensors"  # timm and others tell the format by it
-
-
 def export_student(checkpoint: Path, out: Path, weights: Weights | None = None) -> Trained:
-    """Write the weights of a checkpoint's student, and what is needed to use them, to a new file.
+    """Write the weights of a checkpoint's student and their metadata to a new safetensors file.
 
     Args:
         checkpoint: of this project.
-        out: a name that ends in .safetensors.
-        weights: which of them; None for the moving average where there is one.
+        out: the file, whose name ends in .safetensors.
+        weights: the weights to take; None for the moving average if the checkpoint has one.
 
     Returns:
         The student whose weights were written.
 
     Raises:
-        RunFolderError: the checkpoint cannot be used, the file is there already, or the disk refused.
+        RunFolderError: the checkpoint cannot be used, the file exists, or writing failed.
     """
     if out.suffix != SUFFIX:
-        raise RunFolderError(f"{out}: the name must end in {SUFFIX}; timm tells the format by it")
+        raise RunFolderError(f"{out}: the name must end in {SUFFIX}; timm recognises the format by it")
     if os.path.lexists(out):
         raise RunFolderError(f"{out}: exists already; choose another name, or move it away")
     student = load_trained(checkpoint, weights)
@@ -140,7 +141,7 @@ def export_student(checkpoint: Path, out: Path, weights: Weights | None = None) 
 
 
 def plain_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """A network's state: tensors on the CPU, contiguous, none sharing memory with another."""
+    """A network's state as contiguous CPU tensors, none of which shares memory with another."""
     return {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in model.state_dict().items()
@@ -148,9 +149,9 @@ def plain_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def metadata(student: Trained) -> dict[str, str]:
-    """What is known of a student: texts, of which `model_args`, `mean` and `std` are JSON."""
+    """Architecture, preprocessing and results of a student as texts; `model_args`, `mean` and `std` are JSON."""
     settings = student.settings
-    known = {
+    texts = {
         "format": "pt",
         "architecture": settings.model,
         "model_args": json.dumps(settings.model_args),
@@ -163,4 +164,4 @@ def metadata(student: Trained) -> dict[str, str]:
         "weights": student.weights,
         "epoch": str(student.epoch),
     }
-    return known if student.top1 is None else known | {"top1": str(student.top1)}
+    return texts if student.top1 is None else texts | {"top1": str(student.top1)}

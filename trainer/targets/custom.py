@@ -1,4 +1,4 @@
-"""A batch's targets: those of the settings, or a caller's own, such as a teacher's that sees every crop."""
+"""Functions that make a batch's targets: by the settings, or a caller's own such as a teacher applied to every crop."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from store.errors import SettingsError
 from store.text import brief, first_line
 from trainer.batch import Batch
 from trainer.settings import TrainSettings
-from trainer.targets.targets import LabelBatch, TargetMaker
+from trainer.targets.targets import TargetMaker
 
-ROUNDING = 1e-2  # of a row's sum, for teachers that compute with few bits
+ROUNDING = 1e-2  # tolerance of a row's sum, for teachers that compute in half precision
 
 MakeTargets = Callable[[Batch], Tensor]
 """From a batch, before flips and mixing, to (B, C) float32 targets on its device, whose rows sum to 1."""
@@ -20,23 +20,26 @@ MakeTargets = Callable[[Batch], Tensor]
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class CustomTargets:
-    """What to train on in place of the settings' targets.
+    """A caller's targets in place of the settings' kind.
 
-    The settings then decide only what is read: `target` whether original labels are needed, `fill` whether tails are.
+    The settings then decide only which data are read: by `target` the dataset's labels, by `fill` the tails.
     """
 
-    name: str  # kept with the run, which goes on only with targets of the same name
-    make: MakeTargets  # called on a small blank batch first, before training
+    name: str  # written to settings.json; a run resumes only with targets of the same name
+    make: MakeTargets  # also called on a small blank batch before training
 
 
-def checked_targets(own: CustomTargets, num_classes: int) -> MakeTargets:
-    """Makes a caller's own targets and checks them, which waits for the device once a batch."""
+def checked_targets(custom: CustomTargets, num_classes: int) -> MakeTargets:
+    """A function that makes a caller's targets and checks them, which waits for the device once a batch.
+
+    The function raises SettingsError for targets that cannot be made, or are not (B, C) float32 rows that sum to 1.
+    """
 
     def make(batch: Batch) -> Tensor:
         try:
-            targets_BC = own.make(batch)
-        except Exception as error:  # whatever a caller's own function raises
-            raise SettingsError(f"the targets {brief(own.name)} cannot be made: {first_line(error)}") from error
+            targets_BC = custom.make(batch)
+        except Exception as error:  # user code may raise anything
+            raise SettingsError(f"the targets {brief(custom.name)} cannot be made: {first_line(error)}") from error
         expected = (len(batch.images), num_classes)
         if not isinstance(targets_BC, Tensor) or targets_BC.shape != expected or targets_BC.dtype != torch.float32:
             found = (
@@ -44,33 +47,20 @@ def checked_targets(own: CustomTargets, num_classes: int) -> MakeTargets:
                 if isinstance(targets_BC, Tensor)
                 else type(targets_BC).__name__
             )
-            raise SettingsError(f"the targets {brief(own.name)}: expected {expected} torch.float32, found {found}")
+            raise SettingsError(f"the targets {brief(custom.name)}: expected {expected} torch.float32, found {found}")
         if not bool(((targets_BC >= 0).all(1) & ((targets_BC.sum(1) - 1).abs() < ROUNDING)).all()):
-            raise SettingsError(f"the targets {brief(own.name)}: expected rows of numbers from 0 up that sum to 1")
+            raise SettingsError(f"the targets {brief(custom.name)}: expected rows of numbers >= 0 that sum to 1")
         return targets_BC
 
     return make
 
 
 def settings_targets(settings: TrainSettings, num_classes: int) -> MakeTargets:
-    """Makes targets as the settings say."""
-    maker = TargetMaker(
+    """The function that makes targets by the settings."""
+    return TargetMaker(
         kind=settings.target,
         num_classes=num_classes,
         fill=settings.fill,
         original_weight=settings.original_weight,
         label_smoothing=settings.label_smoothing,
     )
-
-    def make(batch: Batch) -> Tensor:
-        return maker(
-            LabelBatch(
-                classes=batch.classes,
-                scores=batch.scores,
-                tail_logsumexp=batch.tail_logsumexp,
-                boxes=batch.boxes,
-                labels=batch.labels,
-            )
-        )
-
-    return make

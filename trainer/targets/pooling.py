@@ -1,11 +1,12 @@
-"""LabelPooling: a crop's box on a label map to one logit per class, or to a grid of them, without a dense map.
+"""LabelPooling: RoIAlign of label maps to one logit per class, or to a grid of them, without a dense map.
 
 RoIAlign's weights for a box are separable, so pooling is one scatter-add of K*H*W weighted scores per image and bin.
-Source: ReLabel (CVPR 2021), section 3.2. `store.maps.pooling` is the same in numpy. Pure tensor code:
-any device, no synchronisation.
+Source: ReLabel (CVPR 2021), section 3.2; the weights are those of torchvision's `roi_align` with `aligned=True` and
+adaptive sampling. `store.maps.pooling` does the same in numpy. Pure tensor code: any device, no synchronisation.
 
-Shapes: B batch, K ranks, C classes, H W cells (y, x), L cells of a whole map, Y X bins of the grid, G bins in all,
-N cells near enough to a bin to count in it.
+Shapes: B batch, K kept classes of a cell, C classes, H W cells (y, x), L cells of a whole map or along one axis,
+Y X bins of the grid, G bins in all or along one axis, P sampling points of a bin along one axis, N cells near enough to
+a bin to have a weight in it.
 """
 
 import math
@@ -17,16 +18,33 @@ from store.maps.types import Fill
 
 
 class LabelPooling(nn.Module):
-    """`pool_logits` with its settings, for use as a layer.
+    """`pool_logits` as a layer without weights.
+
+    Args:
+        num_classes: C.
+        fill: logit of the classes outside a cell's top k: `zero`, `tail` or `min`; see `pool_logits`.
+        grid: bins down and across that each box is cut into, or one number for both.
+
+    Shapes:
+        classes_BKHW (B, K, H, W) integers, scores_BKHW (B, K, H, W) floating, boxes_B4 (B, 4) float32 in [0, 1];
+        tail_logsumexp_BHW (B, H, W) with `fill="tail"`; flips_B (B,) bool. Output: (B, C) float32 logits for one bin,
+        (B, Y, X, C) for a grid.
 
     Raises:
         ValueError: a grid without bins.
+
+    >>> LabelPooling(1000, fill="tail")
+    LabelPooling(num_classes=1000, fill='tail', grid=1)
     """
 
     def __init__(self, num_classes: int, *, fill: Fill = "zero", grid: int | tuple[int, int] = 1) -> None:
         super().__init__()
         grid_shape(grid)
         self.num_classes, self.fill, self.grid = num_classes, fill, grid
+
+    def extra_repr(self) -> str:
+        """The settings, for `print(module)`."""
+        return f"num_classes={self.num_classes}, fill={self.fill!r}, grid={self.grid}"
 
     def forward(
         self,
@@ -36,7 +54,7 @@ class LabelPooling(nn.Module):
         tail_logsumexp_BHW: Tensor | None = None,
         flips_B: Tensor | None = None,
     ) -> Tensor:
-        """(B, C) or (B, Y, X, C) float32 logits; see `pool_logits`."""
+        """Pool one box per label map; see `pool_logits` for arguments and errors."""
         return pool_logits(
             classes_BKHW,
             scores_BKHW,
@@ -63,22 +81,22 @@ def pool_logits(
     """Pool one box per label map to a logit for every class.
 
     Args:
-        classes_BKHW: (B, K, H, W) integer class ids below `num_classes`, different within a cell. The fill values of
-            quarantined rows are not such ids: those rows are left out of training and never come here.
+        classes_BKHW: (B, K, H, W) integer class ids below `num_classes`, different within a cell. Undecodable rows
+            hold other ids, so they must be left out.
         scores_BKHW: (B, K, H, W) floating logits, descending along K.
-        boxes_B4: (B, 4) float32 x1, y1, x2, y2 by the whole image; not checked here, see `check_boxes`.
+        boxes_B4: (B, 4) float32 x1, y1, x2, y2, normalised by the whole image; not checked here, see `check_boxes`.
         num_classes: C.
-        fill: the logit of classes outside a cell's top K: 0, the tail's mass spread evenly, or the lowest kept score.
-        grid: bins down and across that each box is cut into, or one number for both. 1 is ReLabel's.
+        fill: logit of the classes outside a cell's top k. `zero`: 0; `tail`: the tail's probability mass spread evenly
+            over them; `min`: the lowest kept score.
+        grid: bins down and across that each box is cut into, or one number for both. ReLabel uses 1.
         tail_logsumexp_BHW: (B, H, W) log-sum-exp of the other logits; needed for `fill="tail"`.
-        flips_B: (B,) bool, the crops that are mirrored left to right, as their grids then are; one bin is its own
-            mirror image.
+        flips_B: (B,) bool, the crops that are mirrored left to right; mirrors their grids. No effect on one bin.
 
     Returns:
-        (B, C) float32 logits for one bin, (B, Y, X, C) for a grid: `flatten(1, 2)` puts it in the order of tokens.
+        (B, C) float32 logits for one bin, (B, Y, X, C) for a grid; `flatten(1, 2)` gives a row-major list of tokens.
 
     Raises:
-        ValueError: a grid without bins, or a fill that needs a tail where there is none.
+        ValueError: a grid without bins, or `fill="tail"` without `tail_logsumexp_BHW`.
     """
     (batch, top_k, height, width), (rows, columns) = classes_BKHW.shape, grid_shape(grid)
     cells_BGN, weights_BGN = bin_cells(boxes_B4.float(), flips_B, (height, width), (rows, columns))
@@ -86,21 +104,21 @@ def pool_logits(
     if fill_BHW is None:
         pooled_BGC = torch.zeros(batch, rows * columns, num_classes, device=scores_BKHW.device)
     else:
-        # A fill keeps pooling sparse: pool the fill itself, then add what the kept classes have beyond it.
+        # Pooling stays sparse with a fill: pool the fill itself, then add the kept scores' differences from it.
         pooled_BG1 = (weights_BGN * _take(fill_BHW, cells_BGN)).sum(2, keepdim=True)
         pooled_BGC = pooled_BG1.repeat(1, 1, num_classes)
-    # Rank by rank: the largest temporaries, a rank's int64 classes, are then small enough to be allocated again and
-    # again without new pages, whose clearing took three quarters of the time on a CPU.
+    # One k at a time: the largest temporaries, the int64 classes, then stay small enough for the allocator to reuse
+    # their pages, whose clearing took three quarters of the time on a CPU.
     for k in range(top_k):
         scores_BHW = scores_BKHW[:, k].float()
-        beyond_BHW = scores_BHW if fill_BHW is None else scores_BHW - fill_BHW
+        difference_BHW = scores_BHW if fill_BHW is None else scores_BHW - fill_BHW
         classes_BGN = _take(classes_BKHW[:, k].long(), cells_BGN)
-        pooled_BGC.scatter_add_(2, classes_BGN, weights_BGN * _take(beyond_BHW, cells_BGN))
+        pooled_BGC.scatter_add_(2, classes_BGN, weights_BGN * _take(difference_BHW, cells_BGN))
     return pooled_BGC[:, 0] if rows * columns == 1 else pooled_BGC.reshape(batch, rows, columns, num_classes)
 
 
 def check_boxes(boxes_B4: Tensor) -> None:
-    """Raise ValueError unless every box lies within the image and has an area; waits for the boxes' device."""
+    """Raise ValueError unless every box is within the image and has an area; waits for the boxes' device."""
     x1_B, y1_B, x2_B, y2_B = boxes_B4.unbind(1)
     valid_B = (x1_B >= 0) & (x1_B < x2_B) & (x2_B <= 1) & (y1_B >= 0) & (y1_B < y2_B) & (y2_B <= 1)
     if not bool(valid_B.all()):
@@ -109,13 +127,13 @@ def check_boxes(boxes_B4: Tensor) -> None:
 
 
 def _take(values_BHW: Tensor, cells_BGN: Tensor | None) -> Tensor:
-    """(B, G, N) the values of each bin's cells; (B, 1, L) where those are all cells."""
+    """The values of each bin's cells (B, G, N), or of all cells (B, 1, L) without a selection."""
     values_BL = values_BHW.flatten(1)
     return values_BL[:, None] if cells_BGN is None else values_BL.gather(1, cells_BGN.flatten(1)).view_as(cells_BGN)
 
 
 def _fill_logits(scores_BKHW: Tensor, num_classes: int, fill: Fill, tail_logsumexp_BHW: Tensor | None) -> Tensor | None:
-    """(B, H, W) float32 logit of the classes outside each cell's top K; None stands for 0."""
+    """(B, H, W) float32 logit of the classes outside each cell's top k; None stands for 0."""
     top_k = scores_BKHW.shape[1]
     if fill == "zero" or top_k == num_classes:
         return None
@@ -126,16 +144,11 @@ def _fill_logits(scores_BKHW: Tensor, num_classes: int, fill: Fill, tail_logsume
     return tail_logsumexp_BHW.float() - math.log(num_classes - top_k)
 
 
-# How much each cell of a label map counts in each bin of a grid on a box: RoIAlign's weights, which are separable.
-#
-# As torchvision computes them with `aligned=True` and adaptive sampling. Pure tensor code: any device, no wait for it.
-#
-# Shapes: B batch, H W cells (y, x), L cells along one axis, Y X bins of the grid, G bins along one axis or in all,
-# P sampling points of a bin along one axis, N cells near enough to a bin to count in it, along one axis or in all.
+# RoIAlign's weights of the cells
 
 
 def grid_shape(grid: int | tuple[int, int]) -> tuple[int, int]:
-    """Bins down and across; raises ValueError where there are none."""
+    """Bins down and across; raises ValueError if either is below 1."""
     rows, columns = (grid, grid) if isinstance(grid, int) else grid
     if rows < 1 or columns < 1:
         raise ValueError(f"grid {grid}: expected at least one bin down and across")
@@ -145,16 +158,16 @@ def grid_shape(grid: int | tuple[int, int]) -> tuple[int, int]:
 def bin_cells(
     boxes_B4: Tensor, flips_B: Tensor | None, cells: tuple[int, int], grid: tuple[int, int]
 ) -> tuple[Tensor | None, Tensor]:
-    """Which cells count in each bin of each box, and how much.
+    """The cells that have a weight in each bin of each box, and their weights.
 
     Args:
-        boxes_B4: (B, 4) float32 x1, y1, x2, y2 by the whole image.
+        boxes_B4: (B, 4) float32 x1, y1, x2, y2, normalised by the whole image.
         flips_B: (B,) bool, the boxes whose bins are mirrored left to right.
         cells: H, W of the map.
         grid: bins down and across.
 
     Returns:
-        (B, G, N) int64 cells, numbered row by row, or None where all count in one bin; (B, G, N) float32 weights.
+        (B, G, N) int64 cells, numbered row by row, or None for all cells in one bin; (B, G, N) float32 weights.
     """
     x1_B, y1_B, x2_B, y2_B = boxes_B4.unbind(1)
     down_BYH = axis_weights(y1_B, y2_B, cells[0], grid[0])
@@ -171,18 +184,18 @@ def bin_cells(
 
 
 def axis_weights(low_B: Tensor, high_B: Tensor, cells: int, bins: int = 1) -> Tensor:
-    """How much each cell along one axis counts in each bin of a box from low to high, both float32 in [0, 1].
+    """The weight of each cell along one axis in each bin of a box from low to high, both (B,) float32 in [0, 1].
 
     Returns:
         (B, G, L) float32, each row summing to 1.
     """
-    # float32 in RoIAlign's own order of operations: another order flips `ceil` on boxes aligned to cells.
+    # In float32 and RoIAlign's order of operations: another order changes `ceil` for boxes aligned to cells.
     start_B = low_B * cells - 0.5
     size_B = ((high_B * cells - 0.5) - start_B) / bins
     count_B = size_B.ceil().clamp(min=1)
     index_L = torch.arange(cells, dtype=torch.float32, device=low_B.device)
     index_G = torch.arange(bins, dtype=torch.float32, device=low_B.device)
-    # A bin of a box within the image has at most this many points; the spare ones are moved to where no cell is.
+    # A bin of a box within the image has at most this many points; the unused ones are moved away from all cells.
     index_P = index_L[: math.ceil(cells / bins)]
     starts_BG = start_B[:, None] + index_G * size_B[:, None]
     points_BP = (index_P + 0.5) * size_B[:, None] / count_B[:, None]
@@ -193,9 +206,9 @@ def axis_weights(low_B: Tensor, high_B: Tensor, cells: int, bins: int = 1) -> Te
 
 
 def _near_cells(weights_BGL: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, G, N) int64 cells along one axis that hold all that counts in each bin, and their weights."""
+    """(B, G, N) int64 cells along one axis that include all with a weight in each bin, and their weights."""
     bins, cells = weights_BGL.shape[1:]
-    # Points lie at most one cell apart, and each counts in the cells on its two sides.
+    # Points are at most one cell apart, and each has a weight in the cells on its two sides.
     near = min(math.ceil(cells / bins) + 1, cells)
     first_BG = (weights_BGL > 0).byte().argmax(2).clamp(max=cells - near)
     cells_BGN = first_BG[:, :, None] + torch.arange(near, device=weights_BGL.device)

@@ -1,6 +1,6 @@
-"""What the student is trained on: the kinds of the paper's ablation (ReLabel, CVPR 2021, section 4.1).
+"""Soft training targets: the kinds of the paper's ablation (ReLabel, CVPR 2021, section 4.1).
 
-Shapes: B batch, K ranks, C classes, H W cells (y, x).
+Shapes: B batch, K kept classes of a cell, C classes, H W cells (y, x), T tokens.
 """
 
 from dataclasses import dataclass
@@ -15,27 +15,27 @@ from trainer.targets.pooling import pool_logits
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class LabelBatch:
-    """What is known of a batch's labels."""
+    """The label maps, crops' boxes and labels of a batch."""
 
     classes: Tensor  # (B, K, H, W) integer class ids
     scores: Tensor  # (B, K, H, W) logits
-    tail_logsumexp: Tensor | None  # (B, H, W) log-sum-exp of the logits outside the top K
-    boxes: Tensor  # (B, 4) float32, the crops by their whole images
-    labels: Tensor  # (B,) int64, the dataset's own labels; read only where they are needed
+    tail_logsumexp: Tensor | None  # (B, H, W) log-sum-exp of the logits outside the top k; needed for fill "tail" only
+    boxes: Tensor  # (B, 4) float32: x1, y1, x2, y2 of the crops, normalised by the whole images
+    labels: Tensor  # (B,) int64, the dataset's own labels, -1 where there is none; needed for some kinds only
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TargetMaker:
-    """Makes soft targets whose rows sum to 1."""
+    """Makes soft targets; see docs/pooling.md for kinds and fills."""
 
     kind: TargetKind
     num_classes: int  # C
     fill: Fill
-    original_weight: float  # share of the original label mixed in
-    label_smoothing: float  # of the original label
+    original_weight: float  # weight of the dataset's label in the target, 0 to 1
+    label_smoothing: float  # of the dataset's label
 
     def __call__(self, batch: LabelBatch) -> Tensor:
-        """(B, C) float32 targets."""
+        """Make a batch's targets: (B, C) float32, whose rows sum to 1."""
         if self.kind == "original":
             return self._label_target(batch.labels)
         targets_BC = self._relabel(batch)
@@ -65,10 +65,10 @@ class TargetMaker:
 
 
 def one_hot(classes_B: Tensor, num_classes: int) -> Tensor:
-    """(B, C) float32; unlike `F.one_hot` it never waits for the device."""
+    """(B, C) float32 one-hot rows; unlike `F.one_hot` it never waits for the device."""
     return torch.zeros(len(classes_B), num_classes, device=classes_B.device).scatter_(1, classes_B[:, None], 1.0)
 
 
 def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean over all rows of the cross-entropy with soft targets, a float32 scalar; (B, C) or, for tokens, (B, T, C)."""
+    """Mean cross-entropy with soft targets over all rows: a float32 scalar, from (B, C) or (B, T, C) arguments."""
     return -(targets * F.log_softmax(logits.float(), dim=-1)).sum(-1).mean()

@@ -23,8 +23,8 @@ from trainer.student.model import pretrained_settings
 from trainer.student.student import Student
 
 COUNT = 23
-NAMED = ("--model", "test_resnet", "--num-classes", str(NUM_CLASSES))
-VIEW = ("--image-size", "32", "--crop-pct", "1", "--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225")
+TIMM_MODEL = ("--model", "test_resnet", "--num-classes", str(NUM_CLASSES))
+PREPROCESSING = ("--image-size", "32", "--crop-pct", "1", "--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225")
 
 
 @pytest.fixture(scope="module")
@@ -96,22 +96,24 @@ def test_the_moving_average_is_what_is_evaluated(folder: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("checkpoint", ["published.pth", "weights.safetensors"])
-def test_weights_from_elsewhere_count_as_ours(folder: Path, checkpoint: str) -> None:
-    found = counted(invoke(folder, checkpoint, *NAMED, *VIEW, "--json"))
+def test_weights_in_foreign_formats_give_the_same_counts(folder: Path, checkpoint: str) -> None:
+    found = counted(invoke(folder, checkpoint, *TIMM_MODEL, *PREPROCESSING, "--json"))
     assert found["top1_hits"] == expected(folder).top1_hits
     assert (found["weights"], found["precision"]) == ("given weights", "float32")
 
 
 def test_timm_says_how_images_are_prepared_unless_it_is_given(folder: Path) -> None:
-    found = counted(invoke(folder, "published.pth", *NAMED, "--json"))
+    found = counted(invoke(folder, "published.pth", *TIMM_MODEL, "--json"))
     assert (found["image_size"], found["crop_pct"], found["interpolation"]) == (160, 0.95, "bilinear")
     assert (found["mean"], found["std"]) == ([0.5] * 3, [0.5] * 3)
-    found = counted(invoke(folder, "published.pth", *NAMED, *VIEW, "--interpolation", "bicubic", "--json"))
+    found = counted(
+        invoke(folder, "published.pth", *TIMM_MODEL, *PREPROCESSING, "--interpolation", "bicubic", "--json")
+    )
     assert (found["image_size"], found["crop_pct"], found["interpolation"]) == (32, 1, "bicubic")
     assert (found["mean"], found["std"]) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 
 
-def test_weights_from_elsewhere_are_taken_exactly_as_they_are() -> None:
+def test_weights_from_elsewhere_are_evaluated_in_float32() -> None:
     settings, num_classes = pretrained_settings("test_resnet", {}, {"val_size": 64})
     assert (settings.precision, settings.val_size, settings.image_size, num_classes) == ("float32", 64, 64, 1000)
 
@@ -205,19 +207,19 @@ def write_bad(folder: Path) -> None:
         ("garbage.pt", (), "val.tar", "A checkpoint from elsewhere needs --model NAME"),
         ("published.pth", (), "val.tar", "A checkpoint from elsewhere needs --model NAME"),
         ("evil.pt", (), "val.tar", "evil.pt: damaged, or not a checkpoint"),
-        ("evil.pt", NAMED, "val.tar", "evil.pt: holds more than tensors"),
-        ("evil.pth", NAMED, "val.tar", "evil.pth: holds more than tensors and is not loaded"),
-        ("garbage.pt", NAMED, "val.tar", "garbage.pt: "),
-        ("none.pt", NAMED, "val.tar", "none.pt: no such checkpoint"),
+        ("evil.pt", TIMM_MODEL, "val.tar", "evil.pt: holds more than tensors"),
+        ("evil.pth", TIMM_MODEL, "val.tar", "evil.pth: holds more than tensors and is not loaded"),
+        ("garbage.pt", TIMM_MODEL, "val.tar", "garbage.pt: "),
+        ("none.pt", TIMM_MODEL, "val.tar", "none.pt: no such checkpoint"),
         ("published.pth", ("--model", "test_resnet"), "val.tar", "does not fit the test_resnet with 1,000 classes: it "
          "has other shapes: 'fc.bias (5,), expected (1000,)'"),
-        ("short.pth", NAMED, "val.tar", "does not fit the test_resnet with 5 classes: it misses 'fc.bias'"),
+        ("short.pth", TIMM_MODEL, "val.tar", "does not fit the test_resnet with 5 classes: it misses 'fc.bias'"),
         ("published.pth", ("--model", "test_resnte"), "val.tar", "did you mean test_resnet"),
         ("published.pth", ("--model", "resnet18.nobody"), "val.tar", "Invalid pretrained tag"),
-        ("published.pth", (*NAMED, "--model-arg", "wings=2"), "val.tar", "unexpected keyword argument 'wings'"),
-        ("published.pth", (*NAMED, "--model-arg", "pretrained=True"), "val.tar", "'pretrained' cannot be set"),
-        ("published.pth", (*NAMED, "--std", "0"), "val.tar", "std=(0.0, 0.0, 0.0): expected three numbers from"),
-        ("best.pt", ("--std", "0"), "val.tar", "error: std=(0.0, 0.0, 0.0): expected three numbers from"),
+        ("published.pth", (*TIMM_MODEL, "--model-arg", "wings=2"), "val.tar", "unexpected keyword argument 'wings'"),
+        ("published.pth", (*TIMM_MODEL, "--model-arg", "pretrained=True"), "val.tar", "'pretrained' cannot be set"),
+        ("published.pth", (*TIMM_MODEL, "--std", "0"), "val.tar", "std=(0.0, 0.0, 0.0): expected 3 numbers from"),
+        ("best.pt", ("--std", "0"), "val.tar", "error: std=(0.0, 0.0, 0.0): expected 3 numbers from"),
         ("best.pt", (), "unlabelled.tar", "unlabelled.tar: 's00000' has no .cls label"),
         ("best.pt", (), "six.tar", "'a' has label 6; the student knows 0 to 4"),
         ("best.pt", (), "empty.tar", "empty.tar: holds no samples"),
@@ -226,7 +228,7 @@ def write_bad(folder: Path) -> None:
         ("best.pt", ("--real", "real.json"), "val.tar", "real.json: expected a list of 50,000 lists"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_evaluated_is_one_line(
+def test_errors_of_evaluate_are_one_line(
     folder: Path,
     checkpoint: str,
     more: tuple[str, ...],
@@ -252,7 +254,7 @@ def test_a_size_that_the_student_cannot_take_is_one_line(tmp_path: Path) -> None
 def test_a_networks_details_need_its_name(folder: Path, more: tuple[str, ...]) -> None:
     result = invoke(folder, "best.pt", *more)
     assert result.exit_code == 2
-    assert "are for a network that --model names" in result.stderr
+    assert "need --model" in result.stderr
 
 
 def test_every_option_has_help() -> None:

@@ -96,7 +96,7 @@ def test_names_cannot_steer_the_terminal(data: Dataset, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_whoever_stops_a_run_is_told_how_to_go_on(
+def test_a_stopped_run_prints_how_to_resume(
     data: Dataset, tmp_path: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     update, stop = Student.update, [2]
@@ -111,7 +111,7 @@ def test_whoever_stops_a_run_is_told_how_to_go_on(
     stopped = invoke(data, tmp_path / "run", settings=settings)
     assert stopped.exit_code == 0
     assert stopped.stdout.startswith("1 epoch and 1 step done")
-    assert stopped.stderr.endswith("stopped by a signal; the same command with --resume goes on from here\n")
+    assert stopped.stderr.endswith("stopped by a signal; the same command with --resume continues from here\n")
     stop.clear()
     finished = invoke(data, tmp_path / "run", "--resume", settings=settings)
     assert (finished.exit_code, finished.stdout[:14]) == (0, "2 epochs done,")

@@ -76,7 +76,7 @@ def test_neither_changes_its_input_in_place() -> None:
     assert torch.equal(images, before)
 
 
-def test_an_image_is_changed_the_same_whatever_the_others_are() -> None:
+def test_colours_of_an_image_do_not_depend_on_the_other_images() -> None:
     images = random_images()
     others = images.clone()
     others[1:] = 0

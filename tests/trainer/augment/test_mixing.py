@@ -65,7 +65,7 @@ def test_cutmix_takes_every_pixel_from_one_of_two_partners_and_weighs_them_by_th
     torch.testing.assert_close(targets.diagonal()[others], shares)
 
 
-def test_cutmix_pastes_what_lies_in_the_same_place_of_the_partner() -> None:
+def test_cutmix_pastes_the_same_box_of_the_partner() -> None:
     images, away_from_the_corner = torch.rand(6, 3, 20, 30), 0
     for seed in range(40):
         mix = sure(seed, width=30)
@@ -89,7 +89,7 @@ def test_cutmix_boxes_are_cut_off_at_the_borders_and_then_weigh_less() -> None:
     assert min(areas) < 40 * 80 / 8
 
 
-def test_cutmix_keeps_on_average_what_its_distribution_and_the_borders_leave() -> None:
+def test_mean_area_that_cutmix_keeps_follows_from_its_distribution_and_the_borders() -> None:
     """For a side s around a uniform centre, 1 - s/4 of it lies within on average; s squared is uniform for alpha 1."""
     lams = [sure(seed, height=100, width=100).lam for seed in range(2000)]
     side = np.sqrt(np.random.default_rng(0).random(100_000))

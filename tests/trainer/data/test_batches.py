@@ -1,4 +1,4 @@
-"""Module."""
+"""Batches of crops: the same for every number of ranks and workers, from any step on."""
 
 import shutil
 from collections.abc import Sequence

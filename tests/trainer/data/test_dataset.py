@@ -1,4 +1,4 @@
-"""The stage for training loops of one's own; tests/docs/ runs the programs of the docs that use it."""
+"""The dataset for custom training loops; tests/docs/ runs the programs of the docs that use it."""
 
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ def test_samples_are_the_shards_images_with_their_own_labels(dataset: Dataset) -
         assert np.array_equal(sample["tail_logsumexp"], maps.tail_logsumexp[0])
         assert sample["label"] == found.label
         for name in ("image", "classes", "scores", "tail_logsumexp"):
-            sample[name][:] = 0  # whoever changes a sample changes no other
+            sample[name][:] = 0  # a changed sample changes no other
     assert not images
 
 
@@ -79,7 +79,7 @@ def key_of(sample: dict[str, Any]) -> str:
     return key
 
 
-def test_workers_that_stay_hear_of_the_next_epoch(dataset: Dataset) -> None:
+def test_persistent_workers_see_the_next_epoch(dataset: Dataset) -> None:
     stage = samples_of(dataset)
     pipeline = wds.DataPipeline(stage, wds.map(key_of))
     loader = DataLoader(
@@ -100,7 +100,7 @@ def test_rank_and_world_are_those_of_torch_where_it_runs(dataset: Dataset, tmp_p
         dist.destroy_process_group()
 
 
-def test_what_does_not_belong_together_is_told_at_once(tmp_path: Path) -> None:
+def test_shards_and_labels_that_do_not_belong_together_are_refused_at_once(tmp_path: Path) -> None:
     data = make_dataset(tmp_path, (40, 30), with_tail=False)
     with pytest.raises(SettingsError, match="3 ranks cannot share a batch_size of 32 equally"):
         samples_of(data, rank=0, world=3)

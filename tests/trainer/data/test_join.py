@@ -43,7 +43,7 @@ def test_shards_without_labels_are_counted_and_named(dataset: Dataset, tmp_path:
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("count", [20, 60])
-def test_a_shard_of_another_length_is_told_by_the_first_rows_that_differ(
+def test_the_error_for_a_shard_of_another_length_names_the_first_rows_that_differ(
     tmp_path: Path, count: int, workers: int
 ) -> None:
     data = make_dataset(tmp_path, (30,))
@@ -56,7 +56,7 @@ def test_a_shard_of_another_length_is_told_by_the_first_rows_that_differ(
         check(data.shards, data.labels, small_settings(workers=workers))
 
 
-def test_a_shard_with_other_keys_is_told_by_its_first_keys(tmp_path: Path) -> None:
+def test_the_error_for_a_shard_with_other_keys_names_the_first_ones(tmp_path: Path) -> None:
     data = make_dataset(tmp_path, (30,))
     write_shard(data.shards[0], 30, first=1)
     message = "; ".join(rf"row {i} is 's0000{i + 1}' .* in the shard and 's0000{i}' .* in the labels" for i in range(3))
@@ -65,7 +65,7 @@ def test_a_shard_with_other_keys_is_told_by_its_first_keys(tmp_path: Path) -> No
     assert "row 3" not in str(caught.value)
 
 
-def test_a_single_row_that_differs_is_told_alone(tmp_path: Path) -> None:
+def test_the_error_for_one_row_that_differs_names_only_it(tmp_path: Path) -> None:
     data = make_dataset(tmp_path, (30,))
     members = [(f"s{number:05d}.png", png(number)) for number in range(30)]
     shard = write_tar(tmp_path / "one.tar", members)
@@ -84,7 +84,7 @@ def test_a_shard_that_was_touched_but_agrees_is_still_refused(tmp_path: Path) ->
         check(data.shards, data.labels)
 
 
-def test_a_truncated_shard_is_told_to_be_damaged(tmp_path: Path) -> None:
+def test_the_error_for_a_truncated_shard_says_that_it_is_damaged(tmp_path: Path) -> None:
     data = make_dataset(tmp_path, (30,))
     data.shards[0].write_bytes(data.shards[0].read_bytes()[:20_000])
     with pytest.raises(ShardError, match=r"train-0.tar: ends at byte 20000.*truncated"):
@@ -183,7 +183,7 @@ def test_a_label_member_is_not_taken_for_an_image(tmp_path: Path) -> None:
         next(read_images([(shard, member)]))
 
 
-def test_the_image_is_read_at_its_own_place_in_a_copy(dataset: Dataset, tmp_path: Path) -> None:
+def test_the_image_is_read_at_its_own_offset_in_a_copy(dataset: Dataset, tmp_path: Path) -> None:
     """Copying a shard changes its mtime, which is no reason to refuse it."""
     for shard in dataset.shards:
         shutil.copyfile(shard, tmp_path / shard.name)

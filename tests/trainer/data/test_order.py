@@ -67,7 +67,7 @@ def test_every_topology_reads_the_same_global_batch(order: SampleOrder, data: st
 
 @settings(max_examples=60, deadline=None)
 @given(orders(), st.data())
-def test_every_rank_reads_an_equal_share_and_every_worker_whole_streams(
+def test_every_rank_reads_equally_many_streams_and_no_two_workers_read_the_same_one(
     order: SampleOrder, data: st.DataObject
 ) -> None:
     world, workers_of = data.draw(topologies(order))
@@ -75,9 +75,9 @@ def test_every_rank_reads_an_equal_share_and_every_worker_whole_streams(
         [order.owned(rank=rank, world=world, worker=worker, workers=workers) for worker in range(workers)]
         for rank, workers in enumerate(workers_of)
     ]
-    assert all(len(streams) >= 1 for shares in owned for streams in shares)
-    assert {sum(map(len, shares)) for shares in owned} == {order.num_streams // world}
-    every = np.concatenate([streams for shares in owned for streams in shares])
+    assert all(len(streams) >= 1 for parts in owned for streams in parts)
+    assert {sum(map(len, parts)) for parts in owned} == {order.num_streams // world}
+    every = np.concatenate([streams for parts in owned for streams in parts])
     assert np.array_equal(every, np.arange(order.num_streams))
 
 

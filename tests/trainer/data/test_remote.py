@@ -71,13 +71,13 @@ def test_batches_from_a_web_server_are_those_from_a_disk(dataset: Dataset) -> No
             assert_same(ours, theirs)
 
 
-def test_shards_that_are_not_there_are_named(dataset: Dataset, bucket: str) -> None:
+def test_missing_shards_are_named(dataset: Dataset, bucket: str) -> None:
     obstore.delete(from_url(bucket, client_options={"allow_http": True}), "train-1.tar")
     with pytest.raises(JoinError, match=r"s3://.*/train-1\.tar: cannot be read: there is no such object$"):
         load(dataset, bucket)
 
 
-def test_another_shard_is_told_by_the_rows_that_differ(dataset: Dataset, bucket: str, tmp_path: Path) -> None:
+def test_the_error_for_another_shard_names_the_rows_that_differ(dataset: Dataset, bucket: str, tmp_path: Path) -> None:
     other = write_shard(tmp_path / "train-1.tar", 9, first=1000)
     obstore.put(from_url(bucket, client_options={"allow_http": True}), "train-1.tar", other.read_bytes())
     with pytest.raises(JoinError, match=r"s3://.*/train-1\.tar: differs from its labels .*labels/train-1 in 1 of 10"):
@@ -158,7 +158,9 @@ def test_mischief_that_lasts_is_one_line_about_the_shard(
     assert "\n" not in str(info.value)
 
 
-def test_labels_that_cannot_be_read_any_more_are_one_line(dataset: Dataset, server: UnrulyServer, served: str) -> None:
+def test_labels_that_become_unreadable_are_a_one_line_error(
+    dataset: Dataset, server: UnrulyServer, served: str
+) -> None:
     batches = load(dataset, served)
     for path, unruly in server.objects.items():
         if "/scores/" in path:

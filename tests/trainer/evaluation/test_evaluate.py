@@ -146,7 +146,7 @@ def test_an_image_too_thin_to_be_resized_is_refused_before_it_fills_the_memory(t
         evaluate(Fixed([0] * 5), val, SETTINGS)
 
 
-def test_a_full_device_is_told(dataset: Dataset) -> None:
+def test_a_full_device_memory_is_a_training_error(dataset: Dataset) -> None:
     class Greedy(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -155,7 +155,7 @@ def test_a_full_device_is_told(dataset: Dataset) -> None:
         evaluate(Greedy(), open_val(dataset.val, 5), SETTINGS)
 
 
-def test_evaluation_stops_before_the_batch_at_which_it_is_told_to(dataset: Dataset) -> None:
+def test_evaluation_stops_before_the_next_batch_when_asked_to(dataset: Dataset) -> None:
     seen: list[int] = []
     model = Fixed([0] * 5)
     model.register_forward_hook(lambda *_: seen.append(1))
@@ -164,7 +164,7 @@ def test_evaluation_stops_before_the_batch_at_which_it_is_told_to(dataset: Datas
     assert len(seen) == 2
 
 
-def test_a_part_of_a_training_batch_is_what_is_evaluated_at_once(dataset: Dataset) -> None:
+def test_evaluation_batches_have_the_size_of_a_rank_s_part_of_a_training_batch(dataset: Dataset) -> None:
     settings = resolve_device(small_settings(batch_size=8, accumulate=4))
     parts = list(predict(Fixed([0] * 5), open_val(dataset.val, 5), settings))
     assert {len(part.keys) for part in parts} == {2}

@@ -93,7 +93,7 @@ def test_bytes_that_are_not_json_are_one_line(tmp_path: Path, content: bytes) ->
         read_real(tmp_path / "real.json")
 
 
-def test_what_is_no_file_or_far_too_long_is_not_read(tmp_path: Path) -> None:
+def test_real_labels_in_no_regular_file_or_too_large_a_file_are_not_read(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"real\.json: ReaL labels cannot be read: No such file"):
         read_real(tmp_path / "real.json")
     with pytest.raises(SettingsError, match=r"not a regular file; expected the published real\.json"):

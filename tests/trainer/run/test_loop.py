@@ -1,4 +1,4 @@
-"""Module."""
+"""Whole runs in one process: files, resuming, and errors before and during training."""
 
 import json
 import math
@@ -152,7 +152,7 @@ def test_an_out_that_is_a_file_is_refused(dataset: Dataset, tmp_path: Path, belo
         run(dataset, tmp_path / "run" / below)
 
 
-def test_an_out_that_cannot_be_made_is_told(dataset: Dataset) -> None:
+def test_an_out_that_cannot_be_made_is_refused(dataset: Dataset) -> None:
     with pytest.raises(RunFolderError, match=r"/proc/run: cannot be made: No such file or directory"):
         run(dataset, Path("/proc/run"))
 
@@ -188,7 +188,7 @@ def test_resuming_with_other_data_is_refused(dataset: Dataset, tmp_path: Path) -
         b'{"settings": {}, "labels": {"shards": {}}, "val_shards": null}',
     ],
 )  # fmt: skip
-def test_damaged_settings_of_a_run_are_told(dataset: Dataset, tmp_path: Path, content: bytes) -> None:
+def test_damaged_settings_of_a_run_are_refused(dataset: Dataset, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "settings.json").write_bytes(content)
     with pytest.raises(RunFolderError, match=r"settings.json: damaged; restore it, or train again in another folder"):
         run(dataset, tmp_path, resume=True)
@@ -206,9 +206,7 @@ def test_hostile_settings_of_a_run_are_quoted_in_short(dataset: Dataset, tmp_pat
 
 
 @pytest.mark.parametrize("left", [["metrics.jsonl"], ["best.pt"], ["metrics.jsonl", "best.pt"]])
-def test_a_lost_checkpoint_is_never_taken_for_a_run_that_had_none(
-    dataset: Dataset, tmp_path: Path, left: list[str]
-) -> None:
+def test_a_run_with_lost_checkpoints_does_not_start_again(dataset: Dataset, tmp_path: Path, left: list[str]) -> None:
     run(dataset, tmp_path / "run", epochs=1)
     for file in (tmp_path / "run").iterdir():
         if file.name not in (".lock", "settings.json", *left):
@@ -239,7 +237,7 @@ def test_a_run_that_was_killed_while_it_saved_its_first_epoch_starts_again(
     assert metrics(tmp_path / "run") == metrics(uninterrupted)
 
 
-def test_a_later_save_that_was_cut_off_does_not_excuse_a_lost_checkpoint(dataset: Dataset, tmp_path: Path) -> None:
+def test_a_lost_checkpoint_is_an_error_even_after_an_interrupted_later_save(dataset: Dataset, tmp_path: Path) -> None:
     run(dataset, tmp_path / "run")
     (first, second) = step_checkpoints(tmp_path / "run")
     first.unlink()
@@ -252,7 +250,7 @@ def test_a_damaged_checkpoint_stops_a_resume(dataset: Dataset, tmp_path: Path) -
     run(dataset, tmp_path / "run", epochs=1)
     last(tmp_path / "run").write_bytes(b"gone")
     with pytest.raises(
-        RunFolderError, match=r"step-00000004.pt: damaged.* goes on from an older one once this one is moved away"
+        RunFolderError, match=r"step-00000004.pt: damaged.* resumes from an older one once this one is moved away"
     ):
         run(dataset, tmp_path / "run", resume=True, epochs=1)
 
@@ -313,7 +311,7 @@ def test_weights_that_only_the_last_update_of_an_epoch_spoils_are_not_saved(
     assert [line["epoch"] for line in metrics(tmp_path / "run") if line["kind"] == "epoch"] == [1][: epoch - 1]
 
 
-def test_whatever_cannot_be_used_is_found_before_the_run_folder_is_made(dataset: Dataset, tmp_path: Path) -> None:
+def test_unusable_data_and_settings_are_found_before_the_run_folder_is_made(dataset: Dataset, tmp_path: Path) -> None:
     def attempt(data: Dataset, error: type[RelabelError], message: str, **changes: Any) -> None:
         with pytest.raises(error, match=message):
             run(data, tmp_path / "run", **changes)
@@ -340,7 +338,7 @@ def test_errors_of_workers_end_the_run_with_their_own_message(tmp_path: Path) ->
 
 
 class StopsAtTheEnd(Recorder):
-    """Asks for the end when there is nothing left to stop."""
+    """Sends SIGTERM after the last epoch."""
 
     def epoch(self, report: EpochReport) -> None:
         super().epoch(report)
@@ -348,7 +346,7 @@ class StopsAtTheEnd(Recorder):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_a_signal_after_the_last_step_is_told(dataset: Dataset, tmp_path: Path) -> None:
+def test_a_signal_after_the_last_step_is_reported(dataset: Dataset, tmp_path: Path) -> None:
     quiet, asked = (
         run(dataset, tmp_path / name, val=False, reporter=reporter)
         for name, reporter in (("quiet", Recorder()), ("asked", StopsAtTheEnd()))

@@ -1,4 +1,4 @@
-"""Ranks that were not given the same, and runs that torchrun starts again."""
+"""Checks before training: data, settings and folders, also on several ranks and after a restart by torchrun."""
 
 import dataclasses
 import os
@@ -30,7 +30,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def prepare_in(data: Dataset, folders: list[Path], counts: list[int], ranks: Ranks) -> None:
-    """Begin or resume a run in a folder of the rank's own, with so many of the shards."""
+    """Start or resume a run in this rank's own folder, with so many of the shards."""
     settings = resolve_device(small_settings(epochs=1))
     shards = data.shards[: counts[ranks.rank]]
     prepared = prepare(settings, shards=shards, labels=data.labels, val_shards=[], ranks=ranks, custom_targets=None)
@@ -39,13 +39,14 @@ def prepare_in(data: Dataset, folders: list[Path], counts: list[int], ranks: Ran
 
 def prepare_with_one_full_device(data: Dataset, ranks: Ranks) -> None:
     if ranks.rank == 1:
-        Student._rehearse = lambda _: (_ for _ in ()).throw(torch.OutOfMemoryError("full"))  # type: ignore[assignment, method-assign, misc]
+        Student._update_blank = lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("full"))  # type: ignore[method-assign]
     prepare(SETTINGS, shards=data.shards, labels=data.labels, val_shards=[], ranks=ranks, custom_targets=None)
 
 
 def gradients(ranks: Ranks) -> dict[str, torch.Tensor]:
     """Of one update in two parts; the network has no statistics over a batch."""
     settings = resolve_device(small_settings(accumulate=2, model="test_vit", image_size=160))
+    torch.manual_seed(0)
     student = Student(settings, num_classes=5, steps_per_epoch=4, ranks=ranks)
     student.join()
     torch.manual_seed(0)
@@ -54,7 +55,7 @@ def gradients(ranks: Ranks) -> dict[str, torch.Tensor]:
     return {name: weight.grad for name, weight in student.model.named_parameters() if weight.grad is not None}
 
 
-def test_ranks_that_are_given_other_shards_are_told_before_training(data: Dataset, tmp_path: Path) -> None:
+def test_ranks_with_different_shards_are_refused_before_training(data: Dataset, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     work = partial(prepare_in, data, 2 * [tmp_path / "run"], [3, 2])
     first, second = on_ranks(2, work, tmp_path, method="spawn")
@@ -65,8 +66,10 @@ def test_ranks_that_are_given_other_shards_are_told_before_training(data: Datase
 
 
 @pytest.mark.parametrize("other", ["position", "weights"])
-def test_ranks_that_find_other_checkpoints_are_told_before_training(data: Dataset, tmp_path: Path, other: str) -> None:
-    """A folder of that name on each machine, for one."""
+def test_ranks_with_different_checkpoints_are_refused_before_training(
+    data: Dataset, tmp_path: Path, other: str
+) -> None:
+    """As with a folder of the same name on each machine."""
     folders = [tmp_path / f"run{rank}" for rank in range(2)]
     for folder in folders:
         run(data, folder, epochs=1, val=False)
@@ -91,7 +94,7 @@ def test_a_student_that_one_rank_cannot_build_ends_all(data: Dataset, tmp_path: 
 
 
 def test_accumulated_updates_of_two_ranks_are_those_of_one(tmp_path: Path) -> None:
-    """No gradients are lost where the ranks wait with them until the last part."""
+    """No gradients are lost though the ranks average them only with the last part."""
     alone = gradients(Ranks())
     for found in on_ranks(2, gradients, tmp_path, method="spawn"):
         assert found.keys() == alone.keys() != set()
@@ -115,7 +118,7 @@ def launched(patch: pytest.MonkeyPatch, launch: str, restarts: int) -> None:
         ({"sched": "multistep", "sched_args": {"decay_milestones": ["a"]}}, "sched_args=.* at update"),
     ],
 )
-def test_schedules_that_cannot_be_are_refused_before_training(changes: dict[str, Any], message: str) -> None:
+def test_schedules_that_cannot_be_computed_are_refused_before_training(changes: dict[str, Any], message: str) -> None:
     settings = resolve_device(small_settings(epochs=3, warmup_epochs=1, **changes))
     with pytest.raises(SettingsError, match=message):
         Student(settings, num_classes=5, steps_per_epoch=4)
@@ -124,12 +127,12 @@ def test_schedules_that_cannot_be_are_refused_before_training(changes: dict[str,
 def test_parts_of_an_update_are_equal() -> None:
     """Statistics of a last part of one image would fail in the middle of a run."""
     settings = resolve_device(small_settings(batch_size=20, accumulate=4))
-    with pytest.raises(SettingsError, match="accumulate=4: the 10 images of a batch that each rank has do not"):
+    with pytest.raises(SettingsError, match="accumulate=4: each rank's 10 images of a batch cannot be divided"):
         Student(settings, num_classes=5, steps_per_epoch=4, ranks=Ranks(rank=0, world=2))
 
 
 @pytest.mark.parametrize("kind", [torch.nan, torch.int64, torch.bool, torch.complex64])
-def test_weights_that_are_no_numbers_are_no_student(tmp_path: Path, kind: Any) -> None:
+def test_weights_that_are_not_finite_floats_are_refused(tmp_path: Path, kind: Any) -> None:
     student = Student(SETTINGS, num_classes=5, steps_per_epoch=1)
     checkpoint = student.checkpoint(TrainState(epoch=1))
     name = next(iter(checkpoint.model))
@@ -140,7 +143,7 @@ def test_weights_that_are_no_numbers_are_no_student(tmp_path: Path, kind: Any) -
 
 
 @pytest.mark.parametrize("changed", ["labels", "val"])
-def test_other_data_under_the_same_names_is_not_resumed_on(tmp_path: Path, changed: str) -> None:
+def test_a_run_is_not_resumed_with_changed_data_of_the_same_names(tmp_path: Path, changed: str) -> None:
     data = make_dataset(tmp_path)
     run(data, tmp_path / "run", epochs=1)
     if changed == "val":
@@ -149,7 +152,7 @@ def test_other_data_under_the_same_names_is_not_resumed_on(tmp_path: Path, chang
         write_shard(data.shards[0], 70, first=500)
         shutil.rmtree(data.labels / "train-0")
         label_shard(data.labels, data.shards[0])
-    with pytest.raises(RunFolderError, match=f"{changed}: other .* than then, under whatever names"):
+    with pytest.raises(RunFolderError, match=f"{changed}: .* have changed since then"):
         run(data, tmp_path / "run", resume=True, epochs=1)
 
 
@@ -165,7 +168,7 @@ def test_a_validation_shard_that_is_replaced_is_not_scored_with_the_old_labels(t
 
 
 @pytest.mark.parametrize("launch", ["none", "5f2c"])
-def test_a_run_that_torchrun_starts_again_goes_on(
+def test_a_run_that_torchrun_restarts_is_resumed(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launch: str
 ) -> None:
     launched(monkeypatch, launch, 0)
@@ -175,7 +178,7 @@ def test_a_run_that_torchrun_starts_again_goes_on(
 
 
 @pytest.mark.parametrize("before", ["", "77aa"])
-def test_a_restart_is_no_excuse_for_a_folder_of_another_run(
+def test_a_restart_does_not_resume_the_folder_of_another_run(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
 ) -> None:
     launched(monkeypatch, before, 0)
@@ -202,7 +205,7 @@ def test_statistics_that_are_not_finite_end_a_run(data: Dataset, tmp_path: Path)
             run(data, tmp_path / "run", epochs=1, reporter=Recorder())
 
 
-def test_logits_that_are_not_finite_are_no_predictions(data: Dataset) -> None:
+def test_logits_that_are_not_finite_are_refused(data: Dataset) -> None:
     student = Student(SETTINGS, num_classes=5, steps_per_epoch=1)
     next(student.model.parameters()).data.fill_(torch.nan)
     with pytest.raises(TrainingError, match="the student's logits are not finite"):

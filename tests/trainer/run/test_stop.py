@@ -16,7 +16,7 @@ def handlers() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_first_signal_is_remembered_and_the_second_does_what_it_always_does(number: signal.Signals) -> None:
+def test_the_first_signal_is_recorded_and_the_second_has_its_usual_effect(number: signal.Signals) -> None:
     with StopSignal() as stop:
         assert not stop()
         signal.raise_signal(number)

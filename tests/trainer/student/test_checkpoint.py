@@ -91,7 +91,7 @@ def write_damaged(file: Path, damage: str) -> None:
 
 
 @pytest.mark.parametrize("damage", ["empty", "text", "truncated", "one bit", "evil", "evil pickle", "odd pickle"])
-def test_a_damaged_checkpoint_is_told_and_nothing_of_it_runs(
+def test_a_damaged_checkpoint_is_refused_and_none_of_its_code_runs(
     tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -125,7 +125,7 @@ def test_other_files_of_torch_are_refused(tmp_path: Path, values: object, messag
         ("samples_seen", 96.0), ("loss_sum", 1), ("ema", []), ("generator", 1),
     ],
 )  # fmt: skip
-def test_values_that_cannot_be_are_refused_by_name(tmp_path: Path, name: str, value: object) -> None:
+def test_values_out_of_range_are_refused_by_name(tmp_path: Path, name: str, value: object) -> None:
     good = {field.name: getattr(make_checkpoint(), field.name) for field in fields(Checkpoint)}
     torch.save(good | {name: value}, tmp_path / "last.pt")
     with pytest.raises(RunFolderError, match=f"last.pt: not a checkpoint of this release; .*unknown: {name}$"):
@@ -152,7 +152,7 @@ def test_metrics_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
     trim_metrics(tmp_path / "absent", 0, 0)
 
 
-def test_metrics_that_cannot_be_written_are_told(tmp_path: Path) -> None:
+def test_metrics_that_cannot_be_written_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match=r"metrics.jsonl: cannot be written: No such file"):
         append_metrics(tmp_path / "gone", {"epoch": 1})
 

@@ -131,7 +131,7 @@ def test_a_failed_write_leaves_no_file(best: Path, tmp_path: Path, monkeypatch: 
     assert not (tmp_path / "s.safetensors").exists()
 
 
-def test_the_command_says_what_it_wrote(best: Path, tmp_path: Path) -> None:
+def test_the_command_prints_the_exported_model_and_accuracy(best: Path, tmp_path: Path) -> None:
     out = tmp_path / "s.safetensors"
     result = invoke("--checkpoint", best, "--out", out)
     assert result.exit_code == 0, result.output
@@ -150,7 +150,7 @@ def test_the_command_says_what_it_wrote(best: Path, tmp_path: Path) -> None:
         ("best.pt", "s.safetensors", ("--weights", "ema"), "best.pt: holds no moving average"),
     ],
 )
-def test_what_cannot_be_exported_is_one_line(
+def test_errors_of_export_are_one_line(
     best: Path, tmp_path: Path, checkpoint: str, out: str, more: tuple[str, ...], message: str
 ) -> None:
     (tmp_path / "bad.pt").write_bytes(b"bad")

@@ -32,6 +32,12 @@ def make_batch(size: int = 8) -> Batch:
     )
 
 
+def seeded_student(*, steps_per_epoch: int = 1, **changes: Any) -> Student:
+    settings = resolve_device(small_settings(**changes))
+    torch.manual_seed(settings.seed)
+    return Student(settings, num_classes=5, steps_per_epoch=steps_per_epoch)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -53,23 +59,23 @@ def make_batch(size: int = 8) -> Batch:
 )
 def test_students_that_cannot_be_built_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message) as caught:
-        build_student(small_settings(**changes), 5)
+        seeded_student(**changes)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("error", [AssertionError(), AttributeError(), ZeroDivisionError()])
 @pytest.mark.parametrize("where", ["timm.create_model", "timm.models.ResNet.forward"])
-def test_whatever_a_model_raises_is_one_line_that_names_it(
+def test_exceptions_of_any_type_from_a_model_become_one_line_that_names_it(
     where: str, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An error without a text is told by its type."""
+    """An error without a message is named by its type."""
 
     def fail(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(where, fail)
     with pytest.raises(SettingsError, match=f"model='test_resnet' .*{type(error).__name__}"):
-        build_student(small_settings(), 5)
+        seeded_student()
 
 
 @pytest.mark.parametrize(
@@ -79,33 +85,35 @@ def test_whatever_a_model_raises_is_one_line_that_names_it(
         ({"batch_size": 1, "model": "test_byobnet", "image_size": 16}, "a first update fails .*more than 1 value per"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_before_training(changes: dict[str, Any], message: str) -> None:
+def test_models_and_optimisers_that_fail_are_refused_before_training(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message) as caught:
-        Student(resolve_device(small_settings(**changes)), num_classes=5, steps_per_epoch=1)
+        seeded_student(**changes, steps_per_epoch=1)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("opt", ["sgd", "adamw", "lamb", "muon", "adafactor", "rmsproptf", "lookahead_adam"])
 @pytest.mark.parametrize("rate", [1e-8, 1e6])
 def test_every_rate_that_is_allowed_can_be_computed_with(opt: str, rate: float) -> None:
-    """Float32 ends at 3e38; whether such a rate trains anything is another matter."""
-    settings = small_settings(opt=opt, lr=rate, weight_decay=rate, warmup_lr=rate, min_lr=rate)
-    student = Student(resolve_device(settings), num_classes=5, steps_per_epoch=2)
+    """No overflow of float32, though such rates train nothing."""
+    student = seeded_student(opt=opt, lr=rate, weight_decay=rate, warmup_lr=rate, min_lr=rate, steps_per_epoch=2)
     for step in range(2):
         student.update(make_batch(), step)
 
 
 def test_the_rehearsal_leaves_no_trace() -> None:
-    settings = resolve_device(small_settings(opt="adamw"))
-    student = Student(settings, num_classes=5, steps_per_epoch=1)
-    torch.manual_seed(settings.seed)
-    for name, tensor in build_student(settings, 5).state_dict().items():
+    student = seeded_student(opt="adamw", warmup_epochs=1, warmup_lr=0.01)
+    generator = torch.get_rng_state()
+    torch.manual_seed(student.settings.seed)
+    for name, tensor in build_student(student.settings, 5).state_dict().items():
         assert torch.equal(tensor, student.model.state_dict()[name]), name
+    assert torch.equal(torch.get_rng_state(), generator)
     assert not student.optimiser.state
+    assert student.lr == 0.01
+    assert student.model.training
 
 
-def test_a_full_device_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    student = Student(resolve_device(small_settings()), num_classes=5, steps_per_epoch=1)
+def test_a_full_device_memory_is_a_training_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    student = seeded_student(steps_per_epoch=1)
 
     def fill(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
@@ -116,9 +124,7 @@ def test_a_full_device_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_student_is_the_same_for_the_same_seed() -> None:
-    a, b, c = (
-        Student(resolve_device(small_settings(seed=seed)), num_classes=5, steps_per_epoch=4) for seed in (0, 0, 1)
-    )
+    a, b, c = (seeded_student(seed=seed) for seed in (0, 0, 1))
     weights = [torch.cat([p.flatten() for p in student.model.parameters()]) for student in (a, b, c)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
@@ -152,7 +158,7 @@ def test_the_schedule_warms_up_by_updates_and_stays_or_falls(sched: str, caplog:
 
 
 def test_updates_bring_the_loss_down_to_the_targets_own_entropy() -> None:
-    student = Student(resolve_device(small_settings(lr=0.02, sched="constant")), num_classes=5, steps_per_epoch=60)
+    student = seeded_student(lr=0.02, sched="constant", steps_per_epoch=60)
     batch = make_batch()
     losses = [float(student.update(batch, step)) for step in range(60)]
     assert losses[0] > 1.0
@@ -163,7 +169,7 @@ def test_flips_mirror_the_images_that_the_student_sees() -> None:
     batch = make_batch()
     mirrored = replace(batch, images=batch.images.flip(-1), flips=torch.ones(8, dtype=torch.bool))
     losses = [
-        float(Student(resolve_device(small_settings()), num_classes=5, steps_per_epoch=4).update(part, 0))
+        float(seeded_student(steps_per_epoch=4).update(part, 0))
         for part in (batch, mirrored, replace(batch, flips=mirrored.flips))
     ]
     assert losses[0] == losses[1] != losses[2]
@@ -171,21 +177,20 @@ def test_flips_mirror_the_images_that_the_student_sees() -> None:
 
 def test_dropout_depends_on_the_step_alone(tmp_path: Path) -> None:
     """So a resumed run needs no generator's state."""
-    settings = resolve_device(small_settings(model_args={"drop_rate": 0.5}))
-    student = Student(settings, num_classes=5, steps_per_epoch=4)
+    student = seeded_student(model_args={"drop_rate": 0.5}, steps_per_epoch=4)
     save_checkpoint(tmp_path / "last.pt", student.checkpoint(TrainState(epoch=1)))
     losses: list[float] = []
     for step in (2, 2, 3):
         student.restore(tmp_path / "last.pt")
         student.model.train()
-        torch.rand(17)  # whatever else draws in between
+        torch.rand(17)  # other draws in between
         losses.append(float(student.update(make_batch(), step)))
     assert losses[0] == losses[1] != losses[2]
     assert len({step_seed(*parts) for parts in ((0, 1, 0), (1, 0, 0), (0, 0, 1), (0, 0, 0))}) == 4
 
 
 def make_student() -> Student:
-    return Student(resolve_device(small_settings(opt="adamw")), num_classes=5, steps_per_epoch=2)
+    return seeded_student(opt="adamw", steps_per_epoch=2)
 
 
 def put(**changes: object) -> Change:
@@ -251,7 +256,7 @@ def test_a_checkpoint_may_come_from_another_machine(tmp_path: Path) -> None:
     student.restore(tmp_path / "last.pt")
 
 
-def test_asking_for_cuda_where_there_is_none_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_without_a_cuda_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(SettingsError, match="device='cuda': torch finds no CUDA device"):
         resolve_device(small_settings(device="cuda"))
@@ -266,13 +271,13 @@ def test_auto_on_cuda_is_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_bfloat16_trains_on_the_cpu_too() -> None:
-    student = Student(resolve_device(small_settings(precision="bfloat16")), num_classes=5, steps_per_epoch=1)
+    student = seeded_student(precision="bfloat16", steps_per_epoch=1)
     assert torch.isfinite(student.update(make_batch(), 0))
 
 
 @pytest.mark.gpu
 def test_a_student_learns_on_the_gpu_and_its_step_never_waits(cuda: torch.device) -> None:
-    student = Student(resolve_device(small_settings(device="auto", lr=0.02)), num_classes=5, steps_per_epoch=100)
+    student = seeded_student(device="auto", lr=0.02, steps_per_epoch=100)
     batch = make_batch().to(cuda)
     first = float(student.update(batch, 0))
     torch.cuda.set_sync_debug_mode("error")
@@ -304,15 +309,14 @@ def test_the_last_epochs_are_not_mixed() -> None:
 def test_parts_of_a_batch_give_the_gradients_of_the_whole() -> None:
     found = []
     for accumulate in (1, 3):  # test_resnet's norms would tell parts apart
-        settings = small_settings(model="test_convnext", opt="sgd", accumulate=accumulate, batch_size=24)
-        student = Student(resolve_device(settings), num_classes=5, steps_per_epoch=1)
+        student = seeded_student(model="test_convnext", opt="sgd", accumulate=accumulate, batch_size=24)
         loss = student.update(make_batch(), 0)
         found.append((loss, torch.cat([weights.detach().flatten() for weights in student.model.parameters()])))
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
 
 
 def test_gradients_are_clipped_to_the_norm() -> None:
-    student = Student(resolve_device(small_settings(clip_grad=1e-3)), num_classes=5, steps_per_epoch=1)
+    student = seeded_student(clip_grad=1e-3, steps_per_epoch=1)
     student.update(make_batch(), 0)
     norm = torch.cat(
         [weights.grad.flatten() for weights in student.model.parameters() if weights.grad is not None]
@@ -321,17 +325,16 @@ def test_gradients_are_clipped_to_the_norm() -> None:
 
 
 @pytest.mark.slow
-def test_a_compiled_student_learns_what_a_plain_one_does() -> None:
+def test_a_compiled_student_has_the_losses_of_a_plain_one() -> None:
     losses = []
     for compiled in (False, True):
-        settings = small_settings(compiled=compiled, opt="sgd")
-        student = Student(resolve_device(settings), num_classes=5, steps_per_epoch=3)
+        student = seeded_student(compiled=compiled, opt="sgd", steps_per_epoch=3)
         losses.append([float(student.update(make_batch(), step)) for step in range(3)])
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
-def test_a_compiler_that_is_not_there_is_told() -> None:
-    student = Student(resolve_device(small_settings(compiled=True)), num_classes=5, steps_per_epoch=3)
+def test_a_missing_compiler_is_a_settings_error() -> None:
+    student = seeded_student(compiled=True, steps_per_epoch=3)
 
     def fail(_: torch.Tensor) -> torch.Tensor:
         raise type("InductorError", (RuntimeError,), {"__module__": "torch._inductor.exc"})("no C++ compiler")
@@ -342,7 +345,7 @@ def test_a_compiler_that_is_not_there_is_told() -> None:
 
 
 def test_the_moving_average_follows_and_is_what_is_evaluated() -> None:
-    student = Student(resolve_device(small_settings(ema_decay=0.5)), num_classes=5, steps_per_epoch=9)
+    student = seeded_student(ema_decay=0.5, steps_per_epoch=9)
     for step in range(3):
         student.update(make_batch(), step)
     assert student.evaluated() is not student.model

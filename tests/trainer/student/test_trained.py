@@ -27,7 +27,7 @@ def averaged(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> Checkpo
     return averaged
 
 
-def test_a_student_comes_back_with_what_is_known_of_it(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_a_loaded_student_has_its_weights_settings_and_results(checkpoint: Checkpoint, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "best.pt", checkpoint)
     student = load_trained(tmp_path / "best.pt")
     assert (student.num_classes, student.weights, student.epoch, student.top1) == (5, "model", 3, 0.5)
@@ -35,7 +35,7 @@ def test_a_student_comes_back_with_what_is_known_of_it(checkpoint: Checkpoint, t
     assert all(torch.equal(tensor.cpu(), checkpoint.model[name]) for name, tensor in student.model.state_dict().items())
 
 
-def test_nothing_is_known_of_weights_within_an_epoch(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_weights_within_an_epoch_have_no_accuracy(checkpoint: Checkpoint, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "step.pt", replace(checkpoint, samples_seen=32))
     assert load_trained(tmp_path / "step.pt").top1 is None
 
@@ -44,7 +44,7 @@ def test_nothing_is_known_of_weights_within_an_epoch(checkpoint: Checkpoint, tmp
     ("trained", "precision"),
     [("float32", "float32"), ("bfloat16", "bfloat16" if torch.cuda.is_available() else "float32")],
 )
-def test_what_was_trained_in_float32_stays_in_it(
+def test_a_student_trained_in_float32_is_evaluated_in_float32(
     checkpoint: Checkpoint, tmp_path: Path, trained: str, precision: str
 ) -> None:
     save_checkpoint(tmp_path / "a.pt", replace(checkpoint, settings={**checkpoint.settings, "precision": trained}))

@@ -47,13 +47,13 @@ def custom_run(data: Dataset, out: Path, own: CustomTargets, *, resume: bool = F
     )
 
 
-def test_a_students_own_targets_take_the_place_of_the_settings_kind(data: Dataset, tmp_path: Path) -> None:
+def test_custom_targets_replace_the_settings_kind(data: Dataset, tmp_path: Path) -> None:
     custom_run(data, tmp_path / "own", CustomTargets(name="originals", make=labels))
     run(data, tmp_path / "original", target="original")
     assert_same_state(tmp_path / "own", tmp_path / "original")
 
 
-def test_own_targets_see_the_crops_as_bytes(data: Dataset, tmp_path: Path) -> None:
+def test_custom_targets_get_uint8_crops(data: Dataset, tmp_path: Path) -> None:
     seen: list[torch.dtype] = []
 
     def make(batch: Batch) -> Tensor:
@@ -80,7 +80,7 @@ def test_a_run_does_not_go_on_with_targets_of_another_name(
         start(now, resume=True)
 
 
-def test_a_run_of_a_release_that_knew_no_own_targets_goes_on(data: Dataset, tmp_path: Path) -> None:
+def test_a_run_of_a_release_without_custom_targets_can_be_resumed(data: Dataset, tmp_path: Path) -> None:
     interrupted_run(data, tmp_path / "run", at_step=5)
     file = tmp_path / "run" / "settings.json"
     file.write_text(file.read_text().replace(' "own_targets": null,\n', ""))
@@ -102,13 +102,13 @@ def good(batch: Batch) -> Tensor:
         (lambda batch: good(batch).double(), "found .* torch.float64"),
         (lambda batch: batch.labels, "found .* torch.int64"),
         (lambda _: None, "found NoneType"),
-        (lambda batch: good(batch) * 2, "rows of numbers from 0 up that sum to 1"),
-        (lambda batch: torch.full_like(good(batch), torch.nan), "rows of numbers from 0 up that sum to 1"),
-        (lambda batch: good(batch) + torch.tensor([1.0, -1, 0, 0, 0]), "rows of numbers from 0 up that sum to 1"),
+        (lambda batch: good(batch) * 2, "rows of numbers >= 0 that sum to 1"),
+        (lambda batch: torch.full_like(good(batch), torch.nan), "rows of numbers >= 0 that sum to 1"),
+        (lambda batch: good(batch) + torch.tensor([1.0, -1, 0, 0, 0]), "rows of numbers >= 0 that sum to 1"),
         (lambda batch: good(batch)[:, 9], "cannot be made: index 9"),
     ],
 )
-def test_targets_that_cannot_be_name_themselves(
+def test_errors_of_custom_targets_name_them(
     data: Dataset, tmp_path: Path, make: Callable[[Batch], Tensor], said: str, late: bool
 ) -> None:
     calls = 0

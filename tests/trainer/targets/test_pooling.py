@@ -1,4 +1,4 @@
-"""Module."""
+"""LabelPooling against torchvision's RoIAlign on dense maps, and against the store's numpy version."""
 
 import math
 import re
@@ -99,7 +99,7 @@ def test_pooling_on_the_gpu_equals_roi_align_and_never_waits(cuda: torch.device,
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32 - 1), sizes, sizes, st.integers(1, 12), st.integers(1, 5), st.sampled_from(FILLS), grids)
-def test_pooling_equals_the_stores_numpy_twin(
+def test_pooling_equals_the_store_s_numpy_version(
     seed: int, height: int, width: int, num_classes: int, k: int, fill: Fill, grid: tuple[int, int]
 ) -> None:
     classes, scores = random_maps(seed, 8, min(k, num_classes), num_classes, height, width)
@@ -265,7 +265,7 @@ def test_boxes_without_area_or_outside_the_image_are_refused(box: tuple[float, .
         check_boxes(torch.tensor([(0.0, 0.0, 1.0, 1.0), box]))
 
 
-def test_every_example_of_the_docs_runs_and_gives_what_it_says() -> None:
+def test_every_example_of_the_docs_gives_its_stated_result() -> None:
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert len(blocks) == 4
     found: dict[str, Any] = {}
@@ -278,3 +278,9 @@ def test_every_example_of_the_docs_runs_and_gives_what_it_says() -> None:
     assert found["token_targets"][0, 0].argmax() == 7  # mirrored: the first token is what lies on the right
     torch.testing.assert_close(found["mixed_targets"].sum(1), torch.ones(8))
     assert found["loss"] == pytest.approx(math.log(10))
+
+
+def test_a_pooling_layer_prints_its_settings() -> None:
+    assert repr(LabelPooling(10)) == "LabelPooling(num_classes=10, fill='zero', grid=1)"
+    model = torch.nn.Sequential(LabelPooling(1000, fill="tail", grid=(7, 14)))
+    assert "LabelPooling(num_classes=1000, fill='tail', grid=(7, 14))" in str(model)

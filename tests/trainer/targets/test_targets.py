@@ -45,7 +45,7 @@ def test_rows_of_every_kind_sum_to_one(kind: TargetKind, fill: str, weight: floa
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_batch_of_one_gives_what_it_gives_in_a_larger_batch(kind: TargetKind) -> None:
+def test_targets_do_not_depend_on_the_batch_size(kind: TargetKind) -> None:
     batch = make_batch()
     assert batch.tail_logsumexp is not None
     first = LabelBatch(
@@ -61,7 +61,7 @@ def test_relabel_is_the_softmax_of_the_pooled_box() -> None:
     torch.testing.assert_close(maker()(batch), expected)
 
 
-def test_global_kinds_take_the_whole_map_and_single_kinds_its_arg_max() -> None:
+def test_global_kinds_pool_the_whole_map_and_single_kinds_are_its_arg_max() -> None:
     batch = make_batch()
     whole = pool_logits(batch.classes, batch.scores, WHOLE.repeat(16, 1), num_classes=8)
     local = pool_logits(batch.classes, batch.scores, batch.boxes, num_classes=8)
