@@ -1,26 +1,57 @@
-"""The benchmarks of `make bench`, as command lines: what each needs, and its sizes for each use.
+"""Lists the benchmarks of `make bench` as command lines, with their sizes for each use.
 
-`$SHARDS`, `$LABELS` and `$TEACHER` are the options that name the material, `$SCRATCH` is a folder to make and remove,
-`$WORKERS` is two less than the machine's cores.
+Command lines are text with variables, as a report shows them: `$SHARDS`, `$LABELS` and `$TEACHER` are the options that
+name the data, `$SCRATCH` is a folder to create and remove, `$WORKERS` is the number of the machine's cores less two.
 """
 
+import os
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+
+ROOT = Path(__file__).resolve().parents[1]
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def fill(command: str, values: Mapping[str, str]) -> str:
+    """Replace these variables in a command line, and no others.
+
+    >>> fill("$LABELS --scratch $SCRATCH", {"LABELS": "--labels a.zarr"})
+    '--labels a.zarr --scratch $SCRATCH'
+    """
+    return Template(command).safe_substitute(values)
+
+
+def words(command: str, variables: Mapping[str, str]) -> list[str]:
+    """Split a command line as a shell does; the values of variables are not split.
+
+    >>> words('--labels "$MATERIAL/demo.zarr"', {"MATERIAL": "a folder"})
+    ['--labels', 'a folder/demo.zarr']
+    """
+    return [fill(word, variables) for word in shlex.split(command)]
+
+
+def environment() -> dict[str, str]:
+    """This process's environment, with one thread for each library's pool and unbuffered output."""
+    return {**os.environ, **dict.fromkeys(THREADS, "1"), "PYTHONUNBUFFERED": "1"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Benchmark:
-    """One module below `benchmarks`."""
+    """One module of `benchmarks`, with its arguments for each use."""
 
     module: str
     title: str
-    peer: str  # what its ratios compare with
-    needs: str = ""  # arguments of every use
+    peer: str  # the alternative in its ratios
+    needs: str = ""  # arguments for the uses quick and full
     quick: str
     full: str
-    gpu: str | None = None  # all arguments of its variant that needs CUDA, where there is one
+    gpu: str | None = None  # all arguments of the variant for CUDA; None if it has none
 
     def arguments(self, use: str) -> str | None:
-        """Of one use: quick, full or gpu."""
+        """Arguments for a use: quick, full or gpu; None if it has no variant for it."""
         return self.gpu if use == "gpu" else f"{self.needs} {self.quick if use == 'quick' else self.full}".strip()
 
 
@@ -60,7 +91,7 @@ BENCHMARKS = (
     Benchmark(
         module="speed.annotator",
         title="Annotator",
-        peer="its own teacher bare, on data that are there already, and a script that writes one file for each image",
+        peer="its own teacher bare, on random data, and a script that writes one file for each image",
         needs="$SHARDS $TEACHER --scratch $SCRATCH --threads 1",
         quick="--copies 2 --runs 2",
         full="--copies 4 --runs 7",
@@ -87,7 +118,7 @@ BENCHMARKS = (
     Benchmark(
         module="speed.store",
         title="Times of the store",
-        peer="the same bytes without a format: written, read, listed",
+        peer="writing, reading and listing the same bytes without a format",
         needs="$LABELS --scratch $SCRATCH",
         quick="--groups 8 --runs 5",
         full="--groups 128 --runs 15",
@@ -95,7 +126,7 @@ BENCHMARKS = (
     Benchmark(
         module="speed.browse",
         title="Audit and browse",
-        peer="reading every map, a process that imports the same, the same bytes from Python's own file server",
+        peer="reading every map, a process with the same imports, the same bytes from Python's own file server",
         needs="--scratch $SCRATCH",
         quick="--groups 8 --audits 1 --runs 2",
         full="--groups 64 --audits 7 --runs 7",

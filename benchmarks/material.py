@@ -1,11 +1,11 @@
-"""What the benchmarks of the suite read: shards, their labels and the teacher that made them, as options."""
+"""Makes the data that the benchmarks of the suite read, and names it as options: shards, labels, teacher."""
 
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.command_lines import ROOT, environment, fill, words
+from benchmarks.listed import ROOT, environment, fill, words
 from pipelines.digits import teacher as digits
 from pipelines.digits.scenes import CLASS_NAMES
 from pipelines.digits.shards import write_shards
@@ -17,25 +17,25 @@ PHOTOGRAPHS, WEIGHTS = "imagenet-sample-*.tar", "mobilenetv2_100_same.fp16.safet
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Material:
-    """Options may name folders by the variables, so that a command can be shown without this machine's paths."""
+    """Options that name the data; folders appear as variables, so that a report does not show this machine's paths."""
 
-    told: str  # what it is
+    description: str
     shards: str
     labels: str
     teacher: str
     variables: dict[str, str]
 
     def options(self) -> dict[str, str]:
-        """What a benchmark's arguments call them."""
+        """The options by the variables of a benchmark's command line."""
         return {"SHARDS": self.shards, "LABELS": self.labels, "TEACHER": self.teacher}
 
 
 def demo_material(folder: Path) -> Material:
-    """Scenes as the demo draws them, fewer in more shards, and its teacher."""
+    """Scenes like the demo's, in more and smaller shards, and the demo's teacher."""
     write_shards(folder, "train", SCENES, SHARDS, SEED)
     weights = digits.TEACHER_WEIGHTS.relative_to(ROOT)
     return Material(
-        told=f"{SCENES:,} of the demo's scenes, 120 x 120 pixels, in {SHARDS} shards, and the demo's teacher",
+        description=f"{SCENES:,} of the demo's scenes, 120 x 120 pixels, in {SHARDS} shards, and the demo's teacher",
         shards='--shards "$MATERIAL/digits-train-*.tar"',
         labels='--labels "$MATERIAL/demo.zarr"',
         teacher=f"--teacher {digits.TEACHER_NAME} --teacher-arg output_stride={digits.TEACHER_ARGS['output_stride']} "
@@ -49,13 +49,13 @@ def real_material(real: Path, folder: Path) -> Material:
     """The photographs and the teacher of docs/real_photographs.md.
 
     Raises:
-        SettingsError: they are not in the folder.
+        SettingsError: the folder does not have them.
     """
     for pattern in (PHOTOGRAPHS, WEIGHTS):
         if not list(real.glob(pattern)):
-            raise SettingsError(f"{real}: no {pattern} in it; docs/real_photographs.md says what has to be there")
+            raise SettingsError(f"{real}: has no {pattern}; docs/real_photographs.md describes this folder")
     return Material(
-        told="the photographs of docs/real_photographs.md and its MobileNetV2 at 480 pixels",
+        description="the photographs of docs/real_photographs.md and its MobileNetV2 at 480 pixels",
         shards=f'--shards "$REAL/{PHOTOGRAPHS}"',
         labels='--labels "$MATERIAL/real.zarr"',
         teacher=f'--teacher mobilenetv2_100 --teacher-arg pad_type=same --checkpoint "$REAL/{WEIGHTS}" '
@@ -65,10 +65,10 @@ def real_material(real: Path, folder: Path) -> Material:
 
 
 def annotate(material: Material) -> None:
-    """Make the labels; those that are there are kept.
+    """Annotate the shards; finished ones are kept.
 
     Raises:
-        SettingsError: it failed; why, the annotator has said.
+        SettingsError: it failed; the annotator has printed the reason.
     """
     command = fill("run $SHARDS $LABELS $TEACHER", material.options())
     line = [sys.executable, "-m", "pipelines.annotate", *words(command, material.variables)]

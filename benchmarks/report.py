@@ -1,4 +1,4 @@
-"""A suite's run as Markdown: where it was made, all ratios, then each benchmark's command and tables."""
+"""Renders a run of the suite as Markdown: the machine, all ratios, then each benchmark's command and tables."""
 
 import re
 import subprocess
@@ -6,13 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from benchmarks.command_lines import ROOT
-from benchmarks.listed import Benchmark
+from benchmarks.listed import ROOT, Benchmark
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """Of one benchmark."""
+    """The output of one benchmark."""
 
     benchmark: Benchmark
     command: str
@@ -22,13 +21,13 @@ class Outcome:
 
 
 def render(outcomes: Sequence[Outcome], facts: Mapping[str, str]) -> str:
-    """The report. The part between the marks is what the documentation shows."""
+    """The report; the documentation shows the part between the marks."""
     parts = [
         f"# Benchmarks on {facts['hardware']}\n\n<!-- --8<-- [start:report] -->",
         "| | |\n|---|---|\n" + "\n".join(f"| {name} | {value} |" for name, value in facts.items()),
-        "Ours and what it is compared with take turns; each ratio is of one round. One thread for every library. In "
-        "the commands `$MATERIAL` is where the shards and their labels lie, `$REAL` the folder of photographs, "
-        "`$SCRATCH` one that is made and removed.",
+        "Ours and its peer take turns; each ratio is of one round. One thread for each library. In the commands "
+        "`$MATERIAL` is the folder of shards and labels, `$REAL` that of photographs, `$SCRATCH` one that is created "
+        "and removed.",
         "## All ratios\n\n| benchmark | ratio | median | quartiles | runs |\n|---|---|---|---|---|\n"
         + "\n".join(line for outcome in outcomes for line in ratio_lines(outcome)),
         *(section(outcome) for outcome in outcomes),
@@ -38,7 +37,7 @@ def render(outcomes: Sequence[Outcome], facts: Mapping[str, str]) -> str:
 
 
 def ratio_lines(outcome: Outcome) -> Iterator[str]:
-    """The rows of a benchmark's tables that are ratios, by their names."""
+    """Rows of a benchmark's tables whose names are ratios, such as `ours / theirs`."""
     title = ""
     for line, following in pairwise([*outcome.output.splitlines(), ""]):
         cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -49,7 +48,7 @@ def ratio_lines(outcome: Outcome) -> Iterator[str]:
 
 
 def section(outcome: Outcome) -> str:
-    """One benchmark."""
+    """The section of one benchmark."""
     found = outcome.benchmark
     parts = [f"## {found.title}", f"Against {found.peer}.", f"```\n{outcome.command}\n```"]
     if outcome.status:
@@ -58,7 +57,7 @@ def section(outcome: Outcome) -> str:
 
 
 def slug(text: str) -> str:
-    """Fit for a file's name.
+    """Lower-case words with hyphens, for a file's name.
 
     >>> slug("Intel(R) Xeon(R), 16 cores")
     'intel-r-xeon-r-16cores'
@@ -68,12 +67,12 @@ def slug(text: str) -> str:
 
 
 def commit() -> str:
-    """The commit, and whether files differ from it."""
+    """The commit, and whether there are uncommitted changes."""
     try:
         head, changes = _git("rev-parse", "--short=12", "HEAD"), _git("status", "--porcelain")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return f"{head}, with changes that are not committed" if changes else head
+    return f"{head}, with uncommitted changes" if changes else head
 
 
 def _git(*arguments: str) -> str:

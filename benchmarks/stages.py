@@ -1,4 +1,4 @@
-"""Parts of a benchmark, each in a process of its own: its seconds and its memory are nobody else's."""
+"""Runs parts of a benchmark in processes of their own, to measure the seconds and the memory of each."""
 
 import multiprocessing
 import re
@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Generic, TypeVar
 
-from benchmarks.memory import peak_mib
+from benchmarks.measure import peak_mib
 from store.errors import RelabelError
 
 Figures = dict[str, float]  # by name and unit
@@ -21,52 +21,52 @@ T = TypeVar("T")
 
 
 class WrongResultError(RelabelError, RuntimeError):
-    """Something was not counted, found or read as it was written."""
+    """A count, lookup or read gave another result than was written."""
 
 
 class KilledError(RelabelError, RuntimeError):
-    """A process of a stage is gone."""
+    """A stage's process was killed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stage(Generic[T]):
-    """What a part gave and took."""
+    """The result of a part, with its seconds and memory."""
 
     value: T
     seconds: float
-    floor_mib: float  # of the process before it began
-    peak_mib: float
+    floor_mib: float  # peak of the process before the part began
+    peak_mib: float  # peak of the process after it
 
 
 def private_mib() -> float:
-    """MiB of the pages that this process has now and shares with no other."""
+    """MiB of this process's private pages."""
     pages = Path("/proc/self/smaps_rollup").read_text()
     return sum(map(int, re.findall(r"Private_(?:Clean|Dirty):\s+(\d+) kB", pages))) / 1024
 
 
 def measured(work: Callable[[], T]) -> Stage[T]:
-    """Do a part in this process."""
+    """Run a part in this process."""
     floor, start = peak_mib(), time.perf_counter()
     value = work()
     return Stage(value=value, seconds=time.perf_counter() - start, floor_mib=floor, peak_mib=peak_mib())
 
 
 def in_process(work: Callable[[], T]) -> Stage[T]:
-    """Do a part in a new process, which has imported nothing but what it needs; `work` is a `partial` of a function."""
+    """Run a part in a new process, which imports only the part's modules; `work` is a `partial` of a function."""
     with processes(1, "spawn") as pool:
         return pool.submit(measured, work).result()
 
 
 @contextmanager
 def processes(count: int, method: str) -> Iterator[ProcessPoolExecutor]:
-    """So many processes at a time, a new one for each call."""
+    """A pool of processes, a new one for each call."""
     context = multiprocessing.get_context(method)
-    with ProcessPoolExecutor(count, mp_context=context, initializer=_hear_nothing, max_tasks_per_child=1) as pool:
+    with ProcessPoolExecutor(count, mp_context=context, initializer=_ignore_ctrl_c, max_tasks_per_child=1) as pool:
         try:
             yield pool
         except BrokenProcessPool as error:
             end_processes()
-            raise KilledError("a process was killed, most often for want of memory") from error
+            raise KilledError("a process was killed, most often for lack of memory") from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             end_processes()
@@ -74,7 +74,7 @@ def processes(count: int, method: str) -> Iterator[ProcessPoolExecutor]:
 
 
 def end_processes() -> None:
-    """End what this process has started and is still at work."""
+    """Kill the processes that this one has started."""
     for child in multiprocessing.active_children():
         child.kill()
         child.join()
@@ -82,7 +82,7 @@ def end_processes() -> None:
 
 @contextmanager
 def signals_ignored() -> Iterator[None]:
-    """SIGTERM and Ctrl-C do nothing meanwhile."""
+    """Ignore SIGTERM and Ctrl-C within the block."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
@@ -92,7 +92,7 @@ def signals_ignored() -> Iterator[None]:
 
 
 def stop_on_sigterm() -> None:
-    """Let SIGTERM end this process as Ctrl-C does, what it has made removed."""
+    """Let SIGTERM end this process as Ctrl-C does, so that its outputs are removed."""
     signal.signal(signal.SIGTERM, _stop)
 
 
@@ -100,6 +100,6 @@ def _stop(number: int, _: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-def _hear_nothing() -> None:
-    # Ctrl-C goes to all processes of a terminal; the first one ends the others.
+def _ignore_ctrl_c() -> None:
+    # A terminal sends Ctrl-C to all processes; the main one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,11 +1,11 @@
-"""All benchmarks one after the other: `make bench`, `make bench-report` and `make bench-gpu`.
+"""Runs all benchmarks one after the other: `make bench`, `make bench-report` and `make bench-gpu`.
 
     python -m benchmarks.suite quick                                 # a few minutes on two cores
     python -m benchmarks.suite full --report benchmarks/reports     # half an hour
-    python -m benchmarks.suite gpu --report benchmarks/reports      # what needs CUDA
+    python -m benchmarks.suite gpu --report benchmarks/reports      # variants for CUDA
 
-benchmarks/listed.py has the list, and which modules of this folder are left out of it and why. Every figure is a ratio
-to a peer or a floor that is measured in the same process, or is what such a ratio is made of.
+benchmarks/listed.py has the list: all modules of `benchmarks/speed`. Every figure is a ratio to a peer or a floor that
+is measured in the same run, or one of the two values of such a ratio.
 """
 
 import os
@@ -21,8 +21,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.command_lines import ROOT, environment, fill, words
-from benchmarks.listed import BENCHMARKS, Benchmark
+from benchmarks.listed import BENCHMARKS, ROOT, Benchmark, environment, fill, words
 from benchmarks.material import Material, annotate, demo_material, real_material
 from benchmarks.report import Outcome, commit, render, slug
 from benchmarks.stages import stop_on_sigterm
@@ -39,7 +38,7 @@ RESERVED_CORES = 2
 
 
 def run_all(chosen: Sequence[Benchmark], use: str, material: Material) -> list[Outcome]:
-    """Run each, whatever becomes of the others."""
+    """Run each of the chosen benchmarks, also after one that fails."""
     outcomes = []
     with tempfile.TemporaryDirectory(prefix="relabel-bench-") as folder:
         workers = max(machine.cores() - RESERVED_CORES, 1)
@@ -52,7 +51,7 @@ def run_all(chosen: Sequence[Benchmark], use: str, material: Material) -> list[O
 
 
 def run_one(benchmark: Benchmark, arguments: str, variables: dict[str, str]) -> Outcome:
-    """Run one as a process of its own, and pass on what it prints."""
+    """Run one benchmark as a process of its own, and print its output."""
     command = f"python -m benchmarks.{benchmark.module} {arguments}".strip()
     click.echo(command + "\n")
     line = [sys.executable, *words(command, variables)[1:]]
@@ -72,7 +71,7 @@ def run_one(benchmark: Benchmark, arguments: str, variables: dict[str, str]) -> 
 
 @contextmanager
 def running(line: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
-    """A process in a session of its own, which ends with all that it has started however this one ends."""
+    """A process in a session of its own, which is killed with all its children if the block ends early."""
     with subprocess.Popen(
         line, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True, errors="backslashreplace",
         start_new_session=True,
@@ -85,7 +84,7 @@ def running(line: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
 
 
 def hardware(use: str) -> str:
-    """What decides the figures."""
+    """The hardware that the measurements depend on."""
     if use != "gpu":
         return f"{machine.processor()}, {machine.cores()} cores"
     import torch
@@ -96,7 +95,7 @@ def hardware(use: str) -> str:
 
 
 def write_report(outcomes: Sequence[Outcome], use: str, facts: dict[str, str], folder: Path) -> None:
-    """As `all_<hardware>_<yyyymm>.md`, or `gpu_...`; an earlier one of the same month is replaced."""
+    """Write `all_<hardware>_<yyyymm>.md`, or `gpu_...`, over an earlier report of the same month."""
     name = f"{'gpu' if use == 'gpu' else 'all'}_{slug(facts['hardware'])}_{date.today():%Y%m}.md"
     text = render(outcomes, facts)
     (folder / name).write_text(text, encoding="utf-8")
@@ -107,24 +106,24 @@ def write_report(outcomes: Sequence[Outcome], use: str, facts: dict[str, str], f
 @click.argument("use", type=click.Choice(list(MADE_BY)))
 @click.option("--real", type=click.Path(path_type=Path), help="The folder of docs/real_photographs.md.")
 @click.option("--material", "folder", type=click.Path(path_type=Path), default=ROOT / "build" / "bench",
-              help="Where shards and labels are made, or lie from an earlier time.")  # fmt: skip
+              help="Folder of shards and labels; missing ones are made.")  # fmt: skip
 @click.option("--report", type=click.Path(path_type=Path), help="The folder for a report.")
 def main(use: str, real: Path | None, folder: Path, report: Path | None) -> None:
     """Run all benchmarks of a use; the exit status is 1 if any failed."""
     where = hardware(use)
     for needed in (folder, report or folder):
         needed.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=needed):  # before half an hour is spent
+        with tempfile.TemporaryFile(dir=needed):  # fails now, not after half an hour
             pass
     made = real_material(real.absolute(), folder.absolute()) if real else demo_material(folder.absolute())
     annotate(made)
-    facts = {  # as they are before anything is measured
+    facts = {  # recorded before the measurements
         "made by": f"{MADE_BY[use]}, {date.today():%B %Y}",
         "hardware": where,
         "memory": f"{machine.memory_gib():.0f} GiB",
         "versions": machine.versions(),
         "commit": commit(),
-        "material": made.told,
+        "material": made.description,
     }
     chosen = [benchmark for benchmark in BENCHMARKS if benchmark.arguments(use) is not None]
     outcomes = run_all(chosen, use, made)

@@ -1,4 +1,4 @@
-"""What `--help` says: every command and option has help, an example to copy, and fits a terminal of 80 columns."""
+"""Every command and option has help and an example to copy, and fits a terminal of 80 columns."""
 
 import re
 import shlex
@@ -48,7 +48,7 @@ def help_of(name: str) -> str:
 
 
 def example_lines(name: str) -> list[str]:
-    """Of the help, below its last heading."""
+    """Lines of the help below its last heading."""
     found = re.search(r"^ *Examples?:\n(.*)", help_of(name), re.MULTILINE | re.DOTALL)
     assert found, f"{name} --help shows no example"
     return found[1].rstrip().split("\n")
@@ -73,8 +73,8 @@ def test_list_of_commands_cuts_no_sentence_short(program: str) -> None:
 
 
 @pytest.mark.parametrize("name", LEAVES)
-def test_values_say_what_they_are(name: str) -> None:
-    """Not TEXT, INTEGER RANGE or PATH, which click writes where nobody did."""
+def test_values_have_names_of_their_own(name: str) -> None:
+    """Not TEXT, INTEGER RANGE or PATH, which click writes for an option without a metavar."""
     assert not re.search(r"--\S+ (TEXT\b|INTEGER|FLOAT|PATH\b|FILENAME|DIRECTORY)", help_of(name))
 
 
@@ -86,7 +86,7 @@ def test_required_options_come_first(name: str) -> None:
 
 @pytest.mark.parametrize("name", LEAVES)
 def test_examples_are_commands_that_parse(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their lines stand as they were written, so that they can be copied."""
+    """Lines are kept as written, so that they can be copied."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "images" / "train").mkdir(parents=True)
     command, text = LEAVES[name], "\n".join(example_lines(name)).replace("\\\n", " ")
@@ -100,7 +100,7 @@ def test_examples_are_commands_that_parse(name: str, tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_programs_say_what_their_exit_status_means(program: str) -> None:
+def test_programs_explain_their_exit_status(program: str) -> None:
     assert "Exit status: 0" in help_of(program)
 
 

@@ -1,1 +1,1 @@
-"""Figures of the docs: `python -m benchmarks.figures`."""
+"""Draws the figures of docs/explanation.md: `python -m benchmarks.figures`."""

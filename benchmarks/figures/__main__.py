@@ -1,31 +1,31 @@
-"""The figures of docs/explanation.md, out of the demo's scenes and its teacher. Needs no data and no GPU.
+"""The command `python -m benchmarks.figures`: draws the figures of docs/explanation.md from the demo's scenes.
 
     python -m benchmarks.figures --out docs/images
 
-It prints every number that the page quotes.
+It needs no data and no GPU, and prints every number that the page quotes.
 """
 
 from pathlib import Path
 
 import click
 
-from benchmarks.figures import crop, fills, view
+from benchmarks.figures import crop, fills, squash
 from benchmarks.figures.parts import make_teacher
 from store.cli.base import Command
 
 
 @click.command(cls=Command)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="FOLDER",
-              help="Where the pictures go.")  # fmt: skip
+              help="Folder for the pictures.")  # fmt: skip
 @click.option("--scenes", type=click.IntRange(2), default=400, show_default=True,
-              help="Scenes, and pairs of scenes, to measure on.")  # fmt: skip
+              help="Number of scenes, and of pairs of scenes, to measure on.")  # fmt: skip
 def main(out: Path, scenes: int) -> None:
-    """Draw them and print the numbers."""
+    """Draw the figures and print their numbers."""
     out.mkdir(parents=True, exist_ok=True)
     teacher = make_teacher()
     numbers = [
         *crop.make(teacher, out / "crop_to_target.png"),
-        *view.make(teacher, out / "squash_or_centre.png", pairs=scenes),
+        *squash.make(teacher, out / "squash_or_centre.png", pairs=scenes),
         *fills.make(teacher, out / "fills.png", scenes=scenes),
     ]
     print(*numbers, sep="\n")

@@ -1,4 +1,4 @@
-"""Figure 1 of docs/explanation.md: how a crop becomes a target.
+"""Draws figure 1 of docs/explanation.md: how a crop becomes a target.
 
 Shape letters: C classes, H W cells (y, x), L cells along one axis.
 """
@@ -35,7 +35,7 @@ BOX: Box = (0.3, 0.5, 0.9, 0.95)
 
 
 def make(teacher: Teacher, file: Path) -> list[str]:
-    """Draw it; the lines say what the page quotes."""
+    """Draw the figure; returns the numbers that the page quotes, a line each."""
     image = stored_image(SCENE)
     (label_map,) = label_maps(teacher, [image])
     _, height, width = label_map.classes.shape
@@ -78,7 +78,7 @@ def _draw(image: np.ndarray, label_map: LabelMap, down_H: Floats, across_W: Floa
 
 
 def _draw_weights(panels: "list[Axes]", down_H: Floats, across_W: Floats) -> None:
-    """The product as a heat map, its two factors at its sides."""
+    """Draw the product as a heat map, with its two factors at the sides."""
     across, product, down = panels
     height, width = len(down_H), len(across_W)
     across.bar(range(width), across_W, width=0.9, color="black")

@@ -1,6 +1,6 @@
-"""Figure 3 of docs/explanation.md: what the classes that a cell did not keep are taken for.
+"""Draws figure 3 of docs/explanation.md: the logits that are assumed for the classes that a cell did not keep.
 
-Shape letters: K ranks, C classes.
+Shape letters: K kept classes of a cell, C classes.
 """
 
 from collections.abc import Sequence
@@ -24,30 +24,30 @@ if TYPE_CHECKING:
 FILLS: tuple[Fill, ...] = get_args(Fill)
 STYLES: dict[Fill, tuple[str, str]] = {"zero": ("#0072b2", "o"), "tail": ("#009e73", "^"), "min": ("#d55e00", "s")}
 SCENE = 40
-CELL = (7, 5)  # y, x: above the 6, where the teacher is rather sure
+CELL = (7, 5)  # y, x: above the 6, where the teacher is confident
 COUNTS = (10, 30, 100, 300, 1_000, 3_000, 10_000, 21_841)
-RANKS = (1, 2, 3, 4, 5)
+TOP_KS = (1, 2, 3, 4, 5)
 SEED = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Distances:
-    """From the target of the full logits, one for each crop, by fill and K."""
+    """Distances of each crop's target from that of the full logits, by fill and K."""
 
-    by_fill: dict[Fill, list[NDArray[np.float64]]]
+    by_fill: dict[Fill, list[NDArray[np.float64]]]  # an array for each of `TOP_KS`
 
     def mean(self, fill: Fill, top_k: int) -> float:
-        """Over all crops."""
-        return float(self.by_fill[fill][RANKS.index(top_k)].mean())
+        """Mean over all crops."""
+        return float(self.by_fill[fill][TOP_KS.index(top_k)].mean())
 
     def error(self, fill: Fill, top_k: int) -> float:
         """Standard error of that mean."""
-        values = self.by_fill[fill][RANKS.index(top_k)]
+        values = self.by_fill[fill][TOP_KS.index(top_k)]
         return float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
 def make(teacher: Teacher, file: Path, *, scenes: int) -> list[str]:
-    """Draw it and measure on as many scenes; the lines say what the page quotes."""
+    """Draw the figure and measure on so many scenes; returns the numbers that the page quotes, a line each."""
     (label_map,) = label_maps(teacher, [stored_image(SCENE)])
     found = _measure(teacher, scenes)
     _draw(label_map, found, file)
@@ -57,13 +57,13 @@ def make(teacher: Teacher, file: Path, *, scenes: int) -> list[str]:
         shares = ", ".join(f"{count:,}: {first_class(label_map, count, fill):.3f}" for count in (10, 1_000, 21_841))
         lines.append(f"{fill}: first class of the cell by the number of classes, {shares}")
     for fill in FILLS:
-        by_k = ", ".join(f"K {k}: {found.mean(fill, k):.3f} ± {found.error(fill, k):.3f}" for k in RANKS)
+        by_k = ", ".join(f"K {k}: {found.mean(fill, k):.3f} ± {found.error(fill, k):.3f}" for k in TOP_KS)
         lines.append(f"{fill}: distance from the full target, {by_k} ({scenes:,} crops)")
     return lines
 
 
 def first_class(label_map: LabelMap, num_classes: int, fill: Fill) -> float:
-    """The probability of the cell's first class if its rest were spread over so many classes."""
+    """Probability of the cell's top-1 class if the others were spread over so many classes."""
     scores_K11 = label_map.scores[:, CELL[0], CELL[1], None, None].astype(np.float32)
     tail_11 = label_map.tail_logsumexp[CELL[0], CELL[1], None, None]
     rest = float(fill_logits(scores_K11, num_classes, fill, tail_11)[0, 0])
@@ -72,14 +72,14 @@ def first_class(label_map: LabelMap, num_classes: int, fill: Fill) -> float:
 
 
 def _measure(teacher: Teacher, scenes: int) -> Distances:
-    """One random crop of each scene, as training draws them; half the sum of the absolute differences."""
+    """Total variation distances of one random crop of each scene, drawn as in training."""
     rng = np.random.default_rng(SEED)
     sides = [draw_crop(rng, SCENE_SIZE, SCENE_SIZE, **IMAGENET_CROPS) for _ in range(scenes)]
     boxes: list[Box] = [side.normalised(SCENE_SIZE, SCENE_SIZE) for side in sides]
     images = [stored_image(i) for i in range(scenes)]
     full_NC = _targets(label_maps(teacher, images, CLASSES), boxes, "zero")
     by_fill: dict[Fill, list[NDArray[np.float64]]] = {fill: [] for fill in FILLS}
-    for top_k in RANKS:
+    for top_k in TOP_KS:
         maps = label_maps(teacher, images, top_k)
         for fill in FILLS:
             differences_NC = np.abs(_targets(maps, boxes, fill) - full_NC)
@@ -99,15 +99,15 @@ def _draw(label_map: LabelMap, found: Distances, file: Path) -> None:
     for fill, (colour, marker) in STYLES.items():
         line = {"color": colour, "marker": marker, "ms": 5, "lw": 1.5}
         left.plot(COUNTS, [first_class(label_map, count, fill) for count in COUNTS], label=fill, **line)
-        means, errors = ([of(fill, k) for k in RANKS] for of in (found.mean, found.error))
-        right.errorbar(RANKS, means, errors, capsize=2, label=fill, **line)
+        means, errors = ([of(fill, k) for k in TOP_KS] for of in (found.mean, found.error))
+        right.errorbar(TOP_KS, means, errors, capsize=2, label=fill, **line)
     left.set_xscale("log")
     left.set_xticks((10, 100, 1_000, 21_841), ("10", "100", "1,000", "21,841"))
     left.set_xticks([], minor=True)
     left.set_ylim(top=1)
     _finish(left, "the first class of a cell", "number of classes C", "probability")
     _finish(right, "crops: distance to the target of all logits", "kept classes K, of 10", "total variation distance")
-    right.set_xticks(RANKS)
+    right.set_xticks(TOP_KS)
     save(figure, file)
 
 

@@ -1,6 +1,6 @@
-"""What the figures of docs/explanation.md share: the demo's scenes, its teacher's label maps, and how they are drawn.
+"""Makes and draws the parts of the figures of docs/explanation.md: scenes, label maps, boxes, targets.
 
-Shape letters: K ranks, C classes, H W cells (y, x), h w pixels.
+Shape letters: K kept classes of a cell, C classes, H W cells (y, x), h w pixels.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ Floats = NDArray[np.float32]
 
 
 class Line(TypedDict):
-    """How a box is drawn."""
+    """Style of a box's outline."""
 
     colour: str
     style: str
@@ -44,31 +44,31 @@ class Line(TypedDict):
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class LabelMap:
-    """One image's, as a store keeps it."""
+    """The label map of one image, as in a store."""
 
     classes: NDArray[np.uint16]  # (K, H, W)
     scores: NDArray[np.float16]  # (K, H, W)
     tail_logsumexp: NDArray[np.float16]  # (H, W)
 
     def pooled(self, box: Box, fill: Fill = "zero") -> Floats:
-        """(C,) logits of a crop."""
+        """(C,) pooled logits of a crop."""
         return pool_map(
             self.classes, self.scores, num_classes=CLASSES, box=box, fill=fill, tail_logsumexp_HW=self.tail_logsumexp
         )
 
     def target(self, box: Box, fill: Fill = "zero") -> Floats:
-        """(C,) what a student is trained on for a crop."""
+        """(C,) target of a crop."""
         return softmax(self.pooled(box, fill))
 
 
 def make_teacher() -> Teacher:
-    """The demo's, on the CPU: the numbers on the page shall be everybody's."""
+    """The demo's teacher, on the CPU, so that the page's numbers can be reproduced anywhere."""
     torch.set_num_threads(1)
     return Teacher(demo_teacher(device="cpu"))
 
 
 def label_maps(teacher: Teacher, images: Sequence[Pixels], top_k: int = 5) -> list[LabelMap]:
-    """The maps of images of the teacher's input size."""
+    """Label maps of images of the teacher's input size."""
     pixels_B3hw = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
     classes, scores, tail_logsumexp = (part.numpy() for part in teacher.label_maps(pixels_B3hw, top_k))
     maps = zip(classes.astype(np.uint16), scores, tail_logsumexp, strict=True)
@@ -76,41 +76,41 @@ def label_maps(teacher: Teacher, images: Sequence[Pixels], top_k: int = 5) -> li
 
 
 def scene(index: int) -> Scene:
-    """The demo's training scene of that number, before it becomes a JPEG."""
+    """The demo's training scene of this number, before JPEG compression."""
     return draw_scene(SEED, index, load_pool("train"))
 
 
 def stored_image(index: int) -> Pixels:
-    """That scene as the demo's shards hold it, with the losses of JPEG."""
+    """The pixels of that scene as decoded from the demo's shards, after JPEG compression."""
     data = simplejpeg.encode_jpeg(np.ascontiguousarray(scene(index).image), quality=JPEG_QUALITY, colorspace="RGB")
     return decode_image(data)
 
 
 def colours_of(*maps: LabelMap) -> dict[int, tuple[float, ...]]:
-    """A colour for the classes that lead in most cells; the others are grey."""
+    """A colour for each of the classes that are top-1 in most cells; the other classes are drawn grey."""
     counts = sum(np.bincount(one.classes[0].ravel(), minlength=CLASSES) for one in maps)
-    leading = [int(c) for c in np.argsort(-np.asarray(counts), kind="stable")]
-    return {c: tuple(value / 255 for value in rgb) for c, rgb in zip(leading, PALETTE, strict=False)}
+    by_count = [int(c) for c in np.argsort(-np.asarray(counts), kind="stable")]
+    return {c: tuple(value / 255 for value in rgb) for c, rgb in zip(by_count, PALETTE, strict=False)}
 
 
 def draw_cells(panel: "Axes", label_map: LabelMap, colours: dict[int, tuple[float, ...]]) -> None:
-    """Each cell's leading class as its digit and colour, the paler the less sure the teacher is."""
+    """Draw each cell's top-1 class as digit and colour; less confident cells are paler."""
     _, height, width = label_map.classes.shape
     rgb_HW3 = np.array([[colours.get(int(c), GREY)[:3] for c in line] for line in label_map.classes[0]])
-    sure_HW1 = cell_confidence(label_map.scores, label_map.tail_logsumexp)[..., None]
-    panel.imshow(1 - sure_HW1 * (1 - rgb_HW3), extent=(0, 1, 1, 0), interpolation="nearest", aspect="auto")
+    confidence_HW1 = cell_confidence(label_map.scores, label_map.tail_logsumexp)[..., None]
+    panel.imshow(1 - confidence_HW1 * (1 - rgb_HW3), extent=(0, 1, 1, 0), interpolation="nearest", aspect="auto")
     for (y, x), class_id in np.ndenumerate(label_map.classes[0]):
         panel.text((x + 0.5) / width, (y + 0.5) / height, str(class_id), fontsize=CELL_FONT, ha="center", va="center")
 
 
 def draw_box(panel: "Axes", box: Box, *, colour: str = "white", style: str = "-") -> None:
-    """A rectangle that is seen on anything."""
+    """Draw a rectangle with an outline that is visible on any background."""
     x1, y1, x2, y2 = box
     panel.plot([x1, x2, x2, x1, x1], [y1, y1, y2, y2, y1], clip_on=False, **outlined(colour=colour, style=style))
 
 
 def outlined(*, colour: str, style: str) -> dict[str, Any]:
-    """How matplotlib draws a line with a black edge."""
+    """Arguments for a line of matplotlib with a black edge."""
     from matplotlib.patheffects import withStroke
 
     effects = [withStroke(linewidth=3.8, foreground="black")]
@@ -118,7 +118,7 @@ def outlined(*, colour: str, style: str) -> dict[str, Any]:
 
 
 def draw_target(panel: "Axes", target: Floats, colours: dict[int, tuple[float, ...]], title: str) -> None:
-    """A bar for each class, from 0 to 9."""
+    """Draw a bar for each class, from 0 to 9."""
     bars = panel.bar(range(CLASSES), target, color=[colours.get(c, GREY) for c in range(CLASSES)])
     panel.bar_label(bars, [f"{p:.2f}" if p >= 0.005 else "" for p in target], fontsize=8, padding=1)
     panel.set_ylim(0, 1.12)
@@ -127,21 +127,21 @@ def draw_target(panel: "Axes", target: Floats, colours: dict[int, tuple[float, .
 
 
 def tidy(panel: "Axes", title: str) -> None:
-    """What all panels with axes have in common."""
+    """Set the style of a panel with axes."""
     panel.set_title(title, fontsize=9.5, loc="left")
     panel.tick_params(labelsize=8.5)
     panel.spines[["top", "right"]].set_visible(False)
 
 
 def hide_axes(panel: "Axes", title: str) -> None:
-    """What all panels with pictures have in common."""
+    """Set the style of a panel with a picture."""
     panel.set_title(title, fontsize=9.5, loc="left")
     panel.set_xticks([])
     panel.set_yticks([])
 
 
 def save(figure: "Figure", file: Path) -> None:
-    """Write it as a PNG of at most 256 colours, a third of the bytes; nobody sees the difference."""
+    """Write a figure as a PNG of at most 256 colours, which takes a third of the bytes."""
     from io import BytesIO
 
     from PIL import Image

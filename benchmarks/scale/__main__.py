@@ -1,8 +1,8 @@
-"""A store at the size of ImageNet-1k for everything but pixels: write, verify, look up, one epoch of label reads.
+"""Measures a store of ImageNet-1k's size, without pixels: write, verify, look up, one epoch of label reads.
 
 Run with `python -m benchmarks.scale --labels STORE --scratch FOLDER`. STORE holds real maps, made as
-docs/real_photographs.md says. FOLDER is made and removed; it needs some 6 GB. The same is done at a tenth first, so
-that the last column shows how cost grows: 10 is linear. docs/scale.md says what each line means.
+docs/real_photographs.md says. FOLDER is created and removed; it needs some 6 GB. A tenth of the rows is measured first,
+so that the last column shows how cost grows: 10 is linear. docs/scale.md explains each line.
 """
 
 import shutil
@@ -13,19 +13,19 @@ from pathlib import Path
 
 import click
 
-from benchmarks.scale.data import Plan, bytes_at_most, read_maps
+from benchmarks.resample import Plan, read_maps
 from benchmarks.scale.paper import CLASSES, IMAGENET_21K, mean_name, open_named, order_21k
-from benchmarks.scale.store import bench_store
+from benchmarks.scale.store import bench_store, max_bytes
 from benchmarks.stages import Figures, end_processes, in_process, signals_ignored, stop_on_sigterm
 from pipelines.machine import describe_machine
 from store.cli.base import Command, OneLineError
 from store.reader import LabelStore
 
-PARTS = 64  # of a batch: 8 ranks x 8 workers
+PARTS = 64  # of a batch: 8 ranks with 8 workers each
 
 
 def bench_size(given: str, path: Path, plan: Plan, batch_size: int) -> Figures:
-    """All stages on one store, which is removed in the end."""
+    """Measure all stages on one store, then remove it."""
     from benchmarks.scale.epoch import bench_training
 
     sizes: Figures = {"rows": plan.rows, "groups": plan.groups}
@@ -36,7 +36,7 @@ def bench_size(given: str, path: Path, plan: Plan, batch_size: int) -> Figures:
 
 
 def bench_paper(given: str, scratch: Path) -> Figures:
-    """What docs/scale.md needs of ImageNet-21k."""
+    """Measure what docs/scale.md computes ImageNet-21k's costs from."""
     click.echo("ImageNet-21k: order, names", err=True)
     made = in_process(order_21k)
     letters = mean_name(given)
@@ -56,7 +56,7 @@ def text(value: float) -> str:
 
 
 def print_tables(small: Figures, full: Figures, paper: Figures) -> None:
-    """Both sizes beside each other, each measured once."""
+    """Print both sizes side by side."""
     print(f"| once each | {text(small['rows'])} rows | {text(full['rows'])} rows | ratio |\n|---|---|---|---|")
     for what, value in full.items():
         print(f"| {what} | {text(small[what])} | {text(value)} | {value / small[what]:.2f} |")
@@ -67,40 +67,40 @@ def print_tables(small: Figures, full: Figures, paper: Figures) -> None:
 
 
 def check_room(given: str, scratch: Path, rows: int) -> None:
-    """Raise OneLineError where there are too few maps, or too little room on the disk."""
+    """Raise an error if there are too few maps, or too little space on the disk."""
     read_maps(given)
-    needed = bytes_at_most(LabelStore.open(given).schema, rows)
+    needed = max_bytes(LabelStore.open(given).schema, rows)
     free = shutil.disk_usage(scratch).free
     if free < needed:
-        raise OneLineError(f"{scratch}: {needed / 1e9:.1f} GB are needed at most, {free / 1e9:.1f} GB are free")
+        raise OneLineError(f"{scratch}: up to {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free")
 
 
 @contextmanager
 def scratch_folder(path: Path) -> Iterator[None]:
-    """A new folder that goes away however this ends."""
+    """A new folder, which is removed however the block ends."""
     try:
         path.mkdir(parents=True)
     except OSError as error:
-        raise OneLineError(f"{path}: cannot be made: {error.strerror}; name a folder that is not there") from error
+        raise OneLineError(f"{path}: cannot be made: {error.strerror}; name a folder that does not exist") from error
     try:
         yield
     finally:
-        with signals_ignored():  # removing gigabytes takes a while
+        with signals_ignored():  # removing gigabytes takes seconds
             end_processes()
             shutil.rmtree(path)
 
 
 @click.command(cls=Command)
 @click.option("--labels", required=True, help="A store of real label maps.")
-@click.option("--scratch", type=click.Path(path_type=Path), required=True, help="A folder to make and remove.")
+@click.option("--scratch", type=click.Path(path_type=Path), required=True, help="A folder to create and remove.")
 @click.option("--rows", default=1_281_167, show_default=True, type=click.IntRange(10))
 @click.option("--groups", default=1024, show_default=True, type=click.IntRange(1))
 @click.option("--batch-size", default=1024, show_default=True, type=click.IntRange(1))
 def main(labels: str, scratch: Path, rows: int, groups: int, batch_size: int) -> None:
-    """Print what a store of so many rows costs, beside one of a tenth of them."""
+    """Print the costs of a store of so many rows, and of a tenth of them."""
     plan = Plan(rows=rows, groups=groups)
     if groups > rows // 10:
-        raise OneLineError(f"{groups:,} groups of {rows:,} rows would leave too few in each")
+        raise OneLineError(f"{groups:,} groups of {rows:,} rows have too few rows each")
     if batch_size % PARTS:
         raise OneLineError(f"batch size {batch_size:,}: not a multiple of {PARTS}")
     if batch_size > rows // 10:

@@ -1,7 +1,7 @@
-"""What a trainer does with a store at scale: opening it, the table of rows, the order, and one epoch of label reads.
+"""Measures training's use of a large store: opening it, the table of rows, the order, one epoch of label reads.
 
-One rank's preparations are measured in a process of their own. Then every worker of every rank is played by a process
-that is started as the trainer's are, reads its share of each batch's maps, and gives back which rows they were.
+One rank's preparations are measured in a process of their own. Then a process for every worker of every rank, started
+as the trainer's workers are, reads that worker's part of each batch's maps and returns their row numbers.
 
 Letters: V streams, n rows of one worker, B rows of a batch.
 """
@@ -20,29 +20,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.scale.data import Plan, middle_class
+from benchmarks.map_reads import MapReader, open_groups, read_table
+from benchmarks.resample import Plan, middle_class
 from benchmarks.scale.store import expect, progress
-from benchmarks.speed.reads import MapReader
 from benchmarks.stages import Figures, Stage, in_process, measured, private_mib, processes
 from store.cli.progress import track
 from store.format.arrays import BIG_ARRAYS, CHUNK_ROWS
-from store.maps.types import LabelRows
 from store.processes import keep_freed_memory
-from store.reader import LabelStore
 from trainer.data.batches import check_topology, order_of
-from trainer.data.join import JoinedShard, RowTable, join_shards, make_table, read_group_rows
+from trainer.data.join import JoinedShard, RowTable
 from trainer.data.loading import PRELOADED
 from trainer.data.order import SampleOrder
-from trainer.data.samples import CACHED_ROWS_PER_STREAM, ChunkId
+from trainer.data.samples import CACHED_ROWS_PER_STREAM
 
 RANKS, WORKERS = 8, 8
 MIB = 1 << 20
-AT_A_TIME = 2  # workers; the cores of the machine that the figures are of
+AT_A_TIME = 2  # workers; as many as the machine of the published figures has cores
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rank:
-    """What one rank holds once it is ready to train."""
+    """What one rank holds in memory when it is ready to train."""
 
     joined: tuple[JoinedShard, ...]
     table: RowTable
@@ -51,51 +49,27 @@ class Rank:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """What one worker read in an epoch."""
+    """One worker's reads of an epoch."""
 
     rows: NDArray[np.int64]  # (steps, n / steps), in the order of reading
     order_seconds: float
     read_seconds: float
     chunks: int  # decoded
     groups: int  # opened
-    read_bytes: int  # asked of the system, from the page cache or not
-    own_mib: float  # pages that it shares with no other process, at the end
-
-
-class CountingReader(MapReader):
-    """Counts the chunks that it decodes."""
-
-    chunks = 0
-
-    def _read_chunk(self, chunk: ChunkId) -> LabelRows:
-        self.chunks += 1
-        return super()._read_chunk(chunk)
-
-    @property
-    def groups(self) -> int:
-        """How many groups it has opened and kept."""
-        return self._group.cache_info().currsize
+    read_bytes: int  # from disk or the page cache
+    own_mib: float  # private pages of the process at the end
 
 
 def prepare(path: Path, batch_size: int) -> Rank:
-    """Open a store as a rank does; its image shards are not there, so none is compared with them.
+    """Open a store as a rank does, without comparing it with image shards, which do not exist.
 
     Raises:
-        SettingsError: the batch cannot be shared among so many ranks and workers.
+        SettingsError: the batch cannot be divided among so many ranks and workers.
     """
     joined = open_groups(path)
     order = order_of(joined, batch_size=batch_size, seed=0)
     check_topology(order, world=RANKS, workers=WORKERS)
     return Rank(joined=joined, table=read_table(joined), order=order)
-
-
-def open_groups(path: Path | str) -> tuple[JoinedShard, ...]:
-    store = LabelStore.open(path)
-    return join_shards([Path(f"{name}.tar") for name in store.names()], store)
-
-
-def read_table(joined: Sequence[JoinedShard]) -> RowTable:
-    return make_table([read_group_rows(shard.group.fresh()) for shard in joined])
 
 
 def table_bytes(table: RowTable) -> int:
@@ -117,7 +91,7 @@ def measure_rank(path: Path, batch_size: int) -> Figures:
         "rank: table of rows: MiB": held / MIB,
         "rank: table of rows, bytes a row": held / order.usable,
         "rank: order of an epoch: s": made.seconds,
-        "rank: what each worker is handed of the groups: MiB": len(pickle.dumps(opened.value)) / MIB,
+        "rank: groups as pickled for each worker: MiB": len(pickle.dumps(opened.value)) / MIB,
         "rank: peak with groups: MiB": opened.peak_mib,
         "rank: peak with table: MiB": read.peak_mib,
         "rank: peak with order: MiB": made.peak_mib,
@@ -126,25 +100,25 @@ def measure_rank(path: Path, batch_size: int) -> Figures:
 
 
 def read_part(held: Rank, rank: int, worker: int) -> Part:
-    """Read one worker's epoch of maps as `SampleStream` does; each map is compared with its row's label.
+    """Read one worker's maps of an epoch, as `SampleStream` does, and compare each with its row's label.
 
     Raises:
-        WrongResultError: a map of another row.
+        WrongResultError: a map belongs to another row.
     """
     torch.set_num_threads(1)
     keep_freed_memory()  # as the trainer's workers do
     mine = held.order.owned(rank=rank, world=RANKS, worker=worker, workers=WORKERS)
-    reader = CountingReader(
+    reader = MapReader(
         held.joined, held.table, cached_rows=len(mine) * CACHED_ROWS_PER_STREAM, with_tail=False
     )  # fmt: skip
     before, start = bytes_read(), time.perf_counter()
     streams = held.order.streams(0)[mine]
     ordered = time.perf_counter()
     rows = [held.order.batch(streams, step).reshape(-1) for step in range(held.order.steps)]
-    targets, wrong = held.table.labels.numpy(), 0
+    labels, wrong = held.table.labels.numpy(), 0
     for part in rows:
         maps = zip(part, reader.maps(part), strict=True)
-        wrong += sum(middle_class(classes) != targets[row] for row, (classes, _) in maps)
+        wrong += sum(middle_class(classes) != labels[row] for row, (classes, _) in maps)
     ended = time.perf_counter()
     expect(f"rank {rank}, worker {worker}: maps of other rows", int(wrong), 0)
     return Part(
@@ -159,16 +133,16 @@ def read_part(held: Rank, rank: int, worker: int) -> Part:
 
 
 def bytes_read() -> int:
-    """Bytes that this process has read so far."""
+    """Bytes that this process has read since its start."""
     lines = Path("/proc/self/io").read_text().splitlines()
     return int(dict(line.split(": ") for line in lines)["rchar"])
 
 
 def read_epoch(held: Rank) -> list[Stage[Part]]:
-    """All workers of all ranks, two at a time, each in a process of its own.
+    """Run all workers of all ranks, two at a time, each in a process of its own.
 
     Raises:
-        WrongResultError: a row that was read twice or not at all, or a batch of other rows.
+        WrongResultError: a row was read twice or never, or a batch has other rows.
     """
     set_forkserver_preload([*PRELOADED, "benchmarks.scale.epoch"])
     with processes(AT_A_TIME, "forkserver") as pool:
@@ -183,7 +157,7 @@ def read_epoch(held: Rank) -> list[Stage[Part]]:
 
 
 def check_epoch(order: SampleOrder, parts: Sequence[NDArray[np.int64]]) -> None:
-    """Raise WrongResultError unless the parts of an epoch make up its batches, each row once."""
+    """Raise WrongResultError unless the workers' parts together are the epoch's batches, each row once."""
     together = np.concatenate(parts, axis=1)
     expect("batches and rows of each", together.shape, (order.steps, order.batch_size))
     expect("different rows", len(np.unique(together)), order.steps * order.batch_size)
@@ -193,7 +167,7 @@ def check_epoch(order: SampleOrder, parts: Sequence[NDArray[np.int64]]) -> None:
 
 
 def bench_training(path: Path, plan: Plan, batch_size: int) -> Figures:
-    """One rank's preparations, then an epoch of label reads by all workers of all ranks."""
+    """Measure one rank's preparations, then an epoch of label reads by all workers of all ranks."""
     progress(plan, "a rank")
     figures = in_process(partial(measure_rank, path, batch_size)).value
     progress(plan, "one epoch")
@@ -228,7 +202,7 @@ def _epoch(held: Rank, stages: Sequence[Stage[Part]]) -> Figures:
 
 
 def _map_bytes(joined: Sequence[JoinedShard]) -> int:
-    """Bytes of the arrays that are read."""
+    """Bytes of the classes and scores of all groups, as stored."""
     return sum(
         record.size
         for shard in joined

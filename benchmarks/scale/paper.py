@@ -1,4 +1,4 @@
-"""What can be measured of ImageNet-21k without its labels, for docs/scale.md: its order, and opening with its names."""
+"""Measures ImageNet-21k's order of samples, and opening a group with its class names, for docs/scale.md."""
 
 import time
 from pathlib import Path
@@ -7,9 +7,8 @@ from statistics import median
 import numpy as np
 from msgspec.structs import replace
 
-from benchmarks.scale.data import PROVENANCE, Plan, draw_groups, read_maps
+from benchmarks.resample import Plan, write_resampled
 from store.reader import LabelStore
-from store.writer import StoreWriter
 from trainer.data.order import SampleOrder
 
 IMAGENET_21K = Plan(rows=14_197_122, groups=11_348)  # images of the 2011 release, in groups as large as ImageNet-1k's
@@ -28,13 +27,11 @@ def order_21k() -> float:
 
 
 def open_named(given: str, path: Path, classes: int, letters: int) -> float:
-    """Milliseconds to open a group where the root has so many class names, which every record's digest covers."""
-    maps, schema = read_maps(given), LabelStore.open(given).schema
+    """Milliseconds to open a group of a store with so many class names, which every record's digest covers."""
+    schema = LabelStore.open(given).schema
     names = tuple(f"{i:x}".rjust(letters, "-") for i in range(classes))
     schema = replace(schema, num_classes=max(classes, schema.num_classes), class_names=names)
-    writer = StoreWriter.open(path, schema)
-    for name, labels, tar in draw_groups(maps, schema, SMALL):
-        writer.write(name, labels, tar=tar, provenance=PROVENANCE)
+    write_resampled(given, path, SMALL, schema)
     seconds = []
     for _ in range(RUNS):
         store = LabelStore.open(path)
@@ -45,6 +42,6 @@ def open_named(given: str, path: Path, classes: int, letters: int) -> float:
 
 
 def mean_name(given: str) -> int:
-    """Letters of a class name of the given store, on average; of a plain guess where it has none."""
+    """Mean length of the given store's class names; 14 letters if it has none."""
     names = LabelStore.open(given).schema.class_names
     return 14 if names is None else round(float(np.mean([len(name) for name in names])))

@@ -1,8 +1,7 @@
-"""How many requests a store in a bucket answers: for a commit, for opening, verifying, searching, training.
+"""Counts the requests to a store in a bucket: for a commit, for opening, verifying, searching and training.
 
-Run with `python -m benchmarks.scale.requests --labels STORE`. A server of S3's protocol (moto) runs in this
-process and counts what reaches it; nothing is timed. Groups have `--rows` rows of the given store's maps, so
-that nothing but their number and that of their chunks matters.
+Run with `python -m benchmarks.scale.requests --labels STORE`. A server of S3's protocol (moto) runs in this process and
+counts the requests; nothing is timed. Groups have `--rows` rows, drawn from the given store's maps.
 """
 
 import os
@@ -18,13 +17,13 @@ import click
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from benchmarks.scale.data import PROVENANCE, Plan, draw_groups, read_maps
-from benchmarks.scale.epoch import CountingReader, Rank, open_groups, read_table
+from benchmarks.map_reads import MapReader, open_groups, read_table
+from benchmarks.resample import Plan, write_resampled
+from benchmarks.scale.epoch import Rank
 from store.cli.base import Command
 from store.errors import LabelNotFoundError
 from store.maintenance import verify_group
 from store.reader import LabelStore
-from store.writer import StoreWriter
 from trainer.data.batches import order_of
 from trainer.data.order import MAX_STREAMS
 from trainer.data.samples import CACHED_ROWS_PER_STREAM
@@ -35,15 +34,15 @@ URL = "s3://bucket/labels.zarr"
 
 
 class Quiet(WSGIRequestHandler):
-    """Writes no line for each request."""
+    """A handler that logs no requests."""
 
     def log(self, type: str, message: str, *args: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 @contextmanager
 def counting_server() -> Iterator[Counter[str]]:
-    """A bucket, as the environment of this process names it from now on, and the requests that it has answered."""
+    """Serve S3 in this process, point its environment there, and yield the counts of requests by method."""
     counts: Counter[str] = Counter()
     bucket = DomainDispatcherApplication(create_backend_app)
 
@@ -70,16 +69,9 @@ def counting_server() -> Iterator[Counter[str]]:
 
 
 def make_bucket() -> None:
-    """The bucket of `URL`."""
+    """Create the bucket of `URL`."""
     address = os.environ["AWS_ENDPOINT_URL"]
     urllib.request.urlopen(urllib.request.Request(f"{address}/bucket", method="PUT"), timeout=10).read()
-
-
-def write(given: str, plan: Plan) -> None:
-    maps, schema = read_maps(given), LabelStore.open(given).schema
-    writer = StoreWriter.open(URL, schema)
-    for name, labels, tar in draw_groups(maps, schema, plan):
-        writer.write(name, labels, tar=tar, provenance=PROVENANCE)
 
 
 def verify(*, deep: bool) -> None:
@@ -95,15 +87,15 @@ def find_last() -> None:
     assert LabelStore.open(URL).find(key)[0].name == name
 
 
-def find_nowhere() -> None:
+def find_missing() -> None:
     with suppress(LabelNotFoundError):
-        LabelStore.open(URL).find("nowhere")
+        LabelStore.open(URL).find("missing")
 
 
 def read_epoch(held: Rank) -> int:
-    """All maps in the order of an epoch, as one worker reads them; gives how many chunks were decoded."""
+    """Read all maps in the order of an epoch, as one worker does; returns the number of chunks decoded."""
     streams = held.order.streams(0)
-    reader = CountingReader(
+    reader = MapReader(
         held.joined, held.table, cached_rows=len(streams) * CACHED_ROWS_PER_STREAM, with_tail=False
     )  # fmt: skip
     for step in range(held.order.steps):
@@ -113,25 +105,25 @@ def read_epoch(held: Rank) -> int:
 
 
 def count(given: str, plan: Plan, counts: Counter[str]) -> Iterator[tuple[str, Counter[str], int]]:
-    """What was done, the requests it took, and by how many groups or chunks they are to be divided."""
+    """Yield a name for each operation, the requests that it made, and the number of groups to divide them by."""
 
-    def asked(work: Callable[[], T]) -> tuple[T, Counter[str]]:
+    def counted(work: Callable[[], T]) -> tuple[T, Counter[str]]:
         counts.clear()
         done = work()
         return done, Counter(counts)
 
-    yield "commit a group", asked(partial(write, given, plan))[1], plan.groups
-    yield "list the groups", asked(lambda: LabelStore.open(URL).names())[1], plan.groups
-    yield "open all groups", asked(lambda: list(LabelStore.open(URL)))[1], plan.groups
-    yield "verify", asked(partial(verify, deep=False))[1], plan.groups
-    yield "verify --deep", asked(partial(verify, deep=True))[1], plan.groups
-    yield "look for a key that is nowhere", asked(find_nowhere)[1], plan.groups
-    joined, opening = asked(partial(open_groups, URL))
+    yield "commit a group", counted(partial(write_resampled, given, URL, plan))[1], plan.groups
+    yield "list the groups", counted(lambda: LabelStore.open(URL).names())[1], plan.groups
+    yield "open all groups", counted(lambda: list(LabelStore.open(URL)))[1], plan.groups
+    yield "verify", counted(partial(verify, deep=False))[1], plan.groups
+    yield "verify --deep", counted(partial(verify, deep=True))[1], plan.groups
+    yield "look for a key that is missing", counted(find_missing)[1], plan.groups
+    joined, opening = counted(partial(open_groups, URL))
     yield "a rank lists, opens and joins all groups", opening, plan.groups
-    table, reading = asked(partial(read_table, joined))
+    table, reading = counted(partial(read_table, joined))
     yield "a rank reads the table of rows", reading, plan.groups
     held = Rank(joined=joined, table=table, order=order_of(joined, batch_size=MAX_STREAMS, seed=0))
-    chunks, epoch = asked(partial(read_epoch, held))
+    chunks, epoch = counted(partial(read_epoch, held))
     yield f"an epoch, {chunks} chunks decoded, a group", epoch, plan.groups
 
 
@@ -140,15 +132,15 @@ def count(given: str, plan: Plan, counts: Counter[str]) -> Iterator[tuple[str, C
 @click.option("--groups", default=8, show_default=True, type=click.IntRange(1))
 @click.option("--rows", default=1251, show_default=True, help="Of each group.", type=click.IntRange(64))
 def main(labels: str, groups: int, rows: int) -> None:
-    """Print requests a group."""
+    """Print the number of requests for each group."""
     plan = Plan(rows=rows * groups, groups=groups)
     with counting_server() as counts:
         make_bucket()
         print(f"| requests a group, of {groups} groups of {rows:,} rows | {' | '.join(COLUMNS)} | all |")
         print("|---" * (len(COLUMNS) + 2) + "|")
-        for what, found, among in count(labels, plan, counts):
-            cells = [f"{found[column] / among:.3g}" for column in COLUMNS]
-            print(f"| {what} | {' | '.join(cells)} | {found.total() / among:.3g} |", flush=True)
+        for name, found, groups_read in count(labels, plan, counts):
+            cells = [f"{found[column] / groups_read:.3g}" for column in COLUMNS]
+            print(f"| {name} | {' | '.join(cells)} | {found.total() / groups_read:.3g} |", flush=True)
 
 
 if __name__ == "__main__":

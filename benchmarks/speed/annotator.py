@@ -1,4 +1,4 @@
-"""The annotator end to end, against its own teacher bare and against one file per image.
+"""Compares the annotator end to end with its bare teacher, and with a script that writes one file for each image.
 
     python -m benchmarks.speed.annotator --shards 'photos/*.tar' --scratch FOLDER --teacher NAME ... --threads 1
 
@@ -30,9 +30,8 @@ from annotator.run.annotate import ReadyTeacher, annotate, load_in_own_process, 
 from annotator.settings import Job, RunSettings, TeacherSettings
 from annotator.teacher.teacher import Teacher
 from annotator.teacher.topk import keep_top_k
-from benchmarks.copies import copy_shards
-from benchmarks.tables import median, ratios, table
-from benchmarks.turns import take_turns
+from benchmarks.measure import median, ratios, table, take_turns
+from benchmarks.stores import copy_shards
 from pipelines.options import shards_option, teacher_options
 from store.cli.base import Command
 from store.shards.images import decode_image
@@ -46,20 +45,20 @@ IMAGENET = 1_281_167
 MIB = 1 << 20
 
 
-def held() -> int:
-    """Bytes of memory that this process holds."""
+def resident_bytes() -> int:
+    """Resident set size of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 class Memory(Reporter):
-    """What is held each time that a shard's labels are in the store."""
+    """A reporter that records the memory at each commit of a shard's labels."""
 
     def __init__(self) -> None:
         self.after: list[int] = []
 
     def committed(self, shard: Shard, rows: int) -> None:
-        """Look."""
-        self.after.append(held())
+        """Record it."""
+        self.after.append(resident_bytes())
 
 
 def synchronise(teacher: Teacher) -> None:
@@ -68,7 +67,7 @@ def synchronise(teacher: Teacher) -> None:
 
 
 def run_bare(teacher: Teacher, batch_size: int, images: int) -> float:
-    """Images a second of features, head and top-k, on data that lie on the device."""
+    """Images a second of features, head and top-k, on random data that are on the device already."""
     batch = torch.randn(batch_size, 3, *teacher.preprocessing.input_size, device=teacher.device)
     batch = batch.to(memory_format=torch.channels_last)
     batches = max(1, round(images / batch_size))
@@ -82,7 +81,7 @@ def run_bare(teacher: Teacher, batch_size: int, images: int) -> float:
 
 
 def run_annotator(ready: ReadyTeacher, shards: Sequence[Path], labels: Path, settings: RunSettings) -> float:
-    """Images a second of a run into a new store, from its first line to its last commit."""
+    """Images a second of a run into a new store, from its start to its last commit."""
     summary = Summary()
     start = time.perf_counter()
     open_labels(shards, labels, ready.schema, summary, overwrite=False)
@@ -93,7 +92,7 @@ def run_annotator(ready: ReadyTeacher, shards: Sequence[Path], labels: Path, set
 
 
 class ImageFiles(Dataset[tuple[Tensor, str]]):
-    """As one would write it for a folder of files."""
+    """A dataset of image files, as usually written."""
 
     def __init__(self, files: Sequence[Path], size: tuple[int, int], interpolation: str) -> None:
         self.files, self.size = files, size
@@ -108,7 +107,7 @@ class ImageFiles(Dataset[tuple[Tensor, str]]):
 
 
 def run_one_file_each(teacher: Teacher, files: Sequence[Path], out: Path, settings: RunSettings) -> float:
-    """Images a second of the usual way: the same decoding, batches and teacher, then one `.pt` file for each map."""
+    """Images a second of a simple script: the same decoding, batches and teacher, and one `.pt` file for each map."""
     out.mkdir()
     dataset = ImageFiles(files, teacher.preprocessing.input_size, teacher.preprocessing.interpolation)
     start = time.perf_counter()
@@ -117,15 +116,15 @@ def run_one_file_each(teacher: Teacher, files: Sequence[Path], out: Path, settin
             dataset, settings.batch_size, num_workers=settings.workers, multiprocessing_context="forkserver"
         ):
             classes, scores, _ = keep_top_k(teacher.head(teacher.features(teacher.normalise(pixels))), TOP_K)
-            for name, *both in zip(names, scores.cpu(), classes.cpu(), strict=True):
-                torch.save(torch.stack([part.float() for part in both]), out / f"{name}.pt")
+            for name, *pair in zip(names, scores.cpu(), classes.cpu(), strict=True):
+                torch.save(torch.stack([part.float() for part in pair]), out / f"{name}.pt")
     seconds = time.perf_counter() - start
     shutil.rmtree(out)
     return len(files) / seconds
 
 
 def extract(shards: Sequence[Path], folder: Path) -> list[Path]:
-    """The images of shards as files."""
+    """Write the images of shards as files."""
     folder.mkdir()
     files = []
     for shard in shards:
@@ -181,13 +180,19 @@ def bench_memory(ready: ReadyTeacher, shards: Sequence[Path], labels: Path, sett
 
 @click.command(cls=Command)
 @shards_option
-@click.option("--scratch", type=click.Path(path_type=Path), required=True, help="A folder to make and remove.")
+@click.option("--scratch", type=click.Path(path_type=Path), required=True, help="A folder to create and remove.")
 @teacher_options
-@click.option("--random-weights", is_flag=True, help="For speed alone, where there are no weights.")
+@click.option("--random-weights", is_flag=True, help="Measure speed without a checkpoint.")
 @click.option("--threads", type=int, help="torch's threads in the teacher.")
 @click.option("--batch-size", default=16, show_default=True)
 @click.option("--workers", default=1, show_default=True)
-@click.option("--copies", type=click.IntRange(min=2), default=8, show_default=True, help="The given shards again.")
+@click.option(
+    "--copies",
+    type=click.IntRange(min=2),
+    default=8,
+    show_default=True,
+    help="Copies of the given shards to read.",
+)
 @click.option("--runs", default=5, show_default=True, type=click.IntRange(1))
 def main(
     patterns: tuple[str, ...],
@@ -204,7 +209,7 @@ def main(
     if threads:
         torch.set_num_threads(threads)
     shards = expand_shards(patterns)
-    # Workers load this file as well; that what it imports has been loaded before spares each run the time.
+    # Workers import this file as well; preloading what it imports keeps that out of each run's time.
     set_forkserver_preload(["annotator.run.annotate", "pipelines.options"])
     forkserver.ensure_running()
     scratch.mkdir()

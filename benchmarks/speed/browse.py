@@ -1,11 +1,12 @@
-"""`relabel-store audit` and `browse` on a store of ImageNet's size: seconds and memory.
+"""Times `relabel-store audit` and `browse` on a store of ImageNet's size, and measures their memory.
 
-Run with `python -m benchmarks.speed.browse --scratch FOLDER`. The maps are random, the images small, and
-all groups share their large files by hard links, so FOLDER needs 600 MB; keys, offsets and commit records are each
-group's own.
+    python -m benchmarks.speed.browse --scratch FOLDER
 
-Floors, which take turns: reading every map, for an audit; a process that imports what a server needs, for its start;
-Python's own server that has the same bytes as files, for a page.
+The maps are random and the images small. Groups differ in their names, keys and commit records only; their other files
+are hard links, so that FOLDER needs 600 MB.
+
+Floors, which take turns with them: reading every map, for an audit; a process that imports the server's libraries, for
+its start; Python's own server of the same bytes as files, for a page.
 """
 
 import io
@@ -25,21 +26,18 @@ import click
 import numpy as np
 import simplejpeg
 
-from benchmarks.copies import publish_objects
-from benchmarks.memory import peak_mib
-from benchmarks.tables import ratios, table
-from benchmarks.turns import milliseconds, time_turns
+from benchmarks.measure import milliseconds, peak_mib, ratios, table, time_turns
+from benchmarks.resample import GROUP_ROWS
+from benchmarks.stores import make_big_store
 from store.cli.base import Command
-from store.format.arrays import array_specs, encode_array
 from store.format.schema import Preprocessing, StoreSchema, TeacherIdentity
 from store.reader import LabelStore
 from store.shards.index import image_digest, index_shard
-from store.writer import GroupLabels, StoreWriter
+from store.writer import GroupLabels
 
-ROWS = 1_251  # of ImageNet's 1,281,167 images in 1,024 shards
 AUDIT = """
 import atexit, sys
-from benchmarks.memory import peak_mib
+from benchmarks.measure import peak_mib
 from store.cli.main import main
 atexit.register(lambda: print(peak_mib(), file=sys.stderr))
 main()
@@ -55,7 +53,7 @@ SCHEMA = StoreSchema(
 
 
 def write_shards(folder: Path, groups: int) -> None:
-    """One tar of noisy images of 375 x 500 pixels, twenty of them in turn, under all shards' names."""
+    """Write a tar of twenty noisy images of 375 x 500 pixels in turn, and link it under all shards' names."""
     rng = np.random.default_rng(0)
     images = [
         simplejpeg.encode_jpeg(rng.integers(0, 256, (375, 500, 1), np.uint8).repeat(3, 2) // 4, quality=60)
@@ -63,7 +61,7 @@ def write_shards(folder: Path, groups: int) -> None:
     ]
     first = folder / "train-0000.tar"
     with tarfile.open(first, "w") as tar:
-        for row in range(ROWS):
+        for row in range(GROUP_ROWS):
             info = tarfile.TarInfo(f"row{row:04}.jpg")
             info.size = len(data := images[row % len(images)])
             tar.addfile(info, io.BytesIO(data))
@@ -74,41 +72,29 @@ def write_shards(folder: Path, groups: int) -> None:
 def make_labels(shard: Path, rng: np.random.Generator) -> GroupLabels:
     samples = index_shard(shard).samples
     data = shard.read_bytes()
-    shape = (ROWS, SCHEMA.top_k, *SCHEMA.map_size)
-    first = rng.integers(0, 1000, (ROWS, 1, *SCHEMA.map_size))
+    shape = (GROUP_ROWS, SCHEMA.top_k, *SCHEMA.map_size)
+    first = rng.integers(0, 1000, (GROUP_ROWS, 1, *SCHEMA.map_size))
     return GroupLabels(
         classes=((first + np.arange(5)[:, None, None] * 7) % 1000).astype(np.uint16),
         scores=-np.sort(-rng.normal(4, 3, shape), axis=1).astype(np.float16),
-        tail_logsumexp=rng.normal(2, 1, (ROWS, *SCHEMA.map_size)).astype(np.float16),
+        tail_logsumexp=rng.normal(2, 1, (GROUP_ROWS, *SCHEMA.map_size)).astype(np.float16),
         keys=tuple(sample.key for sample in samples),
         offsets=np.array([(sample.offset, sample.length) for sample in samples], np.uint64),
         digests=np.array([image_digest(data[s.offset : s.offset + s.length]) for s in samples], np.uint64),
-        labels=rng.integers(0, 1000, ROWS).astype(np.int32),
+        labels=rng.integers(0, 1000, GROUP_ROWS).astype(np.int32),
     )
 
 
-def make_store(path: Path, labels: GroupLabels, groups: int) -> None:
-    """Groups that differ in their keys."""
+def random_keys(groups: int) -> Iterator[tuple[str, list[str]]]:
+    """Names and keys of the groups; the keys are like ImageNet's."""
     rng = np.random.default_rng(1)
-    writer = StoreWriter.open(path, SCHEMA)
-    shared = dict[str, bytes]()
-    specs = array_specs(writer.schema, ROWS, with_tail=True)
-    for spec in specs:
-        if spec.name != "keys":
-            shared |= encode_array(spec, getattr(labels, spec.name))
-    keys_spec = next(spec for spec in specs if spec.name == "keys")
     for i in range(groups):
-        keys = np.array([f"n{number:08}_{row}" for row, number in enumerate(rng.integers(0, 1 << 26, ROWS))], object)
-        objects = shared | encode_array(keys_spec, keys)
-        publish_objects(writer, f"train-{i:04}", objects, rows=ROWS)
-        for name in shared if i else ():
-            copy, first = path / f"train-{i:04}" / name, path / "train-0000" / name
-            copy.unlink()
-            os.link(first, copy)
+        numbers = enumerate(rng.integers(0, 1 << 26, GROUP_ROWS))
+        yield f"train-{i:04}", [f"n{number:08}_{row}" for row, number in numbers]
 
 
 def audit(scratch: Path) -> tuple[float, float]:
-    """Seconds of an audit that writes every line and the index, and its peak memory in MiB."""
+    """Seconds and peak MiB of an audit that writes a line for every image, and the index."""
     command = [sys.executable, "-c", AUDIT, "audit", str(scratch / "labels.zarr"), "--json"]
     start = time.perf_counter()
     run = subprocess.run([*command, "--csv", str(scratch / "audit.csv"), "--index", str(scratch / "index.npz")],
@@ -126,7 +112,7 @@ def read_all(store: LabelStore) -> float:
 
 
 def bench_audit(scratch: Path, rows: int, runs: int) -> None:
-    """The audit of a whole store; without a round to warm up, since one takes minutes."""
+    """Time audits of the whole store, without a round to warm up, since one takes minutes."""
     turns = [(*audit(scratch), read_all(LabelStore.open(scratch / "labels.zarr"))) for _ in range(runs)]
     audited, memory, read = zip(*turns, strict=True)
     table(f"audit of {rows:,} rows", {
@@ -144,14 +130,14 @@ def get(url: str) -> bytes:
 
 
 def page_and_thumbs(url: str, path: str) -> list[bytes]:
-    """A page and all its thumbnails, one after the other."""
+    """Fetch a page, then its thumbnails one after the other."""
     page = get(url + path)
     thumbs = re.findall(r'<img src="(/thumb[^"]+)"', page.decode("utf-8", "replace"))
     return [page, *(get(url + thumb.replace("&amp;", "&")) for thumb in thumbs)]
 
 
 def start_browse(scratch: Path, *options: str) -> tuple[subprocess.Popen[str], str]:
-    """The process, which has answered its first page, and its address."""
+    """Start the server and wait for its first page; gives the process and its address."""
     command = [sys.executable, "-m", "store.cli.main", "browse", str(scratch / "labels.zarr"), "--port", "0"]
     process = subprocess.Popen([*command, "--shards", str(scratch / "train-*.tar"), *options], stdout=subprocess.PIPE,
                                text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})  # fmt: skip
@@ -161,7 +147,7 @@ def start_browse(scratch: Path, *options: str) -> tuple[subprocess.Popen[str], s
     return process, url
 
 
-def import_parts() -> None:
+def import_libraries() -> None:
     subprocess.run([sys.executable, "-c", "import zarr, starlette.applications, uvicorn, jinja2"], check=True)
 
 
@@ -173,7 +159,7 @@ def bench_start(scratch: Path, runs: int) -> None:
 
     plain, audited, imports = "start to first page", "start to first page with --audit", "imports"
     times = time_turns(
-        {plain: start, audited: lambda: start("--audit", str(scratch / "index.npz")), imports: import_parts}, runs
+        {plain: start, audited: lambda: start("--audit", str(scratch / "index.npz")), imports: import_libraries}, runs
     )
     table("`relabel-store browse`", {f"{name}: ms": values for name, values in times.items()} | {
         "start / imports": ratios(times[plain], times[imports]),
@@ -184,7 +170,7 @@ def bench_start(scratch: Path, runs: int) -> None:
 
 @contextmanager
 def serve_files(folder: Path) -> Iterator[str]:
-    """Address of Python's own server of a folder's files."""
+    """Serve a folder's files with Python's own server; gives its address."""
     command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
@@ -195,7 +181,7 @@ def serve_files(folder: Path) -> Iterator[str]:
 
 
 def timed_page(url: str, path: str, folder: Path, files_url: str) -> tuple[float, float]:
-    """Milliseconds of a page with all its thumbnails, and of the same bytes as files."""
+    """Milliseconds of a page with all thumbnails, and of the same bytes as files."""
     answers: list[bytes] = []
     ours = milliseconds(lambda: answers.extend(page_and_thumbs(url, path)))
     for i, answer in enumerate(answers):
@@ -218,14 +204,14 @@ def bench_browse(scratch: Path, groups: int) -> None:
     process, url = start_browse(scratch, "--audit", str(scratch / "index.npz"))
     try:
         first, last = peak_mib(process.pid), f"train-{groups - 1:04}"
-        middle = [f"train-{i:04}:{(97 * i) % ROWS}" for i in range(0, groups, max(1, groups // 25))]
+        middle = [f"train-{i:04}:{(97 * i) % GROUP_ROWS}" for i in range(0, groups, max(1, groups // 25))]
         key = LabelStore.open(scratch / "labels.zarr").group(last).keys[-1]
         pages = {
             "page of 24 with thumbnails, anywhere": [f"/?at={at}" for at in middle],
             "page of 24 with thumbnails, sorted": [f"/?sort=entropy&at={24 * i}" for i in range(10)],
             "one sample": [f"/sample?at={at}" for at in middle],
             "search for the last key": [f"/?key={key}"] * 5,
-            "search for a part of a key that is nowhere": ["/?key=nowhere"] * 5,
+            "search for a part of a key that is missing": ["/?key=missing"] * 5,
             "search for a class, one page": [f"/?class={c}" for c in range(5)],
         }
         for title, paths in pages.items():
@@ -239,18 +225,18 @@ def bench_browse(scratch: Path, groups: int) -> None:
 
 
 @click.command(cls=Command)
-@click.option("--scratch", type=click.Path(path_type=Path), required=True, help="An empty folder to fill.")
+@click.option("--scratch", type=click.Path(path_type=Path), required=True, help="A folder to create and remove.")
 @click.option("--groups", default=1024, show_default=True)
 @click.option("--audits", default=1, show_default=True)
 @click.option("--runs", default=7, show_default=True, type=click.IntRange(1), help="Starts of the server.")
 def main(scratch: Path, groups: int, audits: int, runs: int) -> None:
-    """Time all of it."""
+    """Time audits, starts of the server, and pages."""
     scratch.mkdir(parents=True)
     try:
         write_shards(scratch, groups)
         labels = make_labels(scratch / "train-0000.tar", np.random.default_rng(0))
-        make_store(scratch / "labels.zarr", labels, groups)
-        bench_audit(scratch, groups * ROWS, audits)
+        make_big_store(scratch / "labels.zarr", SCHEMA, labels, random_keys(groups), linked=True)
+        bench_audit(scratch, groups * GROUP_ROWS, audits)
         bench_start(scratch, runs)
         bench_browse(scratch, groups)
     finally:

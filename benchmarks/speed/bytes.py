@@ -1,61 +1,65 @@
-"""Bytes that an image's label map takes: in the store, bare, and as one `.pt` file as the published maps are.
+"""Compares the bytes of an image's label map in the store, as bare arrays, and as a `.pt` file as published.
 
     python -m benchmarks.speed.bytes --labels STORE
 
-STORE holds real maps. They are drawn at random into groups of 1,251 rows, another group each run. All ways are
+STORE holds real maps. They are drawn at random into groups of 1,251 rows, another group for each run. All ways are
 lossless. A published file is a float32 tensor of scores and class ids.
 """
 
 import io
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.scale.data import Plan, draw_groups, read_maps
-from benchmarks.speed.store import ROWS
-from benchmarks.tables import ratios, table
+from benchmarks.measure import ratios, table
+from benchmarks.resample import GROUP_ROWS, Plan, draw_groups, read_maps
 from store.cli.base import Command
-from store.format.arrays import array_specs, encode_array
-from store.format.schema import StoreSchema
+from store.format.schema import CommitRecord
 from store.reader import LabelStore
-from store.writer import GroupLabels
+from store.writer import GroupLabels, StoreWriter
 
 MAPS = ("classes", "scores")
-PT_FILES = 32  # of each group: they are all of almost the same size
+PT_FILES = 32  # files measured of each group; all have almost the same size
 
 
-def store_bytes(labels: GroupLabels, schema: StoreSchema) -> dict[str, float]:
-    """Of each array, for one image."""
-    sizes = {}
-    for spec in array_specs(schema, ROWS, with_tail=True):
-        values = np.array(labels.keys, dtype=object) if spec.name == "keys" else getattr(labels, spec.name)
-        sizes[spec.name] = sum(map(len, encode_array(spec, values).values())) / ROWS
+def store_bytes(record: CommitRecord) -> dict[str, float]:
+    """Bytes of each array of a group, divided by its rows."""
+    sizes: dict[str, float] = {}
+    for path, written in record.objects.items():
+        array = path.partition("/")[0]
+        sizes[array] = sizes.get(array, 0) + written.size / record.rows
     return sizes
 
 
 def pt_bytes(classes_KHW: NDArray[np.uint16], scores_KHW: NDArray[np.float16]) -> int:
-    """Of a file as the published ones are."""
+    """Bytes of a `.pt` file of one image, as published."""
     file = io.BytesIO()
     torch.save(torch.from_numpy(np.stack([scores_KHW, classes_KHW]).astype(np.float32)), file)
     return file.tell()
 
 
 def mean_file(labels: GroupLabels) -> float:
-    """Bytes of a `.pt` file, of the group's first rows."""
+    """Mean bytes of the `.pt` files of a group's first rows."""
     pairs = zip(labels.classes[:PT_FILES], labels.scores[:PT_FILES], strict=True)
     return float(np.mean([pt_bytes(classes, scores) for classes, scores in pairs]))
 
 
 @click.command(cls=Command)
 @click.option("--labels", required=True, help="A store of real label maps.")
-@click.option("--runs", default=7, show_default=True, type=click.IntRange(1), help="Groups to draw.")
+@click.option("--runs", default=7, show_default=True, type=click.IntRange(1), help="Groups to write.")
 def main(labels: str, runs: int) -> None:
-    """Encode some groups."""
-    schema, plan = LabelStore.open(labels).schema, Plan(rows=runs * ROWS, groups=runs)
-    drawn = [group for _, group, _ in draw_groups(read_maps(labels), schema, plan)]
-    sizes = [store_bytes(group, schema) for group in drawn]
+    """Write some groups and print their sizes."""
+    schema, plan = LabelStore.open(labels).schema, Plan(rows=runs * GROUP_ROWS, groups=runs)
+    drawn, sizes = [], []
+    with TemporaryDirectory() as folder:
+        writer = StoreWriter.open(Path(folder) / "labels.zarr", schema)
+        for name, group, tar in draw_groups(read_maps(labels), schema, plan):
+            sizes.append(store_bytes(writer.write(name, group, tar=tar, provenance={})))
+            drawn.append(group)
     ours = [sum(size[name] for name in MAPS) for size in sizes]
     raw = [float(group.classes[0].nbytes + group.scores[0].nbytes) for group in drawn]
     files = [mean_file(group) for group in drawn]

@@ -1,6 +1,6 @@
-"""The trainer's loader against timm's own WebDataset loader on the same shards, and against itself without labels.
+"""Compares the trainer's loader with timm's WebDataset loader on the same shards, and with itself without labels.
 
-python -m benchmarks.speed.loader --shards 'photos-{0..1}.tar' --labels photos.zarr --scratch FOLDER
+    python -m benchmarks.speed.loader --shards 'photos-{0..1}.tar' --labels photos.zarr --scratch FOLDER
 
 One worker each, one thread; 224 px crops of 0.08 to 1 of the area, mirrored at random, uint8. They take turns.
 """
@@ -10,54 +10,38 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import timm
 import torch
 from timm.data import create_dataset, create_loader
 
-import trainer.data.batches
-from benchmarks.copies import copy_labels, copy_shards
-from benchmarks.tables import ratios, table
+from benchmarks.measure import ratios, table
+from benchmarks.stores import BlankGroup, copy_labels, copy_shards
 from pipelines.options import shards_option
 from store.cli.base import Command
-from store.format.arrays import CHUNK_ROWS
-from store.maps.types import LabelRows
 from store.reader import LabelStore
 from store.shards.patterns import expand_shards
 from trainer.data.batches import SampleStream, load_batches, make_order
-from trainer.data.join import TableRow, check_join, join_shards
-from trainer.data.samples import ChunkId, SampleReader
+from trainer.data.join import JoinedShard, check_join, join_shards
 from trainer.settings import TrainSettings
 
-WARM_UP = 8  # batches, among them those that lie ready when the clock starts
+WARM_UP = 8  # batches that are not counted, among them those read ahead
 
 
-class ImagesAlone(SampleReader):
-    """Gives every image a blank label map without reading any."""
-
-    def _maps(self, rows: Sequence[TableRow]) -> dict[ChunkId, LabelRows]:
-        maps = np.zeros((CHUNK_ROWS, 5, 15, 15), np.uint16)
-        blank = LabelRows(classes=maps, scores=maps.astype(np.float16), tail_logsumexp=None)
-        return {ChunkId(row.shard_number, row.member.row // CHUNK_ROWS): blank for row in rows}
-
-
-class StreamWithoutLabels(SampleStream):
-    """The same samples, for a worker that never touches the store's maps."""
-
-    def __iter__(self) -> Iterator[Any]:
-        trainer.data.batches.SampleReader = ImagesAlone  # type: ignore[attr-defined]
-        yield from super().__iter__()
+def without_labels(joined: Sequence[JoinedShard]) -> tuple[JoinedShard, ...]:
+    """The same shards with blank label maps, so that the loader reads images only."""
+    return tuple(replace(shard, group=BlankGroup.of(shard.group)) for shard in joined)
 
 
 def timm_batches(
     folder: Path, count: int, images: int, batch_size: int, *, workers: int = 1, device: str = "cpu"
 ) -> Iterator[Any]:
-    """Timm's reader, transforms and collation, as its training script sets them up, without its other augmentation."""
+    """Timm's reader, transforms and collation, as in its training script, without its other augmentations."""
     dataset = create_dataset(
         "wds/", root=str(folder), split=f"copy-{{000..{count - 1:03}}}.tar|{images}", is_training=True,
         batch_size=batch_size,
@@ -70,7 +54,7 @@ def timm_batches(
 
 
 def measure(batches: Iterator[Any], batch_size: int) -> tuple[float, float]:
-    """Images a second after the first batches, and MiB that the worker holds for itself."""
+    """Images a second after the first batches, and the worker's largest memory in MiB."""
     for _ in range(WARM_UP):
         next(batches)
     start, count = time.perf_counter(), 0
@@ -82,12 +66,12 @@ def measure(batches: Iterator[Any], batch_size: int) -> tuple[float, float]:
 
 
 def worker_memory() -> float:
-    """MiB of this process's children, pages that they share with others counted in part."""
+    """Proportional set size of this process's children in MiB: shared pages are counted in part."""
     total = 0
     for child in active_children():
         try:
             lines = Path(f"/proc/{child.pid}/smaps_rollup").read_text().splitlines()
-        except OSError:  # it has ended meanwhile
+        except OSError:  # the process has ended
             continue
         total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
     return total / 1024
@@ -96,14 +80,14 @@ def worker_memory() -> float:
 @click.command(cls=Command)
 @shards_option
 @click.option("--labels", required=True, help="The store of their labels.")
-@click.option("--scratch", type=click.Path(path_type=Path), required=True, help="A folder to make and remove.")
-@click.option("--copies", "count", default=32, show_default=True, help="Shards to read, the given ones again.")
+@click.option("--scratch", type=click.Path(path_type=Path), required=True, help="A folder to create and remove.")
+@click.option("--copies", "count", default=32, show_default=True, help="Shards to read: copies of the given ones.")
 @click.option("--batch-size", default=64, show_default=True)
 @click.option("--runs", default=5, show_default=True, type=click.IntRange(1))
 def main(patterns: tuple[str, ...], labels: str, scratch: Path, count: int, batch_size: int, runs: int) -> None:
     """Time one worker of each loader."""
     os.environ["OMP_NUM_THREADS"] = "1"
-    logging.getLogger("timm").setLevel(logging.ERROR)  # that there is no info file, for every loader
+    logging.getLogger("timm").setLevel(logging.ERROR)  # it warns for each loader that there is no info file
     torch.set_num_threads(1)
     given = expand_shards(patterns)
     scratch.mkdir()
@@ -115,12 +99,12 @@ def main(patterns: tuple[str, ...], labels: str, scratch: Path, count: int, batc
         rows = check_join(joined, settings, num_classes=store.schema.num_classes)
         order = make_order(joined, settings)
 
-        def ours(stream: type[SampleStream]) -> Iterator[Any]:
-            return load_batches(stream(joined, rows, order, settings, start_step=0), torch.device("cpu"))
+        def ours(joined: Sequence[JoinedShard]) -> Iterator[Any]:
+            return load_batches(SampleStream(joined, rows, order, settings, start_step=0), torch.device("cpu"))
 
         loaders: dict[str, Callable[[], Iterator[Any]]] = {
-            "ours, with labels": lambda: ours(SampleStream),
-            "ours, without": lambda: ours(StreamWithoutLabels),
+            "ours, with labels": lambda: ours(joined),
+            "ours, without": lambda: ours(without_labels(joined)),
             "timm's": lambda: timm_batches(scratch / "shards", count, order.usable, batch_size),
         }  # fmt: skip
         rates: dict[str, list[float]] = {name: [] for name in loaders}

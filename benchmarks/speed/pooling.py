@@ -1,12 +1,12 @@
-"""LabelPooling against the dense way: scatter the top K to a full map, then torchvision's RoIAlign.
+"""Compares LabelPooling with the dense way: scatter the top K to a full map, then torchvision's RoIAlign.
 
-    python -m benchmarks.speed.pooling                  # one CPU core: time, memory, share of a training step
-    python -m benchmarks.speed.pooling --device cuda    # time and memory, and that nothing waits for the device
+    python -m benchmarks.speed.pooling                  # one CPU core: time, memory, fraction of a training step
+    python -m benchmarks.speed.pooling --device cuda    # time and memory, and a check for synchronisations
 
-Both ways get what the trainer has, top-K maps and boxes, and take turns; each round gives a ratio of its own. A turn is
-a few calls in a row, the first not counted: it finds the caches as the other way left them. The median call counts.
+Both ways get top-K maps and boxes, as the trainer has them, and take turns; each round gives a ratio of its own. A turn
+is a few calls in a row, of which the median counts; the first is left out, since the other way has filled the caches.
 
-Shapes: B batch, K ranks, C classes, H W cells (y, x).
+Shapes: B batch, K kept classes of a cell, C classes, H W cells (y, x).
 """
 
 import math
@@ -25,8 +25,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from benchmarks.tables import median, ratios, table
-from benchmarks.turns import milliseconds, take_turns
+from benchmarks.measure import median, milliseconds, ratios, table, take_turns
 from store.cli.base import Command
 from store.maps.types import Fill
 from trainer.targets.pooling import pool_logits
@@ -41,7 +40,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """What is pooled."""
+    """A kind of target to pool."""
 
     name: str
     fill: Fill
@@ -56,12 +55,12 @@ CASES = (
 
 
 def make_labels(batch: int, device: str) -> LabelBatch:
-    """Random maps, in the dtypes of the store, and boxes."""
+    """Random maps in the dtypes of the store, and random boxes."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(batch, CLASSES, SIDE, SIDE, generator=generator)
     scores, classes = logits.topk(TOP_K, dim=1)
     corners = torch.rand(batch, 2, 2, generator=generator).sort(1).values
-    # topk leaves strides that the loader's batches do not have.
+    # topk returns strided tensors; the loader's batches are contiguous.
     return LabelBatch(
         classes=classes.to(torch.uint16).contiguous().to(device),
         scores=scores.half().contiguous().to(device),
@@ -101,7 +100,7 @@ WAYS = {"sparse": sparse, "dense": dense}
 
 
 def call_time(run: Callable[[], object], device: str) -> float:
-    """Milliseconds of one call, what it starts on the device included."""
+    """Milliseconds of one call, including its work on the device."""
     wait_for(device)
 
     def whole() -> None:
@@ -117,7 +116,7 @@ def wait_for(device: str) -> None:
 
 
 def turn(way: Callable[[], object], device: str) -> float:
-    """Milliseconds of the median call of a few in a row."""
+    """Milliseconds of the median of a few calls in a row."""
     return median([call_time(way, device) for _ in range(CALLS + 1)][1:])
 
 
@@ -133,10 +132,10 @@ def bench_time(labels: LabelBatch, device: str, runs: int) -> None:
 
 
 def peak_memory(way: str, batch: int, device: str) -> float:
-    """MiB that one call takes beyond its inputs, in a process of its own on the CPU."""
+    """MiB that one call allocates beyond its inputs; on the CPU measured in a process of its own."""
     if device == "cpu":
         command = [sys.executable, "-m", "benchmarks.speed.pooling", "--memory-of", way, "--batch", str(batch)]
-        # Whatever is larger is then fresh memory, so that none is hidden in what was freed before.
+        # Larger allocations then never reuse freed memory, which would hide them.
         environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
         run = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
         return int(run.stdout) / MIB
@@ -148,10 +147,10 @@ def peak_memory(way: str, batch: int, device: str) -> float:
 
 
 def resident_growth(way: str, batch: int) -> int:
-    """How far the process grows beyond what it holds while it pools one batch."""
+    """Bytes by which the process's resident set grows while it pools one batch."""
     labels = make_labels(batch, "cpu")
-    WAYS[way](make_labels(2, "cpu"), CASES[0])  # code that is loaded only when it is used
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is from now on
+    WAYS[way](make_labels(2, "cpu"), CASES[0])  # loads code that is only loaded on use
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = _status("VmRSS")
     WAYS[way](labels, CASES[0])
     return _status("VmHWM") - before
@@ -171,7 +170,7 @@ def bench_memory(batch: int, device: str, runs: int) -> None:
 
 
 def bench_step(device: str, runs: int, batch: int) -> None:
-    """The share of making targets in a step of training a small student."""
+    """Time making targets as a part of a training step of a small student."""
     torch.manual_seed(0)
     model = timm.create_model(STEP_MODEL, num_classes=CLASSES).to(device).to(memory_format=torch.channels_last)
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
@@ -204,7 +203,7 @@ def check_no_wait(labels: LabelBatch) -> None:
     for case in CASES:
         sparse(labels, case)
     torch.cuda.set_sync_debug_mode("default")
-    print("\nno call of the sparse way waited for the device")
+    print("\nno call of the sparse way synchronised with the device")
 
 
 @click.command(cls=Command)
@@ -214,7 +213,7 @@ def check_no_wait(labels: LabelBatch) -> None:
 @click.option("--memory-runs", default=3, show_default=True)
 @click.option("--step-runs", default=5, show_default=True)
 @click.option("--step-batch", default=STEP_BATCH, show_default=True)
-@click.option("--memory-of", type=click.Choice(list(WAYS)), help="Print only how far the process grows in one call.")
+@click.option("--memory-of", type=click.Choice(list(WAYS)), help="Print only how many bytes one call takes.")
 def main(
     device: str,
     batch: int | None,

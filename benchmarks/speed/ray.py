@@ -1,4 +1,4 @@
-"""Two one-thread actors on a Ray cluster of two cores, against twice one.
+"""Compares two one-thread actors on a Ray cluster of two cores with twice the rate of one.
 
 python -m benchmarks.speed.ray --shards 'photos/*.tar' --scratch FOLDER --teacher NAME ...
 """
@@ -14,15 +14,15 @@ from ray.cluster_utils import Cluster
 from annotator.report import Summary
 from annotator.run.ray_cluster import annotate_on_ray
 from annotator.settings import ClusterSettings, Job, RunSettings, TeacherSettings
-from benchmarks.copies import copy_shards
-from benchmarks.tables import ratios, table
+from benchmarks.measure import ratios, table
+from benchmarks.stores import copy_shards
 from pipelines.options import shards_option, teacher_options
 from store.cli.base import Command
 from store.shards.patterns import expand_shards
 
 
 def run_cluster(job: Job, shards: Sequence[Path], address: str, actors: int) -> float:
-    """Images a second, from the moment when the first teacher is ready."""
+    """Images a second, counted from when the first teacher is ready."""
     summary, start = Summary(), 0.0
 
     def listen(line: str) -> None:
@@ -39,15 +39,15 @@ def run_cluster(job: Job, shards: Sequence[Path], address: str, actors: int) -> 
 
 @click.command(cls=Command)
 @shards_option
-@click.option("--scratch", type=click.Path(path_type=Path), required=True, help="A folder to make and remove.")
+@click.option("--scratch", type=click.Path(path_type=Path), required=True, help="A folder to create and remove.")
 @teacher_options
 @click.option("--batch-size", default=16, show_default=True)
-@click.option("--copies", "count", default=16, show_default=True, help="Shards to annotate, the given ones again.")
+@click.option("--copies", "count", default=16, show_default=True, help="Shards to annotate: copies of the given ones.")
 @click.option("--runs", default=3, show_default=True, type=click.IntRange(1))
 def main(
     patterns: tuple[str, ...], scratch: Path, teacher: TeacherSettings, batch_size: int, count: int, runs: int
 ) -> None:
-    """Time one and two actors, which decode in their own thread."""
+    """Time one and two actors, each of which decodes in its own thread."""
     scratch.mkdir()
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
     try:
@@ -58,7 +58,7 @@ def main(
             settings=RunSettings(batch_size=batch_size, workers=0),
             class_names=None,
         )
-        # Each actor is a process of its own on a new connection: nothing stays warm from one round to the next.
+        # Each actor is a new process on a new connection, so that no round warms the next one up.
         rates = [[run_cluster(job, shards, cluster.address, actors) for actors in (1, 2)] for _ in range(runs)]
     finally:
         cluster.shutdown()

@@ -1,8 +1,8 @@
-"""How long `relabel-store` takes to start, as whole processes, against a bare Python and one that imports zarr.
+"""Times the start of `relabel-store` as whole processes, against a bare Python and one that imports zarr.
 
     python -m benchmarks.speed.start --labels STORE
 
-The processes take turns. The first round, which may still compile modules, is not counted.
+The processes take turns. The first round may compile modules and is not counted.
 """
 
 import subprocess
@@ -10,17 +10,16 @@ import sys
 
 import click
 
-from benchmarks.tables import ratios, table
-from benchmarks.turns import time_turns
+from benchmarks.measure import ratios, table, time_turns
 from store.cli.base import Command
 
 PYTHON, ZARR = "python -c pass", "python -c 'import zarr'"
 HELP, SHOW = "`relabel-store --help`", "`relabel-store show STORE`"
-COMMAND = "from store.cli.start import main; main()"  # what the installed script runs
+COMMAND = "from pipelines.start import store; store()"  # as the installed script
 
 
 def run(code: str, *arguments: str) -> None:
-    """One process of this Python, whose output nobody sees."""
+    """Run code in a process of this Python and discard its output."""
     subprocess.run([sys.executable, "-c", code, *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
@@ -28,7 +27,7 @@ def run(code: str, *arguments: str) -> None:
 @click.option("--labels", required=True, help="The store to show.")
 @click.option("--runs", default=15, show_default=True, type=click.IntRange(1))
 def main(labels: str, runs: int) -> None:
-    """Start the processes in turn."""
+    """Time the processes in turns."""
     found = time_turns(
         {
             PYTHON: lambda: run("pass"),

@@ -1,10 +1,10 @@
-"""The whole training step, data included, against a loop of timm's parts set up as its training script sets them up.
+"""Compares the whole training step, data included, with a loop of timm's parts, set up as in its training script.
 
-python -m benchmarks.speed.step --shards 'photos-{0..1}.tar' --labels photos.zarr --scratch FOLDER
+    python -m benchmarks.speed.step --shards 'photos-{0..1}.tar' --labels photos.zarr --scratch FOLDER
 
-The same student, crops, optimiser, batch size, threads and workers. Ours reads label maps and pools targets; timm's
-takes the shards' single labels, and so does ours without labels, which never reads a map. They take turns, some steps
-each. `--device cuda` runs all of them on a GPU, in bfloat16; give it as many workers as keep the GPU busy.
+All have the same student, crops, optimiser, batch size, threads and workers. Ours reads label maps and pools targets;
+timm's loop uses the shards' single labels, and so does ours without labels, which never reads a map. They take turns of
+some steps. `--device cuda` runs all of them on a GPU, in bfloat16; give it as many workers as keep the GPU busy.
 """
 
 import logging
@@ -24,10 +24,9 @@ import torch
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 
-from benchmarks.copies import copy_labels, copy_shards
-from benchmarks.speed.loader import StreamWithoutLabels, timm_batches
-from benchmarks.tables import ratios, table
-from benchmarks.turns import take_turns
+from benchmarks.measure import ratios, table, take_turns
+from benchmarks.speed.loader import timm_batches, without_labels
+from benchmarks.stores import copy_labels, copy_shards
 from pipelines.options import shards_option
 from store.cli.base import Command
 from store.reader import LabelStore
@@ -43,22 +42,21 @@ OURS, WITHOUT, TIMM = "ours, with labels", "ours, without", "timm's"
 SMOOTHING = 0.1
 
 
-def our_steps(
-    settings: TrainSettings, shards: list[Path], store: LabelStore, stream: type[SampleStream]
-) -> Iterator[float]:
+def our_steps(settings: TrainSettings, shards: list[Path], store: LabelStore, *, with_labels: bool) -> Iterator[float]:
     """Losses of the trainer's own updates."""
     joined = join_shards(shards, store)
     rows = check_join(joined, settings, num_classes=store.schema.num_classes)
     order = make_order(joined, settings)
     student = Student(settings, num_classes=store.schema.num_classes, steps_per_epoch=order.steps)
     student.model.train()
-    with closing(load_batches(stream(joined, rows, order, settings, start_step=0), student.device)) as batches:
+    joined = joined if with_labels else without_labels(joined)
+    with closing(load_batches(SampleStream(joined, rows, order, settings, start_step=0), student.device)) as batches:
         for updates, batch in enumerate(batches):
             yield float(student.update(batch, updates))
 
 
 def timm_steps(settings: TrainSettings, folder: Path, count: int, images: int, classes: int) -> Iterator[float]:
-    """Losses of timm's loader, model, optimiser, schedule and the loop around them."""
+    """Losses of a loop of timm's loader, model, optimiser and schedule."""
     model = timm.create_model(settings.model, num_classes=classes).to(settings.device)
     model.train()
     optimiser = create_optimizer_v2(
@@ -96,13 +94,13 @@ def rate(steps: Iterator[Any], count: int, batch_size: int) -> float:
 @click.command(cls=Command)
 @shards_option
 @click.option("--labels", required=True, help="The store of their labels.")
-@click.option("--scratch", type=click.Path(path_type=Path), required=True, help="A folder to make and remove.")
-@click.option("--copies", "count", default=32, show_default=True, help="Shards to read, the given ones again.")
+@click.option("--scratch", type=click.Path(path_type=Path), required=True, help="A folder to create and remove.")
+@click.option("--copies", "count", default=32, show_default=True, help="Shards to read: copies of the given ones.")
 @click.option("--model", default="resnet18", show_default=True)
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--workers", default=1, show_default=True)
 @click.option("--batch-size", default=64, show_default=True)
-@click.option("--steps", default=4, show_default=True, help="In one turn.")
+@click.option("--steps", default=4, show_default=True, help="Steps of one turn.")
 @click.option("--runs", default=7, show_default=True, type=click.IntRange(1))
 def main(
     patterns: tuple[str, ...],
@@ -118,7 +116,7 @@ def main(
 ) -> None:
     """Time steps of all three in turns."""
     os.environ["OMP_NUM_THREADS"] = "1"
-    logging.getLogger("timm").setLevel(logging.ERROR)  # that there is no info file, for every loader
+    logging.getLogger("timm").setLevel(logging.ERROR)  # it warns for each loader that there is no info file
     torch.set_num_threads(1)
     given = expand_shards(patterns)
     scratch.mkdir()
@@ -131,8 +129,8 @@ def main(
         bare = replace(settings, target="original", label_smoothing=SMOOTHING)
         images, classes = sum(len(group) for group in store), store.schema.num_classes
         loops = {
-            OURS: our_steps(settings, shards, store, SampleStream),
-            WITHOUT: our_steps(bare, shards, store, StreamWithoutLabels),
+            OURS: our_steps(settings, shards, store, with_labels=True),
+            WITHOUT: our_steps(bare, shards, store, with_labels=False),
             TIMM: timm_steps(settings, scratch / "shards", count, images, classes),
         }
         rates = take_turns({name: partial(rate, loop, steps, batch_size) for name, loop in loops.items()}, runs)

@@ -1,8 +1,9 @@
-"""The store's times: reading and committing a group, opening and searching a store of ImageNet's size.
+"""Times writing and reading a group, and opening and searching a store of ImageNet's size, each against a floor.
 
-Run with `python -m benchmarks.speed.store --labels STORE --scratch FOLDER`. STORE holds real maps, made as
-docs/real_photographs.md says; they are drawn at random into groups of 1,251 rows, no map twice within the rows that are
-compressed together. FOLDER needs 5 GB for 1,024 such groups. Each time has a floor, with which it takes turns.
+    python -m benchmarks.speed.store --labels STORE --scratch FOLDER
+
+STORE holds real maps, made as docs/real_photographs.md says; they are drawn at random into groups of 1,251 rows, no map
+twice within the rows that are compressed together. FOLDER needs 5 GB for 1,024 such groups.
 """
 
 import os
@@ -16,24 +17,19 @@ from pathlib import Path
 import click
 import numpy as np
 
-from benchmarks.copies import TAR, publish_objects
-from benchmarks.memory import peak_mib
-from benchmarks.scale.data import Plan, draw_groups, read_maps
-from benchmarks.tables import ratios, table
-from benchmarks.turns import time_turns
+from benchmarks.measure import peak_mib, ratios, table, time_turns
+from benchmarks.resample import GROUP_ROWS, Plan, draw_groups, read_maps
+from benchmarks.stores import TAR, make_big_store
 from store.cli.base import Command
-from store.format.arrays import array_specs, encode_array
 from store.format.schema import StoreSchema
-from store.maps.types import LabelRows
 from store.reader import LabelStore
 from store.writer import GroupLabels, StoreWriter
 
-ROWS = 1_251  # of ImageNet's 1,281,167 images in 1,024 shards
 KEYS_FILE = "keys/c/0"
 
 
 def against_floor(title: str, ways: Mapping[str, Callable[[], object]], runs: int) -> None:
-    """A table of the milliseconds of one way and of its floor, the second, and of how many times the floor that is."""
+    """Print the milliseconds of two ways, the second of which is the floor of the first, and their ratio."""
     times = time_turns(ways, runs)
     ours, floor = times
     table(title, {f"{name}: ms": values for name, values in times.items()} | {
@@ -59,16 +55,16 @@ def bench_group(labels: GroupLabels, schema: StoreSchema, scratch: Path, runs: i
             os.fsync(file.fileno())
 
     against_floor(
-        f"write a group of {ROWS:,} rows", {"encode and commit": write, "raw bytes and fsync": write_raw}, runs
+        f"write a group of {GROUP_ROWS:,} rows", {"encode and commit": write, "raw bytes and fsync": write_raw}, runs
     )
     group = LabelStore.open(path).group("g1")
     against_floor(
-        f"read a group of {ROWS:,} rows",
+        f"read a group of {GROUP_ROWS:,} rows",
         {"all maps": group.read, "raw bytes": lambda: np.fromfile(raw_file, np.uint8)},
         runs,
     )
-    rows = cycle(np.random.default_rng(0).integers(0, ROWS, 100).tolist())
-    size = len(raw) // ROWS
+    rows = cycle(np.random.default_rng(0).integers(0, GROUP_ROWS, 100).tolist())
+    size = len(raw) // GROUP_ROWS
 
     def read_row() -> None:
         row = next(rows)
@@ -80,21 +76,8 @@ def bench_group(labels: GroupLabels, schema: StoreSchema, scratch: Path, runs: i
     against_floor("read one row", {"one row": read_row, "its raw bytes": read_raw_row}, 10 * runs)
 
 
-def make_big_store(maps: LabelRows, schema: StoreSchema, path: Path, groups: int) -> None:
-    """Groups that share label arrays but not keys: encoding a thousand would only take time."""
-    writer = StoreWriter.open(path, schema)
-    shared = dict[str, bytes]()
-    for name, labels, _ in draw_groups(maps, schema, Plan(rows=groups * ROWS, groups=groups)):
-        for spec in array_specs(schema, ROWS, with_tail=True):
-            if spec.sharded and shared.get(f"{spec.name}/zarr.json"):
-                continue
-            values = np.array(labels.keys, dtype=object) if spec.name == "keys" else getattr(labels, spec.name)
-            shared |= encode_array(spec, values)
-        publish_objects(writer, name, shared, rows=ROWS)
-
-
 def read_each(path: Path, name: str) -> None:
-    """The bytes of one small file of every group."""
+    """Read one small file of every group."""
     for group in os.listdir(path):
         if (file := path / group / name).is_file():
             file.read_bytes()
@@ -103,7 +86,7 @@ def read_each(path: Path, name: str) -> None:
 def bench_big_store(path: Path, groups: int, runs: int) -> None:
     store = LabelStore.open(path)
     key = store.group(store.names()[-1]).keys[-1]
-    title = f"{groups:,} groups, {groups * ROWS:,} rows"
+    title = f"{groups:,} groups, {groups * GROUP_ROWS:,} rows"
     against_floor(
         title,
         {"list the groups": lambda: LabelStore.open(path).names(), "list the folder": lambda: os.listdir(path)},
@@ -147,17 +130,18 @@ def bench_big_store(path: Path, groups: int, runs: int) -> None:
 
 @click.command(cls=Command)
 @click.option("--labels", required=True, help="A store of real label maps.")
-@click.option("--scratch", type=click.Path(path_type=Path), required=True, help="An empty folder to fill.")
+@click.option("--scratch", type=click.Path(path_type=Path), required=True, help="A folder to create and remove.")
 @click.option("--groups", default=1024, show_default=True)
 @click.option("--runs", default=15, show_default=True, type=click.IntRange(1))
 def main(labels: str, scratch: Path, groups: int, runs: int) -> None:
-    """Time everything against its floor."""
+    """Time each operation against its floor."""
     maps, schema = read_maps(labels), LabelStore.open(labels).schema
     scratch.mkdir(parents=True)
     try:
-        _, one, _ = next(draw_groups(maps, schema, Plan(rows=ROWS, groups=1)))
+        _, one, _ = next(draw_groups(maps, schema, Plan(rows=GROUP_ROWS, groups=1)))
         bench_group(one, schema, scratch, runs)
-        make_big_store(maps, schema, scratch / "big.zarr", groups)
+        drawn = draw_groups(maps, schema, Plan(rows=groups * GROUP_ROWS, groups=groups))
+        make_big_store(scratch / "big.zarr", schema, one, ((name, labels.keys) for name, labels, _ in drawn))
         bench_big_store(scratch / "big.zarr", groups, runs)
     finally:
         shutil.rmtree(scratch)

@@ -1,1 +1,1 @@
-"""Studies of quality rather than speed: targets, fills, the audit against known digits, the order of samples."""
+"""Studies of quality: targets, the audit against known digits, the order of samples."""

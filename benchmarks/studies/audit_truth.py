@@ -1,14 +1,14 @@
-"""What an audit finds against what is there, on the demo's scenes, whose digits are known.
+"""Compares the findings of an audit with the digits of the demo's scenes, which are known.
 
     python -m pipelines.demo annotate --out demo
     python -m benchmarks.studies.audit_truth --demo demo
 
 1. Classes: the classes that an audit counts as present in an image against the digits of the scene, for several
    probabilities and areas.
-2. Labels of crops: for random crops as training draws them, whether the target pooled for the crop says that the
-   original label is not in it. In truth a crop lacks a label if it shows less than a tenth of the area of every digit
-   of that label, and has it from a half on; crops between the two are left out. The peer is the target pooled over the
-   whole image, which is the same for every crop. Three sets of crops, each with its own seed.
+2. Labels of crops: for random crops as in training, whether the target pooled for the crop shows that the scene's label
+   is not in it. A crop lacks its label if it shows less than a tenth of the area of every digit of that label, and has
+   it from a half on; crops between the two are left out. The peer is the target pooled over the whole image, which is
+   the same for all crops of an image. Three sets of crops, each with its own seed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.tables import table
+from benchmarks.measure import table
 from pipelines.digits.shards import SceneTruth, read_truth
 from store.audit.figures import PRESENT_AREA, PRESENT_PROBABILITY
 from store.cli.base import Command
@@ -37,59 +37,59 @@ BELOW = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Counts:
-    """Of things found and things there."""
+    """Numbers of classes found, present, and both."""
 
-    right: int
+    right: int  # found and present
     found: int
-    there: int
+    present: int
 
     @property
     def precision(self) -> float:
-        """Share of what was found that is there."""
+        """Fraction of the found classes that are present."""
         return self.right / max(self.found, 1)
 
     @property
     def recall(self) -> float:
-        """Share of what is there that was found."""
-        return self.right / max(self.there, 1)
+        """Fraction of the present classes that were found."""
+        return self.right / max(self.present, 1)
 
 
 def count_classes(store: LabelStore, truths: dict[str, SceneTruth], probability: float, cells: int) -> Counts:
-    right = found = there = 0
+    right = found = present = 0
     for group in store:
         maps = group.read(0, len(group))
         rows, classes = present_classes(maps, threshold=probability, cells=cells)
         seen = set(zip(rows.tolist(), classes.tolist(), strict=True))
         digits = {(row, label) for row, key in enumerate(group.keys) for label in truths[key].labels}
-        right, found, there = right + len(seen & digits), found + len(seen), there + len(digits)
-    return Counts(right=right, found=found, there=there)
+        right, found, present = right + len(seen & digits), found + len(seen), present + len(digits)
+    return Counts(right=right, found=found, present=present)
 
 
 def print_classes(store: LabelStore, truths: dict[str, SceneTruth]) -> None:
     cells_of_map = int(np.prod(store.schema.map_size))
-    print("| a class is present if it leads | precision | recall | F1 |\n|---|---|---|---|")
+    print("| a class is present if it is top-1 | precision | recall | F1 |\n|---|---|---|---|")
     for area in AREAS:
         for probability in PROBABILITIES:
             cells = max(int(np.ceil(area * cells_of_map)), 1)
             counts = count_classes(store, truths, probability, cells)
-            f1 = 2 * counts.right / (counts.found + counts.there)
+            f1 = 2 * counts.right / (counts.found + counts.present)
             is_default = (area, probability) == (PRESENT_AREA, PRESENT_PROBABILITY)
             where = f"in {cells} of {cells_of_map} cells with {probability:g}{' (default)' if is_default else ''}"
             print(f"| {where} | {counts.precision:.1%} | {counts.recall:.1%} | {f1:.3f} |", flush=True)
 
 
-def visible_share(truth: SceneTruth, label: int, box: Box) -> float:
-    """The largest share of a digit of that label which lies in a crop."""
-    shares = []
+def visible_fraction(truth: SceneTruth, label: int, box: Box) -> float:
+    """Largest fraction of a digit of that label that is inside a crop."""
+    fractions = []
     for digit, (x1, y1, x2, y2) in zip(truth.labels, truth.boxes, strict=True):
         if digit == label:
             width, height = min(x2, box[2]) - max(x1, box[0]), min(y2, box[3]) - max(y1, box[1])
-            shares.append(max(width, 0) * max(height, 0) / ((x2 - x1) * (y2 - y1)))
-    return max(shares)
+            fractions.append(max(width, 0) * max(height, 0) / ((x2 - x1) * (y2 - y1)))
+    return max(fractions)
 
 
 def crops(store: LabelStore, truths: dict[str, SceneTruth], seed: int) -> Iterator[tuple[float, float, float]]:
-    """A crop of every scene: the visible share of its label, and what two targets give the label."""
+    """Yield for a crop of every scene its label's visible fraction, and its probability in two targets."""
     rng = np.random.default_rng(seed)
     for group in store:
         for i, key in enumerate(group.keys):
@@ -97,7 +97,7 @@ def crops(store: LabelStore, truths: dict[str, SceneTruth], seed: int) -> Iterat
             row = group.row(i)
             corners = (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
             pooled, whole = (crop_target(store.schema, row, box=b)[row.label] for b in (corners, (0.0, 0.0, 1.0, 1.0)))
-            yield visible_share(truths[key], row.label, corners), float(pooled), float(whole)
+            yield visible_fraction(truths[key], row.label, corners), float(pooled), float(whole)
 
 
 def average_precision(suspicion: NDArray[np.float64], lacks: NDArray[np.bool_]) -> float:
@@ -110,9 +110,9 @@ def average_precision(suspicion: NDArray[np.float64], lacks: NDArray[np.bool_]) 
 def print_crops(store: LabelStore, truths: dict[str, SceneTruth], seeds: Sequence[int]) -> None:
     rows: dict[str, list[float]] = {}
     for seed in seeds:
-        share, pooled, whole = np.array(list(crops(store, truths, seed))).T
-        judged = (share < LACKS) | (share >= HAS)
-        lacks, pooled, whole = (share < LACKS)[judged], pooled[judged], whole[judged]
+        visible, pooled, whole = np.array(list(crops(store, truths, seed))).T
+        judged = (visible < LACKS) | (visible >= HAS)
+        lacks, pooled, whole = (visible < LACKS)[judged], pooled[judged], whole[judged]
         for below in BELOW:
             found = pooled < below
             rows.setdefault(f"precision, label below {below:g}", []).append((found & lacks).sum() / max(found.sum(), 1))

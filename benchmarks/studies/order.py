@@ -1,8 +1,8 @@
-"""How well the order of training samples is shuffled, against a full random permutation, at ImageNet's size.
+"""Measures how well the order of training samples is shuffled, against a full permutation, at ImageNet's size.
 
     python -m benchmarks.studies.order
 
-Places are row numbers through all shards, so neighbours in a shard are one apart.
+Distances are differences of row numbers, which count through all shards.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ def shard_rows(rows: int, shards: int) -> tuple[int, ...]:
 
 
 def blocks(rows: NDArray[np.int64], sizes: tuple[int, ...]) -> NDArray[np.int64]:
-    """The block of the store in which each row lies."""
+    """The number of the 64-row block of each row."""
     ends = np.cumsum(sizes, dtype=np.int64)
     shard = np.searchsorted(ends, rows, side="right")
     found: NDArray[np.int64] = shard * (-(-max(sizes) // BLOCK_ROWS)) + (rows - (ends - sizes)[shard]) // BLOCK_ROWS
@@ -32,7 +32,7 @@ def blocks(rows: NDArray[np.int64], sizes: tuple[int, ...]) -> NDArray[np.int64]
 
 
 def same_block(found: NDArray[np.int64]) -> float:
-    """Share of the rows of a batch (one per line) that share their block with another of the batch."""
+    """Fraction of the rows whose block has another row in the same batch; batches are the rows of the array."""
     ordered = np.sort(found, axis=1)
     equal = ordered[:, 1:] == ordered[:, :-1]
     none = np.zeros((len(ordered), 1), bool)
@@ -40,7 +40,7 @@ def same_block(found: NDArray[np.int64]) -> float:
 
 
 def statistics(batches: NDArray[np.int64], sizes: tuple[int, ...]) -> Iterator[tuple[str, str]]:
-    """What is told of an epoch of (steps, B) row numbers, as names and texts."""
+    """Yield name and text of each statistic of an epoch of (steps, B) row numbers."""
     epoch = batches.reshape(-1)
     steps = np.abs(np.diff(epoch))
     for percent, distance in zip(PERCENTILES, np.percentile(steps, PERCENTILES), strict=True):
@@ -53,15 +53,15 @@ def statistics(batches: NDArray[np.int64], sizes: tuple[int, ...]) -> Iterator[t
     yield "neighbours in the epoch from the same block of 64", f"{np.mean(neighbours[1:] == neighbours[:-1]):.3%}"
     yield "rows of a batch with another of their block in it", f"{same_block(found):.2%}"
     yield "different blocks in a batch", f"{np.mean([len(np.unique(batch)) for batch in found]):,.0f}"
-    place = np.corrcoef(np.arange(len(epoch)), epoch)[0, 1]
-    yield "correlation of the place in the epoch with that in the files", f"{place:+.4f}"
+    correlation = np.corrcoef(np.arange(len(epoch)), epoch)[0, 1]
+    yield "correlation of the position in the epoch with that in the files", f"{correlation:+.4f}"
 
 
 @click.command(cls=Command)
 @click.option("--rows", default=IMAGENET_ROWS, show_default=True)
 @click.option("--shards", default=IMAGENET_SHARDS, show_default=True)
 @click.option("--batch-size", default=1024, show_default=True)
-@click.option("--epochs", default=20, show_default=True, help="For the rows left out, and for what two epochs share.")
+@click.option("--epochs", default=20, show_default=True, help="Epochs over which the rows left out are counted.")
 def main(rows: int, shards: int, batch_size: int, epochs: int) -> None:
     """Print the statistics of one epoch as a table."""
     sizes = shard_rows(rows, shards)

@@ -1,11 +1,11 @@
-"""How well each kind of target matches what a crop really shows, on the demo's scenes, whose digits are known.
+"""Measures how well each kind of target matches the digits in a crop, on the demo's scenes, whose digits are known.
 
     python -m pipelines.demo annotate --out demo
     python -m benchmarks.studies.target_quality --demo demo --plot target_quality.png
 
-In truth a crop's distribution over the classes is the area of each digit's box that lies in it, relative to all.
-A target's score is what it has in common with that, sum_c min(target_c, truth_c), from 0 to 1. Crops are drawn as
-training draws them, of one area after the other; those without a digit in them are left out.
+A crop's true distribution over the classes is the area of each digit's box inside the crop, divided by their sum. A
+target's score is its overlap with that, sum_c min(target_c, truth_c), from 0 to 1. Crops are drawn as in training, of
+one area after the other; crops without a digit are left out.
 
 Letters: N crops, C classes.
 """
@@ -28,7 +28,7 @@ AREAS = (0.08, 0.15, 0.25, 0.4, 0.6, 0.8, 1.0)
 SIDE = 120  # pixels of a scene
 SMOOTHING = 0.1
 NAMES = (*KINDS, "original, smoothed")
-# Okabe and Ito's colours, and a marker for each, since colours alone do not tell lines apart for everyone.
+# Okabe and Ito's colours, each with a marker for readers who cannot distinguish them.
 STYLES = ("#0072b2", "o"), ("#e69f00", "s"), ("#009e73", "^"), ("#d55e00", "v"), ("#000000", "D"), ("#cc79a7", "x")
 
 Floats = NDArray[np.float64]
@@ -36,13 +36,13 @@ Floats = NDArray[np.float64]
 
 @dataclass(slots=True)
 class Scores:
-    """Of each kind of target, on crops of one area."""
+    """Scores of each kind of target on crops of one area."""
 
     by_kind: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in NAMES})
     empty: int = 0  # crops without a digit
 
     def mean(self, kind: str) -> float:
-        """Over all crops."""
+        """Mean over all crops."""
         return float(np.mean(self.by_kind[kind]))
 
     def error(self, kind: str) -> float:
@@ -52,7 +52,7 @@ class Scores:
 
 
 def truth_of_crop(truth: SceneTruth, box: Box, num_classes: int) -> Floats | None:
-    """(C,) shares of the digits' area in a crop; None where there is none."""
+    """(C,) each class's fraction of the digits' area in a crop; None if the crop has no digit."""
     areas = np.zeros(num_classes)
     for label, (x1, y1, x2, y2) in zip(truth.labels, truth.boxes, strict=True):
         width, height = min(x2, box[2]) - max(x1, box[0]), min(y2, box[3]) - max(y1, box[1])
@@ -61,7 +61,7 @@ def truth_of_crop(truth: SceneTruth, box: Box, num_classes: int) -> Floats | Non
 
 
 def measure(store: LabelStore, truths: dict[str, SceneTruth], area: float, seed: int) -> Scores:
-    """One crop of that area in every scene."""
+    """Score one crop of that area in every scene."""
     rng, scores, count = np.random.default_rng(seed), Scores(), store.schema.num_classes
     for group in store:
         for i, key in enumerate(group.keys):
@@ -80,16 +80,17 @@ def measure(store: LabelStore, truths: dict[str, SceneTruth], area: float, seed:
 
 
 def draw(found: dict[float, Scores], file: Path) -> None:
-    """A line for each kind."""
+    """Draw a line for each kind of target."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     panel = figure.subplots()
     for name, (colour, marker) in zip(NAMES, STYLES, strict=True):
-        means, errors = ([getattr(scores, what)(name) for scores in found.values()] for what in ("mean", "error"))
+        means = [scores.mean(name) for scores in found.values()]
+        errors = [scores.error(name) for scores in found.values()]
         panel.errorbar(list(found), means, errors, color=colour, marker=marker, ms=5, lw=1.5, capsize=2, label=name)
-    panel.set_xlabel("area of the crop, share of the scene")
-    panel.set_ylabel("in common with the digits in the crop")
+    panel.set_xlabel("area of the crop, fraction of the scene")
+    panel.set_ylabel("overlap with the digits in the crop")
     panel.set_ylim(0, 1)
     panel.spines[["top", "right"]].set_visible(False)
     panel.legend(frameon=False, fontsize=9, ncols=2, loc="lower right")
@@ -98,7 +99,7 @@ def draw(found: dict[float, Scores], file: Path) -> None:
 
 @click.command(cls=Command)
 @click.option("--demo", type=click.Path(path_type=Path, exists=True), required=True, help="The demo's folder.")
-@click.option("--plot", type=click.Path(path_type=Path), required=True, help="Where the picture goes.")
+@click.option("--plot", type=click.Path(path_type=Path), required=True, help="File for the picture, a PNG.")
 def main(demo: Path, plot: Path) -> None:
     """Print a table and draw it."""
     store = LabelStore.open(demo / "labels.zarr")

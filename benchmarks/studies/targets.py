@@ -1,12 +1,12 @@
-"""Whether a crop's pooled target is what the teacher itself says of the crop.
+"""Compares a crop's pooled target with the teacher's own probabilities of the crop.
 
     python -m benchmarks.studies.targets --shards 'photos/*.tar' --labels real.zarr --teacher NAME --input-size 224 ...
 
-with the teacher that made the labels, and the size at which it is shown the crops: best that of its own training. Each
-random crop is squashed to this size; the teacher's probabilities are compared with the target pooled over the crop's
-box, over the box with x and y swapped, and over the whole map.
+The teacher is the one that made the labels. Each random crop is squashed to `--input-size`, best the size of the
+teacher's training; its probabilities are compared with the target pooled over the crop's box, over the box with x and y
+swapped, and over the whole map.
 
-Shapes: B crops, K ranks, C classes, H W cells (y, x).
+Shapes: B crops, K kept classes of a cell, C classes, H W cells (y, x).
 """
 
 from collections.abc import Sequence
@@ -37,16 +37,16 @@ BOXES = ("the crop's box", "x and y swapped", "the whole map")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Agreement:
-    """Of targets with what the teacher says of the crops."""
+    """Agreement of targets with the teacher's probabilities."""
 
     cross_entropy: float  # minus the mean, under the teacher's probabilities, of the target's logarithm
-    same_class: float  # share of the crops whose target has the teacher's arg max
+    same_class: float  # fraction of the crops whose target has the teacher's top-1
 
 
 def draw_crops(
     shards: Sequence[Path], labels: LabelStore, *, crops: int, size: int, seed: int
 ) -> tuple[Tensor, LabelBatch]:
-    """Random crops of photographs taken in turn, (B, 3, size, size) uint8, and their photographs' labels."""
+    """Random crops of images taken in turn, (B, 3, size, size) uint8, and the images' labels with the crops' boxes."""
     joined = join_shards(shards, labels)
     rows = np.concatenate([shard.start + np.flatnonzero(shard.group.usable()) for shard in joined])
     table = check_rows(joined, num_classes=None, workers=0)
@@ -72,13 +72,13 @@ def draw_crops(
 
 @torch.inference_mode()
 def ask_teacher(teacher: Teacher, pixels_B3SS: Tensor) -> Tensor:
-    """(B, C) the teacher's own probabilities of each crop."""
+    """(B, C) the teacher's probabilities of each crop."""
     logits = [teacher.network(teacher.normalise(part)).float() for part in torch.split(pixels_B3SS, 16)]
     return torch.cat(logits).softmax(1).cpu()
 
 
 def compare(answers_BC: Tensor, batch: LabelBatch, fill: Fill) -> dict[str, Agreement]:
-    """The agreement of each kind of box with the teacher's answers."""
+    """The agreement for each kind of box."""
     whole_B4 = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).expand_as(batch.boxes)
     boxes = (batch.boxes, batch.boxes[:, [1, 0, 3, 2]], whole_B4)
     found = {}
@@ -104,7 +104,7 @@ def compare(answers_BC: Tensor, batch: LabelBatch, fill: Fill) -> dict[str, Agre
 @click.option("--crops", default=200, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 def main(patterns: tuple[str, ...], labels: str, teacher: TeacherSettings, crops: int, seed: int) -> None:
-    """Compare pooled targets with the teacher's own answers."""
+    """Compare pooled targets with the teacher's probabilities."""
     network, shards = Teacher(teacher), [Path(shard) for shard in expand_shards(patterns)]
     size = network.preprocessing.input_size[0]
     pixels, batch = draw_crops(shards, LabelStore.open(labels), crops=crops, size=size, seed=seed)

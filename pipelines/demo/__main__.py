@@ -1,6 +1,6 @@
-"""The demo: the whole job on digit scenes, which it makes itself. `make demo` runs it.
+"""The command `python -m pipelines.demo`: annotation and training on scenes of digits, as a whole or by stages.
 
-`python -m pipelines.demo run` = shards -> annotate -> train twice (original labels, ReLabel) -> compare -> look.
+`run` = shards -> annotate -> train twice (original labels, ReLabel) -> compare -> show a label map.
 """
 
 from pathlib import Path
@@ -16,13 +16,13 @@ OUT = click.option(
     default=Path("demo"),
     show_default=True,
     metavar="FOLDER",
-    help="Where everything goes; what an earlier call finished is kept.",
+    help="Folder for all outputs; finished ones are kept.",
 )
 
 
 @click.group(cls=Commands, context_settings=CONTEXT)
 def main() -> None:
-    """Run the whole job, or one stage of it, on scenes of handwritten digits.
+    """Annotate and train on scenes of handwritten digits, as a whole or by stages.
 
     The stages are shards, annotate and train, in this order; run does them all.
 
@@ -47,16 +47,16 @@ def annotate(out: Path) -> None:
 @main.command(epilog=examples("python -m pipelines.demo train --out demo"))
 @OUT
 def train(out: Path) -> None:
-    """Train a student on the label maps; continues an interrupted run."""
+    """Train a student on the label maps, or resume its training."""
     train_student(out, "relabel")
 
 
 @main.command(epilog=examples("python -m pipelines.demo run --out demo"))
 @OUT
 def run(out: Path) -> None:
-    """Run every stage, and compare with original labels.
+    """Run all stages and compare with the original labels.
 
-    Trains twice, on the original labels and on the label maps; shows the accuracies, and one label map.
+    Trains twice, on the original labels and on the label maps; prints both accuracies and one label map.
     """
     annotate_scenes(out)
     for target in ARMS:

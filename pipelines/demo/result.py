@@ -1,4 +1,4 @@
-"""What the demo ends with: two students compared, one label map in the terminal, and its picture."""
+"""Shows the demo's result: both students' accuracies, one label map in the terminal and as a picture."""
 
 import shlex
 import sys
@@ -22,13 +22,13 @@ from trainer.data.loading import worker_deaths
 from trainer.evaluation.evaluate import load_student, open_val, predict
 from trainer.student.checkpoint import step_checkpoints
 
-CROP_SHARE = 0.6  # of a side: the two crops of the picture, top left and bottom right
-CROPS: tuple[Box, Box] = ((0.0, 0.0, CROP_SHARE, CROP_SHARE), (1 - CROP_SHARE, 1 - CROP_SHARE, 1.0, 1.0))
+# The two crops of the picture, top left and bottom right.
+CROPS: tuple[Box, Box] = ((0.0, 0.0, 0.6, 0.6), (0.4, 0.4, 1.0, 1.0))
 
 
 @worker_deaths()
 def show_result(out: Path) -> None:
-    """Compare the students in `out`, print a label map and draw it to `out/label_map.png`."""
+    """Print a label map, draw it to `out/label_map.png`, and compare the students in `out`."""
     training, val = make_shards(out)
     key = _scene_that_shows_localization(training[0])
     store = LabelStore.open(out / "labels.zarr")
@@ -43,18 +43,18 @@ def show_result(out: Path) -> None:
     show = shlex.join([command("relabel-store"), "show", labels, key])
     browse = shlex.join([command("relabel-store"), "browse", labels, "--shards", shards])
     click.echo()
-    for line in (f"look at {out / 'label_map.png'}, or at this and other maps:", f"  {show}", f"  {browse}"):
+    for line in (f"open {out / 'label_map.png'}, or view this and other maps:", f"  {show}", f"  {browse}"):
         click.echo(printable(line))
 
 
 def command(name: str) -> str:
-    """How to type one of the project's commands here: it lies beside this Python, which need not be on the path."""
+    """Path of an installed command, beside this Python, relative to the current folder where possible."""
     script = Path(sys.executable).with_name(name)
     return str(script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script)
 
 
 def _compare(console: Console, out: Path, val: list[Path]) -> None:
-    """A table of the students' accuracies on the validation scenes."""
+    """Print the students' accuracies on the validation scenes."""
     table = Table("trained with", "top-1 is a digit present", "top-1 is the label", box=None, pad_edge=False)
     present = {scene.key: set(scene.labels) for shard in val for scene in read_truth(shard)}
     for target, name in ARMS.items():
@@ -78,7 +78,7 @@ def _draw(file: Path, shard: Path, store: LabelStore, key: str) -> None:
 
 
 def _scene_that_shows_localization(shard: Path) -> str:
-    """The first scene of three different digits or more whose crops show different ones, and none in part."""
+    """Key of the first scene of three or more different digits whose two crops share none and cut none."""
     scenes = list(read_truth(shard))
     for scene in scenes:
         first, second = (scene.labels_inside(crop) for crop in CROPS)

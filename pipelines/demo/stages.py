@@ -1,4 +1,4 @@
-"""The stages of the demo: draw scenes, annotate them, train a student. Each keeps what an earlier call finished."""
+"""The stages of the demo: draw scenes, annotate them, train a student; each keeps outputs that are finished already."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,15 +11,14 @@ from store.text import printable
 if TYPE_CHECKING:
     from annotator.settings import TeacherSettings
 
-
 TRAIN_SCENES, TRAIN_SHARDS = 4000, 4
 VAL_SCENES, VAL_SHARDS = 1000, 1
 SEED = 0
-ARMS = {"original": "original labels", "relabel": "ReLabel"}
+ARMS = {"original": "original labels", "relabel": "ReLabel"}  # setting `target` of each student: its name in tables
 
 
 def make_shards(out: Path) -> tuple[list[Path], list[Path]]:
-    """The training and validation shards below `out`, written where they are missing."""
+    """Write the training and validation shards that are missing in `out/shards`; gives the paths of both."""
     from pipelines.digits.shards import write_shards
     from store.files import make_folder
 
@@ -36,13 +35,13 @@ def make_shards(out: Path) -> tuple[list[Path], list[Path]]:
 
 
 def annotate_scenes(out: Path) -> None:
-    """Label maps of the training shards in `out/labels.zarr`; finished shards are skipped."""
+    """Annotate the training shards into `out/labels.zarr`; finished shards are skipped."""
     training, _ = make_shards(out)
     annotate_digits(training, out / "labels.zarr")
 
 
 def annotate_digits(shards: list[Path], labels: Path) -> None:
-    """Annotate shards of scenes with the demo's teacher."""
+    """Annotate shards of scenes with the demo's teacher; raises RelabelError as `annotate_shards`."""
     from annotator.settings import Job, RunSettings
     from pipelines.annotate.run import annotate_shards
     from pipelines.digits.scenes import CLASS_NAMES
@@ -52,7 +51,7 @@ def annotate_digits(shards: list[Path], labels: Path) -> None:
 
 
 def demo_teacher(device: str = "auto") -> "TeacherSettings":
-    """The shipped teacher of digits, and how its images are prepared."""
+    """Settings of the shipped teacher of digits."""
     from annotator.settings import TeacherSettings
     from pipelines.digits import teacher as digits
     from pipelines.digits.scenes import CLASS_NAMES
@@ -70,7 +69,7 @@ def demo_teacher(device: str = "auto") -> "TeacherSettings":
 
 
 def train_student(out: Path, target: str) -> None:
-    """Train the recipe `demo` with one kind of target in `out/<target>`."""
+    """Train a student with the recipe `demo` and one kind of target in `out/<target>`, or resume its training."""
     from pipelines.digits.student import train_to_end
     from pipelines.train.progress import TrainProgress
     from trainer.settings import with_overrides

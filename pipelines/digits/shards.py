@@ -1,4 +1,4 @@
-"""Scenes written as WebDataset tars, the same bytes every time."""
+"""Writes scenes as WebDataset tars, byte for byte the same each time, and reads back which digits they show."""
 
 import json
 import tarfile
@@ -20,7 +20,7 @@ JPEG_QUALITY = 92
 
 
 def write_shards(folder: Path, split: Split, scenes_count: int, shards_count: int, seed: int) -> list[Path]:
-    """Write a split as `digits-<split>-0000.tar` and so on; what exists already is kept, not compared.
+    """Write a split as `digits-<split>-0000.tar` and so on; existing tars are kept without comparison.
 
     Each sample has three members: `<key>.jpg`, `<key>.cls` (the label, in ASCII) and `<key>.json` with every
     digit's box and label. A scene's key and content do not depend on the number of shards.
@@ -52,7 +52,7 @@ def write_shards(folder: Path, split: Split, scenes_count: int, shards_count: in
 
 
 def _write_shard(path: Path, split: Split, indices: range, seed: int) -> None:
-    """Write one tar; a tar with the final name is complete."""
+    """Write one tar under a temporary name, then rename it, so that a tar of the final name is complete."""
     pool = load_pool(split)
     with write_atomically(path) as stream, webdataset.TarWriter(stream, encoder=False, mtime=0) as writer:
         for index in indices:
@@ -71,19 +71,16 @@ def _encode(key: str, scene: Scene) -> dict[str, str | bytes]:
     }
 
 
-# What the scenes of a shard really show, for judging labels and students; no stage of training reads it.
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SceneTruth:
-    """All digits of a scene."""
+    """All digits of a scene, for scoring labels and students; training never reads them."""
 
     key: str
     labels: tuple[int, ...]
     boxes: tuple[Box, ...]  # x1, y1, x2, y2, normalised by the scene
 
     def labels_touching(self, box: Box) -> set[int]:
-        """The digits of which any part may lie within a box."""
+        """Digits whose boxes overlap a box."""
         x1, y1, x2, y2 = box
         return {
             label
@@ -92,7 +89,7 @@ class SceneTruth:
         }
 
     def labels_inside(self, box: Box) -> set[int]:
-        """The digits that lie wholly within a box."""
+        """Digits whose boxes are completely inside a box."""
         x1, y1, x2, y2 = box
         return {
             label
@@ -102,7 +99,7 @@ class SceneTruth:
 
 
 def read_truth(shard: Path) -> Iterator[SceneTruth]:
-    """Every scene's digits, from the `.json` members of a shard written by `shards.write_shards`."""
+    """Every scene's digits, from the `.json` members of a shard that `write_shards` wrote."""
     with tarfile.open(shard) as tar:
         for member in tar:
             key, _, extension = member.name.partition(".")

@@ -1,4 +1,4 @@
-"""Training the demo's students, which are small and are only wanted whole."""
+"""Trains one of the demo's small students to its last epoch."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from trainer.targets.custom import CustomTargets
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """For a network this small more threads only get in the loader's way."""
+    """Use one torch thread; for so small a network more threads only slow the loader down."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -33,11 +33,11 @@ def train_to_end(
     reporter: Reporter,
     custom_targets: CustomTargets | None = None,
 ) -> None:
-    """Train a student, or go on with it, as `trainer.run.loop.train` does.
+    """Train a student, or resume its training; takes the arguments of `trainer.run.loop.train`.
 
     Raises:
-        KeyboardInterrupt: a signal asked for the end: what would follow is not wanted either.
-        RelabelError: of `trainer.run.loop.train`.
+        KeyboardInterrupt: a signal stopped the training, so that the caller stops too.
+        RelabelError: as `trainer.run.loop.train`.
     """
     with one_thread():
         result = train(

@@ -1,6 +1,9 @@
-"""The demo's teacher: a plain classifier of single digits, its weights shipped, trained by `python -m` this file.
+"""The demo's teacher: a plain classifier of single digits, whose weights are shipped as `teacher.safetensors`.
 
-Shapes: B batch, N images, D features, S side of a scene.
+    python -m pipelines.digits.teacher train      # trains it again and replaces its weights, about four minutes
+    python -m pipelines.digits.teacher measure    # its accuracy on digits that it was not trained on
+
+Shapes: B batch, N images, D features, C classes, H W cells (y, x), S side of a scene.
 """
 
 from pathlib import Path
@@ -15,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipelines.digits.scenes import CLASS_NAMES, SCENE_SIZE, Scene, draw_scene, load_pool
+from store.cli.base import CONTEXT, Commands
 
 TEACHER_NAME = "test_resnet"
-# With a stride of 8 instead of 32, 120 pixels become exactly 15 x 15 cells.
-TEACHER_ARGS = {"output_stride": 8}
+TEACHER_ARGS = {"output_stride": 8}  # 120 pixels become 15 x 15 cells
 TEACHER_WEIGHTS = Path(__file__).with_name("teacher.safetensors")
 INPUT_SIZE = SCENE_SIZE
 INTERPOLATION = "bilinear"
@@ -29,8 +32,8 @@ SEED = 0
 SCENES = 6000
 BATCH = 32
 LEARNING_RATE = 4e-3
-# Side of each epoch's crops. Small ones first: where the digit fills the image, averaging over all cells
-# still tells which cells matter. Larger ones last: cells over background learn to say nothing.
+# Side of each epoch's crops. First small ones: the digit fills the crop, so that the mean over all cells shows which
+# cells matter. Then larger ones: cells over background learn to give low logits.
 CROP_SIZES = (64,) * 7 + (96,) * 2
 
 
@@ -55,7 +58,7 @@ def load_teacher(path: Path = TEACHER_WEIGHTS) -> nn.Module:
 
 
 def normalise(images: Tensor) -> Tensor:
-    """Turn (B, 3, S, S) uint8 images into the float32 the teacher expects; `MEAN` and `STD` are one value."""
+    """Scale (B, 3, S, S) uint8 images to the float32 that the teacher expects; all channels have one mean and std."""
     return (images.float() / 255 - MEAN[0]) / STD[0]
 
 
@@ -65,7 +68,7 @@ def stack_images(scenes: list[Scene]) -> Tensor:
 
 
 def train_teacher() -> nn.Module:
-    """Train on scenes with one digit of the teacher's own pool; about four minutes on two cores."""
+    """Train on scenes with one digit, all of the teacher's pool; gives the model in evaluation mode."""
     torch.manual_seed(SEED)
     pool = load_pool("teacher")
     scenes = [draw_scene(SEED, index, pool, digits_max=1) for index in range(SCENES)]
@@ -98,7 +101,7 @@ def _step(model: nn.Module, optimiser: torch.optim.Optimizer, batch: Tensor, lab
 
 
 def _crop(images: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """Cut (B, 3, size, size) at random places that hold the whole digit; boxes (B, 4) int64 in pixels."""
+    """Random crops (B, 3, size, size) that contain the whole digit; boxes (B, 4) int64 in pixels."""
     x1, y1, x2, y2 = boxes.unbind(1)
     lefts, tops = _crop_start(x1, x2, size), _crop_start(y1, y2, size)
     corners = zip(images, tops.tolist(), lefts.tolist(), strict=True)
@@ -106,27 +109,9 @@ def _crop(images: Tensor, boxes: Tensor, size: int) -> Tensor:
 
 
 def _crop_start(low: Tensor, high: Tensor, size: int) -> Tensor:
-    """Random starts, (B,) int64, of crops along one axis that hold low..high and stay inside the scene."""
+    """Random starts, (B,) int64, of crops along one axis that contain low..high and stay inside the scene."""
     first, last = (high - size).clamp(min=0), low.clamp(max=SCENE_SIZE - size)
     return first + (torch.rand(len(low)) * (last - first + 1)).long()
-
-
-@click.command()
-def main() -> None:
-    """Train the demo's teacher and write its weights, as float16, beside this file."""
-    torch.set_num_threads(2)
-    state = train_teacher().state_dict()
-    half = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
-    save_file(half, TEACHER_WEIGHTS)
-    click.echo(f"wrote {TEACHER_WEIGHTS}, {TEACHER_WEIGHTS.stat().st_size:,} bytes")
-
-
-# How good the demo's teacher is, on digits it has never seen: `python -m pipelines.digits.measure`.
-#
-# Shapes: B batch, D features, C classes, H W cells (y, x).
-
-
-MEASURED_AT_ONCE = 50
 
 
 def label_maps(model: nn.Module, scenes: list[Scene]) -> NDArray[np.float32]:
@@ -141,21 +126,21 @@ def label_maps(model: nn.Module, scenes: list[Scene]) -> NDArray[np.float32]:
     """
     head, maps = model.get_submodule("fc"), []
     with torch.inference_mode():
-        for start in range(0, len(scenes), MEASURED_AT_ONCE):
-            images = stack_images(scenes[start : start + MEASURED_AT_ONCE])
+        for start in range(0, len(scenes), BATCH):
+            images = stack_images(scenes[start : start + BATCH])
             features_BDHW = model.forward_features(normalise(images))  # type: ignore[operator]
             maps.append(head(features_BDHW.permute(0, 2, 3, 1)).numpy())
     return np.concatenate(maps)
 
 
 def image_accuracy(model: nn.Module, scenes: list[Scene]) -> float:
-    """Share of scenes whose highest mean logit is the scene's label."""
+    """Fraction of the scenes whose label has the highest mean logit."""
     guesses = label_maps(model, scenes).mean(axis=(1, 2)).argmax(axis=1)
     return float(np.mean([guess == scene.label for guess, scene in zip(guesses, scenes, strict=True)]))
 
 
 def box_accuracy(model: nn.Module, scenes: list[Scene]) -> float:
-    """Share of digits whose own box has the digit as its highest mean logit, cells weighted by overlap."""
+    """Fraction of the digits that have the highest mean logit in their own box; cells are weighted by overlap."""
     hits = []
     for map_HWC, scene in zip(label_maps(model, scenes), scenes, strict=True):
         for digit in scene.digits:
@@ -166,17 +151,31 @@ def box_accuracy(model: nn.Module, scenes: list[Scene]) -> float:
 
 
 def _overlaps(low: float, high: float, cells: int) -> NDArray[np.float64]:
-    """How much of each of the cells along one axis lies between low and high, (cells,), unscaled."""
+    """Overlap of each cell along one axis with low..high, (cells,), as a fraction of the axis."""
     starts = np.arange(cells) / cells
     inside: NDArray[np.float64] = np.minimum(starts + 1 / cells, high) - np.maximum(starts, low)
     return inside.clip(min=0)
 
 
-@click.command()
+@click.group(cls=Commands, context_settings=CONTEXT)
+def main() -> None:
+    """Train the demo's teacher again, or measure the one that is shipped."""
+    torch.set_num_threads(2)
+
+
+@main.command()
+def train() -> None:
+    """Train the teacher and write its weights, as float16, over the shipped ones."""
+    state = train_teacher().state_dict()
+    half = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
+    save_file(half, TEACHER_WEIGHTS)
+    click.echo(f"wrote {TEACHER_WEIGHTS}, {TEACHER_WEIGHTS.stat().st_size:,} bytes")
+
+
+@main.command()
 @click.option("--scenes", default=1000, show_default=True, help="Scenes of each kind.")
 def measure(scenes: int) -> None:
-    """Measure the shipped teacher on scenes of the val pool."""
-    torch.set_num_threads(2)
+    """Measure the shipped teacher on scenes of the val pool, with one digit and with several."""
     model, pool = load_teacher(), load_pool("val")
     single = [draw_scene(101, index, pool, digits_max=1) for index in range(scenes)]
     drawn = (draw_scene(102, index, pool) for index in range(scenes))

@@ -1,17 +1,14 @@
 """The paper's ablation on the demo's scenes: `python -m pipelines.reproduce`, which `make reproduce` calls.
 
-Stages, in the order data moves:
+Stages, in the order in which data moves:
 
 | file | input | does | output |
 |---|---|---|---|
-| `arms` | | what each student is trained on, and what was published of it | `Arm` |
-| `material` | folder | draws scenes to train on and to test, annotates them | `Material` |
-| `distil` | the demo's teacher | targets by the teacher's look at every crop | `CustomTargets` |
-| `metrics` | logits, labels, digits present | accuracies, precision, calibration | `Scores` |
-| `runs` | arm, seed, material | trains a student, or goes on with it, and scores it | `Result` |
-| `students` | arms, seeds, material | all of them, as many at a time as there are cores, up to 8 | `Result`s |
-| `timing` | arms, material | annotates and trains an epoch, in rounds | seconds |
-| `significance` | results | compares arms, seed by seed | `Comparison` |
-| `report` | results, comparisons, seconds | tables and sentences | `ablation.md` |
-| `plot` | results, seconds | means, errors, seeds | `ablation.png` |
+| `arms` | | says what each kind of student is trained on, and the published accuracies | `Arm` |
+| `data` | folder | draws training and test scenes, annotates the training scenes | `Data` |
+| `scores` | logits, labels, digits present | computes accuracies, average precision, calibration error | `Scores` |
+| `students` | arms, seeds, data | trains and scores all students, several at a time | `Result`s |
+| `timing` | arms, data | times annotation and an epoch of each arm, in rounds | seconds |
+| `statistics` | results | tests every pair of arms over the seeds | `Comparison` |
+| `report` | results, comparisons, seconds | writes tables, draws the figure | `ablation.md`, `ablation.png` |
 """

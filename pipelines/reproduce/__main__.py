@@ -1,4 +1,4 @@
-"""`python -m pipelines.reproduce`: all arms of the ablation, their table and their picture."""
+"""The command `python -m pipelines.reproduce`: runs all arms of the ablation and writes their report and figure."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from store.text import printable
     default=Path("reproduce"),
     show_default=True,
     metavar="FOLDER",
-    help="Scenes, maps and students; what an earlier call finished is kept.",
+    help="Scenes, label maps and students; finished ones are kept.",
 )
 @click.option(
     "--reports",
@@ -46,19 +46,20 @@ def main(out: Path, reports: Path, seeds: int) -> None:
     Exit status: 0 all is done; 1 something failed, each thing named; 2 wrong usage.
     """
     from pipelines.reproduce.arms import ARMS
+    from pipelines.reproduce.data import make_data
     from pipelines.reproduce.report import draw_ablation, write_report
     from pipelines.reproduce.statistics import compare
-    from pipelines.reproduce.students import make_material, prepare, run_all
+    from pipelines.reproduce.students import prepare, run_all
     from pipelines.reproduce.timing import time_epochs
     from store.files import make_folder
     from trainer.run.folder import locked_folder
 
-    make_folder(reports)  # before most of an hour is spent
+    make_folder(reports)  # fails now, not after most of an hour
     with locked_folder(out):
         prepare()
-        material = make_material(out)
-        results = run_all(ARMS, seeds, material, out / "runs")
-        times = time_epochs(ARMS, material, out / "times.json")
+        data = make_data(out)
+        results = run_all(ARMS, seeds, data, out / "runs")
+        times = time_epochs(ARMS, data, out / "times.json")
     write_report(reports / "ablation.md", results, compare(ARMS, results), times)
     draw_ablation(reports / "ablation.png", results, times)
     click.echo(printable(f"{reports / 'ablation.md'}, {reports / 'ablation.png'}"))

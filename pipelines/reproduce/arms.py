@@ -1,7 +1,10 @@
-"""What the students are trained on; all else is the recipe `demo`, the same for all.
+"""The arms of the ablation: the target that each kind of student is trained on, and its published accuracy.
 
-Published figures: ReLabel (Yun et al., CVPR 2021), ResNet-50 on ImageNet, top-1 in percent, its tables of results and
-of the ablation; `real` is the same student by the labels of ReaL, where the top-1 may be any class present.
+Everything else is the recipe `demo`, the same for all arms. Published: ReLabel (Yun et al., CVPR 2021), ResNet-50 on
+ImageNet, top-1 in percent, from its tables of results and of the ablation; `published_real` is the accuracy by ReaL's
+labels, where the top-1 may be any class present.
+
+Shapes: B batch, C classes.
 """
 
 from dataclasses import dataclass, replace
@@ -21,17 +24,17 @@ from trainer.targets.custom import CustomTargets
 class Arm:
     """One kind of training."""
 
-    name: str  # of its folders
+    name: str  # in the names of folders
     title: str  # in tables
     target: TargetKind = "relabel"
     label_smoothing: float = 0.0  # of the original label
     cutmix_prob: float = 0.0
-    distils: bool = False  # the teacher sees every crop; the target has no say then
+    distils: bool = False  # the teacher is run on every crop, and `target` is not used
     published: float | None = None
     published_real: float | None = None
 
     def settings(self, seed: int) -> TrainSettings:
-        """Of one student."""
+        """The settings of one student."""
         return replace(
             demo(),
             target=self.target,
@@ -39,6 +42,10 @@ class Arm:
             cutmix_prob=self.cutmix_prob,
             seed=seed,
         )
+
+    def custom_targets(self) -> CustomTargets | None:
+        """The targets that replace the settings' `target`; None where they do not."""
+        return distilled_targets() if self.distils else None
 
 
 ORIGINAL = Arm(name="original", title="original", target="original", published=77.5, published_real=83.6)
@@ -63,16 +70,11 @@ ARMS = (
 )
 
 
-# Plain knowledge distillation: the teacher sees every crop of every epoch, where ReLabel looks its map up.
-#
-# Shapes: B batch, C classes, S side of a crop.
-
-
 def distilled_targets() -> CustomTargets:
-    """The softmax of the demo's teacher's logits for each crop, without a temperature."""
+    """Plain knowledge distillation: the softmax of the demo's teacher's logits for each crop, without a temperature."""
     teacher = load_teacher().to(memory_format=torch.channels_last)
 
-    @torch.no_grad()  # inference mode would make targets that the loss cannot keep
+    @torch.no_grad()  # not inference mode, whose tensors autograd refuses to save for the loss's backward pass
     def make(batch: Batch) -> Tensor:
         logits_BC: Tensor = teacher(normalise(batch.images))
         return logits_BC.softmax(1)

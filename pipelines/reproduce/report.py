@@ -1,4 +1,4 @@
-"""The ablation as Markdown: what was found, beside what was published, and which of it is more than chance."""
+"""Writes the ablation's report as Markdown, found beside published accuracies, and draws its figure."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from pipelines.demo.stages import TRAIN_SCENES
 from pipelines.machine import describe_machine
 from pipelines.reproduce.arms import ARMS, ORIGINAL, Arm
+from pipelines.reproduce.data import TEST_SCENES
+from pipelines.reproduce.scores import BINS
 from pipelines.reproduce.statistics import LEVEL, Comparison, errors_needed, standard_error
-from pipelines.reproduce.students import BINS, TEST_SCENES, Result
+from pipelines.reproduce.students import Result
 from pipelines.reproduce.timing import ANNOTATION, Times
 from pipelines.train.recipes import demo
 from store.files import write_atomically
@@ -20,17 +22,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-METRICS = {  # field of Scores: what it is called
+METRICS = {  # field of `Scores`: heading in tables
     "present": "top-1 is present",
     "label": "top-1 is the label",
     "precision": "mAP",
     "calibration": "calibration error",
 }
 PUBLISHED_TIMES = "LabelPooling +0.5 %, distillation over 4 times"
+HERE, PUBLISHED, FAINT = "#0072b2", "#d55e00", "#9aa5ad"  # colours of the figure
 
 
 def write_report(file: Path, results: Sequence[Result], comparisons: Sequence[Comparison], times: Times) -> None:
-    """Write all of it."""
+    """Write the report as Markdown."""
     seeds = len({result.seed for result in results})
     parts = [
         "# The ablation, reproduced in small\n",
@@ -47,9 +50,9 @@ def write_report(file: Path, results: Sequence[Result], comparisons: Sequence[Co
         "Nothing, for any arm. All of them have the settings of the demo's recipe, which were chosen for a demo of "
         "two minutes (target `relabel`, and `original` with smoothing) before this ablation was written. Label "
         "smoothing is the published 0.1. CutMix has probability 1 in every epoch; the published runs leave it out of "
-        "the last 5 of 300, and use AdamP with it. Distillation has no temperature and no share of the label. The "
-        "last epoch's student is scored, on scenes that no choice was made by; their digits, some 360, are those of "
-        "the demo's validation, on which neither teacher nor student was trained.\n",
+        "the last 5 of 300, and use AdamP with it. Distillation has no temperature, and the label is not in its loss. "
+        "The last epoch's student is scored, on scenes that were not used for any choice; their digits, some 360, are "
+        "those of the demo's validation, on which neither teacher nor student was trained.\n",
         f"Scored on {describe_machine()}.\n",
     ]
     with write_atomically(file) as handle:
@@ -90,7 +93,7 @@ def _mean(arm: Arm, name: str, results: Sequence[Result]) -> str:
 
 
 def _orderings(comparisons: Sequence[Comparison], seeds: int) -> str:
-    """Sentences by verdict, then every pair."""
+    """A sentence for each verdict, then a table of every pair."""
     verdicts: dict[str, list[str]] = {}
     for found in comparisons:
         verdicts.setdefault(verdict(found), []).append(f"{found.better.title} over {found.worse.title}")
@@ -116,7 +119,7 @@ def _orderings(comparisons: Sequence[Comparison], seeds: int) -> str:
 
 
 def verdict(found: Comparison) -> str:
-    """What a comparison says about the published order, or about what was found where none was published."""
+    """Whether a comparison confirms the published order; where none was published, whether it is significant."""
     if not found.published:
         source = "published as equal" if found.published == 0 else "not published"
         return f"{source}, {'significant' if found.is_significant else 'not significant'} here"
@@ -128,7 +131,7 @@ def verdict(found: Comparison) -> str:
 
 
 def _times(times: Times) -> str:
-    """Seconds of an epoch, and of annotating once."""
+    """A table of the seconds of an epoch, and a sentence about annotation."""
     original = np.array(times.seconds[ORIGINAL.name])
     lines = ["| trained on | seconds an epoch | quartiles | times original | quartiles |", "|---|---|---|---|---|"]
     for arm in ARMS:
@@ -148,19 +151,13 @@ def _times(times: Times) -> str:
 
 
 def _spread(values: NDArray[np.float64]) -> str:
-    """Median and quartiles, as two cells."""
+    """Median and quartiles as two cells of a table."""
     low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
     return f"{middle:.2f} | {low:.2f} to {high:.2f}"
 
 
-# The ablation as a picture: found here, published, and the time of an epoch, arm under arm.
-
-
-HERE, PUBLISHED, FAINT = "#0072b2", "#d55e00", "#9aa5ad"
-
-
 def draw_ablation(file: Path, results: Sequence[Result], times: Times) -> None:
-    """Draw it as PNG."""
+    """Draw accuracies found, accuracies published and seconds of an epoch side by side, a line for each arm, as PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.5, 3.8), layout="constrained", facecolor="white")

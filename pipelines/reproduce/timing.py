@@ -1,4 +1,4 @@
-"""How long annotating takes, and an epoch with each kind of target: in rounds, so that drift hits all alike."""
+"""Times annotation and an epoch of each arm, in rounds, so that a change of the machine's speed affects all alike."""
 
 import json
 import math
@@ -15,57 +15,58 @@ from pipelines.demo.stages import annotate_digits
 from pipelines.digits.student import one_thread, train_to_end
 from pipelines.machine import describe_machine
 from pipelines.reproduce.arms import Arm
-from pipelines.reproduce.students import Material, custom_targets
+from pipelines.reproduce.data import Data
 from store.errors import RunFolderError
 from store.files import read_whole, write_atomically
 from trainer.run.records import EpochReport, StepReport
 from trainer.settings import TrainSettings, settings_to_json
 
 ROUNDS = 3
-REPORTED_STEPS = 25  # the first so many are not counted: workers start then
+REPORTED_STEPS = 25  # the first so many steps are not counted, since workers start during them
 ANNOTATION = "annotation"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Times:
-    """What was timed, where, and of which settings."""
+    """Seconds of each arm's epoch and of annotation, with the machine and the settings that they were taken with."""
 
     machine: str
-    settings: dict[str, object]  # as JSON, by the arm's name
-    seconds: dict[str, list[float]]  # a value a round: of an epoch, by the arm's name, and of annotating all
+    settings: dict[str, object]  # by the arm's name, as JSON
+    seconds: dict[str, list[float]]  # one for each round, by the arm's name or `ANNOTATION`
 
 
 @dataclass(slots=True)
 class _Clock:
-    """A reporter that keeps when it was told of which steps."""
+    """A reporter that records the time of each reported step."""
 
-    told: list[tuple[int, float]] = field(default_factory=list)
+    reports: list[tuple[int, float]] = field(default_factory=list)  # step, seconds
 
     def step(self, report: StepReport) -> None:
-        """Keep it."""
-        self.told.append((report.step, time.monotonic()))
+        """Record the time."""
+        self.reports.append((report.step, time.monotonic()))
 
     def epoch(self, report: EpochReport) -> None:
-        """Nothing to keep."""
+        """Record nothing."""
 
     def seconds(self) -> float:
-        """Of an epoch, at the pace between the first report and the last."""
-        (first, since), (last, until) = self.told[0], self.told[-1]
-        return (until - since) / (last - first) * last
+        """Seconds of an epoch, extrapolated from those between the first report and the last."""
+        (first, start), (last, end) = self.reports[0], self.reports[-1]
+        return (end - start) / (last - first) * last
 
 
-def time_epochs(arms: Sequence[Arm], material: Material, file: Path) -> Times:
-    """Time annotating and every arm in every round, or read what was timed before.
+def time_epochs(arms: Sequence[Arm], data: Data, file: Path) -> Times:
+    """Time annotation and every arm in every round; rounds that the file has already are kept.
 
     Raises:
-        RelabelError: of `train_to_end`, or a file that is damaged or of other settings.
+        RunFolderError: the file is damaged, or was written on another machine or with other settings.
+        RelabelError: as `train_to_end`.
     """
     settings: dict[str, object] = {arm.name: settings_to_json(_settings(arm)) for arm in arms}
     new = Times(machine=describe_machine(), settings=settings, seconds={name: [] for name in (ANNOTATION, *settings)})
     times = _read(file, new) if os.path.lexists(file) else new
     for i in range(len(times.seconds[ANNOTATION]), ROUNDS):
         click.echo(f"\ntiming, round {i + 1} of {ROUNDS}", err=True)
-        found = {ANNOTATION: _annotation(material)} | {arm.name: _epoch(arm, material) for arm in arms}
+        found = {ANNOTATION: _annotation(data)} | {arm.name: _epoch(arm, data) for arm in arms}
         for name, seconds in times.seconds.items():
             seconds.append(found[name])
         with write_atomically(file) as handle:
@@ -73,47 +74,47 @@ def time_epochs(arms: Sequence[Arm], material: Material, file: Path) -> Times:
     return times
 
 
-def _annotation(material: Material) -> float:
-    """Seconds that annotating takes, the teacher's self-test and the start of workers included."""
+def _annotation(data: Data) -> float:
+    """Seconds of annotating the training scenes, including the teacher's self-test and the start of workers."""
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, one_thread():
-        annotate_digits(material.training, Path(folder) / "labels.zarr")
+        annotate_digits(data.training, Path(folder) / "labels.zarr")
     return time.monotonic() - start
 
 
 def _settings(arm: Arm) -> TrainSettings:
-    """One epoch with the arm's targets."""
+    """The arm's settings for one epoch."""
     return replace(arm.settings(0), epochs=1, warmup_epochs=0, log_interval=REPORTED_STEPS)
 
 
-def _epoch(arm: Arm, material: Material) -> float:
-    """Seconds that an epoch takes once it is under way."""
+def _epoch(arm: Arm, data: Data) -> float:
+    """Seconds of an epoch, without the start of workers."""
     clock = _Clock()
     with tempfile.TemporaryDirectory() as folder:
         train_to_end(
             _settings(arm),
-            shards=material.training,
-            labels=material.labels,
+            shards=data.training,
+            labels=data.labels,
             val_shards=(),
             out=Path(folder) / "run",
             reporter=clock,
-            custom_targets=custom_targets(arm),
+            custom_targets=arm.custom_targets(),
         )
     return clock.seconds()
 
 
 def _read(file: Path, new: Times) -> Times:
-    """What was timed before, of the same arms and settings on the same machine."""
+    """The rounds in the file; raises RunFolderError unless machine, arms and settings are the same as now."""
     try:
         found = json.loads(read_whole(file))
         seconds = {name: [float(value) for value in found["seconds"][name]] for name in new.seconds}
         times = Times(machine=found["machine"], settings=dict(found["settings"]), seconds=seconds)
         if not all(0 < value < math.inf for values in seconds.values() for value in values):
-            raise ValueError("a time that is none")
+            raise ValueError("invalid time")
         if len({len(values) for values in seconds.values()}) > 1:
-            raise ValueError("rounds of some arms only")
+            raise ValueError("some arms have fewer rounds")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        raise RunFolderError(f"{file}: damaged; delete it, and it is made again") from error
+        raise RunFolderError(f"{file}: damaged; delete it, and the times are taken again") from error
     if (times.machine, times.settings) != (new.machine, new.settings):
         raise RunFolderError(f"{file}: of another machine or other settings; delete it, and the times are taken again")
     return times

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.figures.__main__ import main
-from benchmarks.figures.view import CENTRE, place_found, wide_picture
+from benchmarks.figures.squash import CENTRE, seen_on_centre, wide_picture
 from tests.builders.paths import DOCS
 
 PAGE = " ".join((DOCS / "explanation.md").read_text().split())
@@ -86,4 +86,4 @@ def test_wide_pictures_hold_whole_digits_and_the_same_box_lies_elsewhere_on_the_
     assert picture is not None
     assert picture.image.shape == (120, 180, 3)
     assert all(0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1 for x1, y1, x2, y2 in picture.truth.boxes)
-    assert place_found((0, 0, 1, 1)) == pytest.approx(CENTRE)
+    assert seen_on_centre((0, 0, 1, 1)) == pytest.approx(CENTRE)

@@ -1,4 +1,4 @@
-"""The run at scale, on a few groups: its counts, its own checks, and that it leaves nothing."""
+"""The benchmark at scale, on a few groups: its counts, its own checks, and its clean-up."""
 
 import re
 import signal
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.scale.data import Plan, draw_groups, draw_maps, read_maps
+from benchmarks.resample import Plan, draw_groups, draw_maps, read_maps
 from benchmarks.scale.epoch import check_epoch
 from benchmarks.stages import WrongResultError
 from store.format.arrays import CHUNK_ROWS
@@ -80,7 +80,7 @@ def test_what_cannot_be_run_is_one_line(given: Path, tmp_path: Path) -> None:
         (("--rows", str(10**13)), "GB are needed"),
         (("--batch-size", "65"), "batch size 65: not a multiple of 64"),
         (("--batch-size", "128000"), "batch size 128,000: more than a tenth of"),
-        (("--groups", "1000"), "too few in each"),
+        (("--groups", "1000"), "have too few rows each"),
         (("--scratch", str(given)), "cannot be made"),
     ):
         done = subprocess.run(

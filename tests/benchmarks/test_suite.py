@@ -59,7 +59,7 @@ def test_without_a_gpu_its_variants_are_refused_in_one_line(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "said"), [("--real", "", "no imagenet-sample-*.tar in it"), ("--material", "file", "file: ")]
+    ("option", "value", "said"), [("--real", "", "has no imagenet-sample-*.tar"), ("--material", "file", "file: ")]
 )
 def test_folders_that_cannot_be_are_one_line(tmp_path: Path, option: str, value: str, said: str) -> None:
     (tmp_path / "file").touch()

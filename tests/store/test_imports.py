@@ -1,4 +1,4 @@
-"""The store never needs torch: proven where torch cannot be imported."""
+"""The store imports without torch, shown in processes where torch cannot be imported."""
 
 import subprocess
 import sys

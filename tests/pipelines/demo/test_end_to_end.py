@@ -1,4 +1,4 @@
-"""The whole path as a user walks it, in processes of their own: annotate, kill, resume, show, train, kill, resume."""
+"""A user's whole path in real processes: annotate, kill, resume, show, train, kill, resume."""
 
 import json
 import os
@@ -30,14 +30,14 @@ def finish(module: str, *arguments: object, status: int = 0) -> subprocess.Compl
 
 
 def kill_when(happened: Callable[[], bool], module: str, *arguments: object) -> None:
-    """Start a command and SIGKILL it, with its workers, as soon as something has happened."""
+    """Start a command, and SIGKILL it and its workers as soon as the condition holds."""
     process = subprocess.Popen(
         command(module, *arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     deadline = time.monotonic() + DEADLINE
     while not happened() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
-    assert process.poll() is None, "it ended before it could be killed"
+    assert process.poll() is None, "it ended before it was killed"
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert happened()

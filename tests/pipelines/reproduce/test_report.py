@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.reproduce import statistics as significance
+from pipelines.reproduce import statistics
 from pipelines.reproduce.arms import ARMS, DISTILLED, ORIGINAL, RELABEL, Arm
 from pipelines.reproduce.report import draw_ablation, verdict, write_report
+from pipelines.reproduce.scores import Scores, calibration_error, measure
 from pipelines.reproduce.statistics import Comparison, compare, errors_needed, holm, standard_error
-from pipelines.reproduce.students import Result, Scores, calibration_error, measure
+from pipelines.reproduce.students import Result
 from pipelines.reproduce.timing import ANNOTATION, Times
 
 GLOBAL, CUTMIX, SINGLE = (
@@ -59,7 +60,7 @@ def test_a_pair_is_compared_in_the_published_order() -> None:
     assert verdict(found) == "contrary to what was published, significant"
 
 
-def test_seeds_are_compared_with_their_own() -> None:
+def test_arms_are_compared_seed_by_seed() -> None:
     rows = {"original": [0.1, 0.5, 0.9], "relabel": [0.12, 0.53, 0.92]}  # far apart from seed to seed
     (found,) = compare((ORIGINAL, RELABEL), results(rows))
     assert found.is_significant
@@ -68,7 +69,7 @@ def test_seeds_are_compared_with_their_own() -> None:
     assert not compare((ORIGINAL, RELABEL), results(shuffled))[0].is_significant
 
 
-def test_more_pairs_make_each_harder_to_believe() -> None:
+def test_correction_grows_with_the_number_of_pairs() -> None:
     rows = {"original": [0.8, 0.81, 0.79], "relabel": [0.82, 0.83, 0.82], "global": [0.8, 0.8, 0.8]}
     (alone,) = compare((ORIGINAL, RELABEL), results(rows))
     among = compare((ORIGINAL, RELABEL, GLOBAL), results(rows))[0]
@@ -77,7 +78,7 @@ def test_more_pairs_make_each_harder_to_believe() -> None:
 
 
 @pytest.mark.parametrize("better", [0.8, 0.8005])
-def test_the_same_difference_for_every_seed_proves_nothing(better: float) -> None:
+def test_the_same_difference_for_every_seed_is_not_significant(better: float) -> None:
     rows = {"original": [0.8, 0.8, 0.8], "relabel": [better] * 3}  # one scene of 2,000, if any
     (found,) = compare((ORIGINAL, RELABEL), results(rows))
     assert (found.p, found.is_significant) == (1, False)
@@ -94,10 +95,10 @@ def test_a_difference_as_large_as_needed_is_just_significant() -> None:
     noise = (noise - noise.mean()) / standard_error(noise)
     for factor, expected in ((1.01, True), (0.99, False)):
         values = noise + factor * errors_needed(pairs, seeds)
-        assert (pairs * significance._p_value(values) < significance.LEVEL) is expected
+        assert (pairs * statistics._p_value(values) < statistics.LEVEL) is expected
 
 
-def test_holm_never_lets_a_larger_value_pass_before_a_smaller_one() -> None:
+def test_holm_keeps_the_order_of_the_p_values() -> None:
     assert holm([0.02, 0.02, 0.9]) == pytest.approx([0.06, 0.06, 0.9])
     assert holm([0.6, 0.5]) == [1, 1]
 
@@ -113,7 +114,7 @@ def test_holm_never_lets_a_larger_value_pass_before_a_smaller_one() -> None:
         ((DISTILLED, RELABEL), 0.1, 0.2, "not published, not significant here"),
     ],
 )
-def test_a_verdict_says_what_was_published_and_what_is_more_than_chance(
+def test_a_verdict_names_the_published_order_and_the_significance(
     pair: tuple[Arm, Arm], difference: float, p: float, expected: str
 ) -> None:
     better, worse = pair

@@ -17,12 +17,10 @@ from pipelines.digits.scenes import draw_scene, load_pool
 from pipelines.digits.shards import SceneTruth
 from pipelines.digits.teacher import load_teacher, normalise, stack_images
 from pipelines.machine import describe_machine
-from pipelines.reproduce import report, students, timing
-from pipelines.reproduce import report as plot
-from pipelines.reproduce import students as material
-from pipelines.reproduce import students as runs
+from pipelines.reproduce import data, report, students, timing
 from pipelines.reproduce.__main__ import main
 from pipelines.reproduce.arms import ARMS, DISTILLED, ORIGINAL, RELABEL, Arm, distilled_targets
+from pipelines.reproduce.data import Data
 from pipelines.reproduce.timing import ANNOTATION
 from pipelines.train.recipes import demo
 from store.errors import RunFolderError, TrainingError
@@ -31,6 +29,8 @@ from trainer.run.loop import SIGNALS, StopSignal
 from trainer.run.records import Reporter, StepReport
 from trainer.settings import TrainSettings, settings_to_json
 from trainer.targets.custom import CustomTargets
+
+DATA = Data(training=[], labels=Path("labels.zarr"), test=[], truths=[])
 
 
 def test_every_arm_has_the_demos_settings_but_for_its_target() -> None:
@@ -56,16 +56,16 @@ def test_distilled_targets_are_the_teachers_probabilities_for_the_crops() -> Non
     assert not targets.is_inference()
 
 
-def test_present_follows_the_keys_order() -> None:
+def test_present_classes_follow_the_order_of_the_keys() -> None:
     truths = [
         SceneTruth(key=key, labels=labels, boxes=((0, 0, 1, 1),) * len(labels))
         for key, labels in (("a", (3, 3, 5)), ("b", (9,)))
     ]
-    found = runs.present(truths, ["b", "a"])
+    found = students.present_classes(truths, ["b", "a"])
     assert [set(np.flatnonzero(row)) for row in found] == [{9}, {3, 5}]
 
 
-def test_only_the_distilled_arm_has_targets_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_distilled_arm_has_custom_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[tuple[str, str | None]] = []
 
     def train(
@@ -79,11 +79,10 @@ def test_only_the_distilled_arm_has_targets_of_its_own(tmp_path: Path, monkeypat
     times = iter([100.0, 101.0, 104.0] * 3)
     monkeypatch.setattr("time.monotonic", lambda: next(times))
     monkeypatch.setattr("pipelines.digits.student.train", train)
-    data = material.Material(training=[], labels=tmp_path, test=[], truths=[])
-    runs._train_one(DISTILLED, 0, data, tmp_path)
-    assert timing._epoch(DISTILLED, data) == pytest.approx(4 / 100 * 125)  # but for the steps before the first report
-    runs._train_one(ORIGINAL, 0, data, tmp_path)
-    assert timing._epoch(RELABEL, data) == pytest.approx(5)
+    students._train(DISTILLED, 0, DATA, tmp_path)
+    assert timing._epoch(DISTILLED, DATA) == pytest.approx(4 / 100 * 125)  # but for the steps before the first report
+    students._train(ORIGINAL, 0, DATA, tmp_path)
+    assert timing._epoch(RELABEL, DATA) == pytest.approx(5)
     name = "the demo's teacher on every crop"
     assert given == [("relabel", name), ("relabel", name), ("original", None), ("relabel", None)]
 
@@ -96,20 +95,18 @@ def step_report(step: int) -> StepReport:
     return StepReport(epoch=1, epochs=1, step=step, steps=125, loss=1, lr=1, images_per_second=1, waiting=0)
 
 
-def test_test_scenes_are_others_than_any_that_choices_were_made_by(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_test_scenes_differ_from_the_demos_validation_scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[tuple[str, int]] = []
 
     def write(folder: Path, split: str, count: int, shards: int, seed: int) -> list[Path]:
         drawn.append((split, seed))
         return []
 
-    monkeypatch.setattr(material, "make_shards", lambda _: ([], []))
-    monkeypatch.setattr(material, "annotate_digits", lambda *_: None)
-    monkeypatch.setattr(material, "write_shards", write)
+    monkeypatch.setattr(data, "make_shards", lambda _: ([], []))
+    monkeypatch.setattr(data, "annotate_digits", lambda *_: None)
+    monkeypatch.setattr(data, "write_shards", write)
     with pytest.raises(RunFolderError, match="has 0 test scenes, not 2,000; choose another folder"):
-        material.make_material(tmp_path)
+        data.make_data(tmp_path)
     ((split, seed),) = drawn
     assert split == "val"
     assert seed != pipelines.demo.stages.SEED
@@ -124,14 +121,10 @@ def test_the_last_epochs_student_is_scored(tmp_path: Path, monkeypatch: pytest.M
 
     for updates in (125, 1000):
         (tmp_path / f"step-{updates:08}.pt").touch()
-    monkeypatch.setattr(runs, "load_student", load)
-    data = material.Material(training=[], labels=tmp_path, test=[], truths=[])
+    monkeypatch.setattr(students, "load_student", load)
     with pytest.raises(RunFolderError, match="enough"):
-        runs._score(tmp_path, data)
+        students._score(tmp_path, DATA)
     assert loaded == [tmp_path / "step-00001000.pt"]
-
-
-DATA = material.Material(training=[], labels=Path("labels.zarr"), test=[], truths=[])
 
 
 @pytest.mark.parametrize(
@@ -175,7 +168,7 @@ def test_times_of_another_machine_or_other_settings_are_refused(
 def test_timing_goes_on_with_the_rounds_that_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
 
-    def epoch(arm: Arm, _: material.Material) -> float:
+    def epoch(arm: Arm, _: Data) -> float:
         if len(calls) == 2:
             raise KeyboardInterrupt
         calls.append(arm.name)
@@ -208,17 +201,17 @@ def test_a_damaged_result_is_one_line(tmp_path: Path, record: object) -> None:
     file = tmp_path / "result.json"
     file.write_text(record if isinstance(record, str) else json.dumps(record))
     with pytest.raises(RunFolderError, match=r"result\.json: damaged; delete it"):
-        runs.read_result(tmp_path, RELABEL, 0)
+        students.read_result(tmp_path, RELABEL, 0)
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few scenes, three arms, one round."""
-    for module in (pipelines.reproduce.arms, report, plot):
+    for module in (pipelines.reproduce.arms, report):
         monkeypatch.setattr(module, "ARMS", (ORIGINAL, RELABEL, DISTILLED))
     monkeypatch.setattr(pipelines.demo.stages, "TRAIN_SCENES", 96)
     monkeypatch.setattr(pipelines.demo.stages, "VAL_SCENES", 8)
-    monkeypatch.setattr(material, "TEST_SCENES", 60)
+    monkeypatch.setattr(data, "TEST_SCENES", 60)
     monkeypatch.setattr(timing, "ROUNDS", 1)
     monkeypatch.setattr(timing, "REPORTED_STEPS", 1)
 
@@ -231,11 +224,11 @@ def test_a_reproduction_that_was_stopped_goes_on_and_ends_the_same(
     out, reports = tmp_path / "out", tmp_path / "reports"
     call = ["--out", str(out), "--reports", str(reports), "--seeds", "3"]
     monkeypatch.setattr(students, "cores", lambda: 2)
-    told: list[str] = []
+    printed: list[str] = []
 
     def echo(message: str = "", **_: object) -> None:
-        told.append(message)
-        if sum(" of 9: " in line for line in told) == 3:
+        printed.append(message)
+        if sum(" of 9: " in line for line in printed) == 3:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -259,7 +252,9 @@ def test_a_reproduction_that_was_stopped_goes_on_and_ends_the_same(
     (out / "runs" / "relabel-0" / "result.json").write_text('{"scores": 1}')
     damaged = CliRunner().invoke(main, call)
     assert damaged.exit_code == 1
-    assert damaged.stderr.splitlines()[-1].endswith("relabel-0/result.json: damaged; delete it, and it is made again")
+    assert damaged.stderr.splitlines()[-1].endswith(
+        "relabel-0/result.json: damaged; delete it, and the student is scored again"
+    )
 
 
 def test_a_result_of_other_settings_is_refused(tmp_path: Path) -> None:
@@ -269,7 +264,7 @@ def test_a_result_of_other_settings_is_refused(tmp_path: Path) -> None:
     scores = {"present": 0.9, "label": 0.5, "precision": 0.8, "calibration": 0.1}
     (folder / "result.json").write_text(json.dumps({"settings": settings, "scores": scores}))
     with pytest.raises(RunFolderError, match=r"result\.json: of other settings \(epochs: 9 then, 8 now\)"):
-        runs.read_result(folder, RELABEL, 0)
+        students.read_result(folder, RELABEL, 0)
 
 
 def killed(*_: object) -> None:
@@ -298,7 +293,7 @@ def signalled(*_: object) -> None:
     [
         (
             killed,
-            pytest.raises(TrainingError, match="was killed, most often for want of memory; run it again to go on"),
+            pytest.raises(TrainingError, match="was killed, most often for lack of memory; run it again to go on"),
         ),
         (signalled, pytest.raises(RunFolderError, match="another run is at work")),
         (refused, pytest.raises(RunFolderError, match="another run is at work")),
@@ -315,7 +310,7 @@ def test_a_student_that_fails_ends_the_others(
 
 
 def test_a_damaged_result_is_found_before_any_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(students, "_train", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(students, "_train_all", lambda *_: pytest.fail("trained"))
     (tmp_path / "relabel-2").mkdir()
     (tmp_path / "relabel-2" / "result.json").write_text("{}")
     with pytest.raises(RunFolderError, match=r"relabel-2/result\.json: damaged"):

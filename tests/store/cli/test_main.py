@@ -115,7 +115,7 @@ def test_reader_of_a_pipe_may_leave(path: Path) -> None:
 @pytest.mark.parametrize("when", ["", "def main():\n    "])
 def test_interrupt_while_a_command_is_imported_shows_no_traceback(tmp_path: Path, when: str) -> None:
     (tmp_path / "slow.py").write_text(f"{when}raise KeyboardInterrupt\n")
-    command = "from store.cli.start import start; start('slow')"
+    command = "from pipelines.start import start; start('slow')"
     path = f"{tmp_path}:{ROOT}"
     done = subprocess.run(
         [sys.executable, "-c", command], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True

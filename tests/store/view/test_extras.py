@@ -16,9 +16,9 @@ class Blocked:
         if name.partition(".")[0] in {blocked!r}:
             raise ModuleNotFoundError(f"{{name}} is blocked", name=name)
 sys.meta_path.insert(0, Blocked())
-from store.cli.start import main
+from pipelines.start import store
 sys.argv[0] = "relabel-store"
-main()
+store()
 """
 
 

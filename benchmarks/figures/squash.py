@@ -1,4 +1,4 @@
-"""Figure 2 of docs/explanation.md: why maps cover the whole image, and not its centre.
+"""Draws figure 2 of docs/explanation.md: why label maps cover the whole image, and not a centre crop.
 
 Shape letters: C classes, h w pixels.
 """
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDTH, HEIGHT = 180, SCENE_SIZE  # 3 to 2, as many photographs are
-CENTRE: Box = ((WIDTH - HEIGHT) / 2 / WIDTH, 0, (WIDTH + HEIGHT) / 2 / WIDTH, 1)  # what a centre crop keeps
+CENTRE: Box = ((WIDTH - HEIGHT) / 2 / WIDTH, 0, (WIDTH + HEIGHT) / 2 / WIDTH, 1)  # the part that a centre crop keeps
 PICTURE = 54
 BOX: Box = (0.0, 0.3, 0.35, 1.0)
 
@@ -45,11 +45,11 @@ class WidePicture:
     """Two neighbouring scenes, cut to 3 to 2 where no digit is cut."""
 
     image: Pixels  # (h, w, 3)
-    truth: SceneTruth  # boxes by the wide picture
+    truth: SceneTruth  # boxes normalised by the wide picture
 
 
 def make(teacher: Teacher, file: Path, *, pairs: int) -> list[str]:
-    """Draw it and measure on as many pairs of scenes; the lines say what the page quotes."""
+    """Draw the figure and measure on so many pairs of scenes; returns the numbers that the page quotes, a line each."""
     drawn = wide_picture(PICTURE)
     assert drawn is not None
     whole, centre = both_maps(teacher, [drawn])
@@ -63,7 +63,7 @@ def make(teacher: Teacher, file: Path, *, pairs: int) -> list[str]:
 
 
 def wide_picture(index: int) -> WidePicture | None:
-    """The demo's scenes 2 index and 2 index + 1 side by side; None where every cut goes through a digit."""
+    """The demo's scenes 2 index and 2 index + 1 side by side, cut to 3 to 2; None if every cut goes through a digit."""
     pair = [scene(2 * index), scene(2 * index + 1)]
     image = np.concatenate([one.image for one in pair], axis=1)
     digits = [(d.label, np.array(d.box) * SCENE_SIZE + (i * SCENE_SIZE, 0) * 2) for i in (0, 1) for d in pair[i].digits]
@@ -81,7 +81,7 @@ def wide_picture(index: int) -> WidePicture | None:
 
 
 def both_maps(teacher: Teacher, pictures: list[WidePicture]) -> tuple[list[LabelMap], list[LabelMap]]:
-    """Label maps of the view `squash`, and of resize and centre crop, by the same teacher at the same size."""
+    """Label maps with the preprocessing `squash`, and with resize and centre crop, by the same teacher and size."""
     size = teacher.preprocessing.input_size[0]
     squashed = [
         np.asarray(Image.fromarray(picture.image).resize((size, size), Image.Resampling.BILINEAR))
@@ -91,8 +91,8 @@ def both_maps(teacher: Teacher, pictures: list[WidePicture]) -> tuple[list[Label
     return label_maps(teacher, squashed), label_maps(teacher, centred)
 
 
-def place_found(box: Box) -> Box:
-    """Which part of the image a crop's box lies on, on a map of its centre."""
+def seen_on_centre(box: Box) -> Box:
+    """The part of the image that a crop's box covers on a map of the centre."""
     x1, y1, x2, y2 = box
     left, right = CENTRE[0], CENTRE[2]
     return left + x1 * (right - left), y1, left + x2 * (right - left), y2
@@ -101,12 +101,12 @@ def place_found(box: Box) -> Box:
 LINES: dict[str, tuple[Box, Line]] = {
     "a crop, and its box": (BOX, {"colour": "white", "style": "-"}),
     "what resize and centre crop\nkeep of the image": (CENTRE, {"colour": "#56b4e9", "style": "--"}),
-    "where that box lies on a map\nof the middle": (place_found(BOX), {"colour": "#e69f00", "style": "-"}),
+    "where that box lies on a map\nof the middle": (seen_on_centre(BOX), {"colour": "#e69f00", "style": "-"}),
 }
 
 
 def _measure(teacher: Teacher, pairs: int) -> list[str]:
-    """The probability that each digit has in the target of its own box, by each way to find the box on a map."""
+    """Mean probability of a digit in the target of its own box, by preprocessing and way to place the box."""
     names = (
         "squash",
         "centre crop",
@@ -131,7 +131,7 @@ def _measure(teacher: Teacher, pairs: int) -> list[str]:
 
 
 def _on_centre(box: Box) -> Box:
-    """The inverse of `place_found`: where a map of the centre has the crop."""
+    """The crop's box on a map of the centre; the inverse of `seen_on_centre`."""
     x1, y1, x2, y2 = box
     left, right = CENTRE[0], CENTRE[2]
     return (x1 - left) / (right - left), y1, min((x2 - left) / (right - left), 1), y2
