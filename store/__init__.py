@@ -10,6 +10,7 @@
 | shards/        | image shards              | reads WebDataset tars, indexes samples, decodes images        |
 | format/        | JSON attributes, arrays   | parses, encodes and checks what is stored                     |
 | maps/          | label maps                | pooling and statistics in numpy                               |
+| objects        | a commit record           | reads a group's objects and compares them with the record     |
 | reader, group  | a store                   | `LabelStore`, `LabelGroup`: groups, rows, lookup by key       |
 | writer         | label maps                | `StoreWriter`: creates a store, commits groups                |
 | maintenance    | a store                   | verifies, removes leftovers, merges                           |

@@ -94,7 +94,6 @@ NOT_RUN = (
     NotRun("docs/pooling.md", "python -m benchmarks.speed.pooling --device cuda", "a GPU", "parsed"),
     NotRun("docs/real_photographs.md", "cell y 3, x 9", "figures of the real photographs", "nothing"),
     NotRun("docs/evaluate.md", "mobilenetv2_100_same", "figures of the real photographs", "words"),
-    NotRun("docs/see.md", "from store.reader import LabelStore", "planned: the store as a container", "nothing"),
     NotRun("docs/published_maps.md", "axes: xy (385", "three outcomes, two on real data", "nothing"),
 )
 
