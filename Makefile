@@ -26,10 +26,10 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/python -m pipelines.demo run --out $(DEMO)
 
-# The paper's ablation on the demo's scenes: reports/ablation.md and .png. It goes on where it was stopped;
-# semaphores that students left then are removed, and Python's warning of it is silenced.
+# The paper's ablation on the demo's scenes: reports/ablation.md and .png. It continues where it was
+# stopped.
 reproduce: setup
-	OMP_NUM_THREADS=1 PYTHONWARNINGS='ignore:resource_tracker' $(BIN)/python -m pipelines.reproduce --out $(REPRODUCE)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pipelines.reproduce --out $(REPRODUCE)
 
 demo-shards: setup
 	$(BIN)/python -m pipelines.demo shards --out $(DEMO)

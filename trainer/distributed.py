@@ -1,6 +1,6 @@
-"""The processes that train together, as torchrun starts them; one alone is rank 0 of 1.
+"""Join the processes that torchrun has started, and let them agree; a single process is rank 0 of 1.
 
-What they agree on goes over gloo, on the CPU: nothing here waits for a device.
+They agree over gloo, on the CPU, so that nothing here waits for a device.
 """
 
 import os
@@ -27,29 +27,29 @@ PATIENCE = timedelta(hours=1)  # for a rank that saves a checkpoint or waits for
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ranks:
-    """Which of how many processes this is, and how they agree."""
+    """This process's rank, and collective operations among all ranks."""
 
     rank: int = 0
     world: int = 1
     control: Any = None  # the gloo group; None where there is one process
 
-    def share(self, items: Sequence[T]) -> Sequence[T]:
-        """This rank's items: every `world`-th."""
+    def assigned(self, items: Sequence[T]) -> Sequence[T]:
+        """The items assigned to this rank: every `world`-th, starting with its own."""
         return items[self.rank :: self.world]
 
     def any(self, flag: bool) -> bool:
-        """Whether any rank says yes; every rank asks."""
+        """Whether the flag is set on any rank; called on every rank."""
         return flag if self.world == 1 else bool(self.sum(torch.tensor([int(flag)])))
 
     def sum(self, values: Tensor) -> Tensor:
-        """Values on the CPU added up over all ranks, in place; int64 counts stay exact."""
+        """Sum a CPU tensor over all ranks, in place; int64 counts stay exact."""
         if self.world > 1:
             with peer_deaths():
                 dist.all_reduce(values, group=self.control)
         return values
 
     def together(self, work: Callable[[], T]) -> T:
-        """Do work on every rank; one rank's error ends it on all.
+        """Run `work` on every rank; an error on one rank is raised on all.
 
         Raises:
             RelabelError: on the first rank that raised it.
@@ -69,7 +69,7 @@ class Ranks:
         raise PeerError(f"rank {failed[0]} stopped: {found[failed[0]]}")
 
     def agree(self, value: object, otherwise: RelabelError) -> None:
-        """Go on if all ranks have an equal value; else raise as `together`, on the first rank."""
+        """Raise `otherwise` if the ranks' values differ; errors as in `together`."""
         differs = any(other != value for other in self._gather(value))
 
         def check() -> None:
@@ -79,12 +79,12 @@ class Ranks:
         self.together(check)
 
     def first(self, work: Callable[[], T]) -> T:
-        """Do work on rank 0 alone, whose result all get; raises as `together`."""
+        """Run `work` on rank 0 and return its result on every rank; errors as in `together`."""
         result = self.together(lambda: work() if self.rank == 0 else None)
         return self._gather(result)[0]  # type: ignore[return-value]
 
     def _gather(self, value: T) -> list[T]:
-        """Every rank's value, pickled: all of them are this run's own processes."""
+        """The values of all ranks. They are pickled, which is safe: all ranks are processes of this run."""
         values: list[Any] = [value] * self.world
         if self.world > 1:
             with peer_deaths():
@@ -94,13 +94,13 @@ class Ranks:
 
 @contextmanager
 def joined_ranks(device: str) -> Iterator[Ranks]:
-    """Join the ranks that torchrun has started, each with the GPU of its place on the machine.
+    """Join the ranks that torchrun has started; each uses the GPU of its local rank.
 
     Args:
         device: "cpu" or "cuda".
 
     Raises:
-        SettingsError: the environment's ranks do not fit together, or cannot be reached.
+        SettingsError: the ranks of the environment contradict each other, or cannot be reached.
     """
     if "WORLD_SIZE" not in os.environ:
         yield Ranks()
@@ -120,8 +120,8 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
     try:
         yield ranks
     except BaseException:
-        # Not destroyed, which waits for kernels that wait for other ranks: the error has to be told, and the others
-        # notice once this process is gone.
+        # Destroying the group would wait for kernels that wait for other ranks. The other ranks notice when this
+        # process has ended.
         if dist.get_backend() == "nccl":
             dist.distributed_c10d._abort_process_group()
         raise
@@ -130,7 +130,7 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
 
 @contextmanager
 def peer_deaths() -> Iterator[None]:
-    """Turns the death of another rank into a TrainingError; a context or a decorator."""
+    """Turn the death of another rank into a TrainingError; a context or a decorator."""
     try:
         yield
     except RuntimeError as error:
@@ -142,21 +142,20 @@ def peer_deaths() -> Iterator[None]:
         ) from error
 
 
-# Where the ranks of one attempt of torchrun find each other.
+# Rendezvous: how the ranks of one attempt find each other.
 #
-# The store that torchrun's agent serves outlives a restart: what an earlier attempt's ranks have put there, such as
-# the
-# addresses of dead processes, would be taken for this one's (pytorch issues 135712 and 167288). So rank 0 serves a
-# store
-# of its own, and the agent's only says where.
+# The store that torchrun's agent serves outlives a restart. Addresses of dead processes, which an earlier attempt's
+# ranks have stored there, would be used by this attempt (pytorch issues 135712 and 167288). Therefore rank 0 serves a
+# store of its own, and the agent's store only says where. TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 has the same effect, but
+# torchrun reads it before it starts this process, so every user would have to set it.
 
 
 JOINING = timedelta(minutes=5)  # for the ranks to find each other
-RENDEZVOUS = "relabel/rank0"  # the agent's key for where that is
+RENDEZVOUS = "relabel/rank0"  # key in the agent's store
 
 
 def rendezvous() -> dict[str, Any]:
-    """Arguments for `init_process_group`; none where no agent serves a store.
+    """Arguments for `init_process_group`; empty if no agent serves a store.
 
     Raises:
         torch.distributed.DistError: the ranks did not find each other in time.
@@ -178,7 +177,7 @@ def _serve(agents: TCPStore, host: str) -> TCPStore:
 
 
 def _find(agents: TCPStore, host: str) -> TCPStore:
-    """The store of this attempt's rank 0; that of an earlier one is gone, or does not know the token."""
+    """The store of this attempt's rank 0; an earlier attempt's store has ended, or lacks the token."""
     deadline = time.monotonic() + JOINING.total_seconds()
     while True:
         port, token = agents.get(RENDEZVOUS).decode().split()

@@ -1,4 +1,4 @@
-"""Reading, decoding and resizing in worker processes; batches span shard borders, so the teacher never waits.
+"""Read, decode and resize images in worker processes. Batches may span shards, so that all have the same size.
 
 Shape letters: B batch, h w pixels.
 """
@@ -28,10 +28,10 @@ BATCHES_AHEAD = 2  # per worker
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecodedBatch:
-    """Images ready for the teacher, and what was learnt while reading them."""
+    """Images for the teacher, with their digests and errors."""
 
     rows: list[RowRef]
-    pixels_B3hw: Tensor  # uint8; another image, or zeros if there is none, where one could not be decoded
+    pixels_B3hw: Tensor  # uint8; another image of the batch, or zeros, in place of one that could not be decoded
     digests: list[int]  # BLAKE2b-64 of each image's bytes
     bad: dict[int, str]  # position in the batch -> why the image could not be decoded
     lost: dict[int, str]  # position in the batch -> why its bytes could not be read
@@ -42,10 +42,9 @@ class DecodedBatch:
 
 
 def start_server() -> None:
-    """Start the process that workers are forked from, which takes seconds; beside other work if called early.
+    """Start the process from which workers are forked. It takes seconds; called early, it runs beside other work.
 
-    Forked from this one they would share its memory: after each fork, the teacher would copy every page of its own that
-    it writes to.
+    Workers forked from the main process would share its memory, and the teacher would have to copy each page it writes.
     """
     processes.start_server([__name__])
 
@@ -56,7 +55,7 @@ def decode_batches(
     """Decode rows in order, in batches of `batch_size`, the last one shorter.
 
     Raises:
-        WorkerError: a worker process was killed, or its batch could not be handed over.
+        WorkerError: a worker process was killed, or /dev/shm is full.
     """
     loader = partial(
         DataLoader,
@@ -74,7 +73,7 @@ def decode_batches(
 
 
 class _Batches:
-    """The loader's index source: it asks for the next batch whenever a worker is free."""
+    """The batches of rows that torch's DataLoader sends to free workers."""
 
     def __init__(self, rows: Iterable[RowRef], batch_size: int) -> None:
         self.rows, self.batch_size = rows, batch_size
@@ -86,7 +85,7 @@ class _Batches:
 
 
 class _Images(Dataset[DecodedBatch]):
-    """Runs in the workers: rows in, a decoded batch out."""
+    """Decodes a batch of rows in a worker."""
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         self.size, self.resample = preprocessing.input_size, Image.Resampling[preprocessing.interpolation.upper()]
@@ -104,19 +103,18 @@ class _Images(Dataset[DecodedBatch]):
                 bad[i] = str(error)
             except ShardError as error:
                 lost[i] = str(error)
-        # A teacher may not take the zeros of what could not be decoded; another image's maps are thrown away as well.
+        # A teacher may fail on zeros; the maps of a repeated image are discarded just the same.
         good = next((i for i in range(len(rows)) if i not in bad and i not in lost), None)
         if good is not None:
             pixels[[*bad, *lost]] = pixels[good]
         pixels_B3hw = torch.from_numpy(pixels.transpose(0, 3, 1, 2))
-        if (
-            get_worker_info() is not None
-        ):  # here, where a full /dev/shm is an error; in torch's thread it loses the batch
+        if get_worker_info() is not None:
+            # A full /dev/shm is an error here; in torch's thread it would lose the batch.
             pixels_B3hw.share_memory_()  # type: ignore[no-untyped-call]
         return [DecodedBatch(rows=rows, pixels_B3hw=pixels_B3hw, digests=digests, bad=bad, lost=lost)]
 
     def _squash(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The view `squash`: the whole image, its aspect not kept."""
+        """Resize the whole image to the teacher's input size, without keeping its aspect ratio."""
         height, width = self.size
         return np.asarray(Image.fromarray(image).resize((width, height), self.resample))
 

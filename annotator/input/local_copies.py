@@ -18,7 +18,7 @@ from store.shards.remote import RemoteShard, Shard
 
 @contextmanager
 def reading(shard: Shard) -> Iterator[None]:
-    """Turns what a disk or a server refuses into a ShardError that names the shard, and the disk where it is another.
+    """Turn an OSError of a disk or a server into a ShardError that names the shard, and any other file involved.
 
     Raises:
         ShardError: instead of an OSError.
@@ -28,15 +28,15 @@ def reading(shard: Shard) -> Iterator[None]:
     except RelabelError:
         raise
     except OSError as error:
-        where = "" if error.filename in (None, str(shard)) else f" ({error.filename})"  # a full TMPDIR
+        where = "" if error.filename in (None, str(shard)) else f" ({error.filename})"  # such as a full TMPDIR
         raise ShardError(f"{shard}: cannot be read: {error.strerror or error}{where}") from error
 
 
 class LocalCopies:
-    """To be used as a context; what it has copied is gone afterwards.
+    """A context with a temporary folder for copies of remote shards, which is removed at its end.
 
     Raises:
-        SettingsError: TMPDIR names no folder that can be written; Python would silently take another.
+        SettingsError: TMPDIR is not a writable folder; Python would silently use another one.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class LocalCopies:
         self._folder.cleanup()
 
     def index(self, shard: Shard) -> ShardIndex:
-        """A shard's index, over every byte of a file that lies here.
+        """Index and hash a shard; a remote one is downloaded first, and its copy is kept until `release`.
 
         Raises:
             ShardError: missing, unreadable or damaged; the message says which.
@@ -71,7 +71,7 @@ class LocalCopies:
             raise
 
     def hash(self, shard: Shard) -> str:
-        """Hex sha256 of a shard's bytes; raises OSError where they cannot be read."""
+        """Hex sha256 of a shard's bytes; raises OSError if they cannot be read."""
         if isinstance(shard, Path):
             return hash_file(shard)
         try:
@@ -81,7 +81,7 @@ class LocalCopies:
             self._remove(shard)
 
     def release(self, index: ShardIndex) -> None:
-        """The shard's rows are no longer needed."""
+        """Remove the copy of a shard whose rows are no longer needed."""
         if isinstance(index.source, RemoteShard):
             self._remove(index.source)
 

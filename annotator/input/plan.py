@@ -35,10 +35,11 @@ class RowRef:
 
 
 class Plan:
-    """The shards of one run, indexed one ahead of whoever works on them.
+    """The shards of one run, each indexed while the one before it is annotated.
 
-    `unfinished` gives the shards in order, iterating their rows. `indexes` holds the shards whose rows were given out,
-    by the path of their local file; whoever has finished a shard takes it out and releases it from the spool.
+    Iteration yields the rows of all unfinished shards. `indexes` holds the shards whose rows have been yielded, by the
+    path of their local file; the consumer removes a shard when it collects the shard's labels, and later releases its
+    local copy.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Plan:
                 yield RowRef(index.source, index.path, row, sample)
 
     def unfinished(self) -> Iterator[ShardIndex]:
-        """The shards that have no labels yet; the others, and those that cannot be read, go to the reporter."""
+        """The shards that have no labels yet; finished and unreadable shards are reported instead."""
         for shard, outcome in _ahead(self._index, self.shards):
             if isinstance(outcome, ShardIndex):
                 yield outcome
@@ -64,7 +65,7 @@ class Plan:
                 self.reporter.failed(shard, str(outcome))
 
     def _index(self, shard: Shard) -> ShardIndex | RelabelError | None:
-        """The shard's index, what is wrong with it, or None when its labels are there already."""
+        """The shard's index, the error that prevents it, or None if the shard has labels already."""
         try:
             if not self.overwrite and is_done(self.store, shard, self.copies):
                 return None
@@ -74,11 +75,11 @@ class Plan:
 
 
 def is_done(store: LabelStore, shard: Shard, copies: LocalCopies) -> bool:
-    """Whether the store has a shard's labels, made from this very file: the same size and time, or the same bytes.
+    """Whether the store has labels made from this shard: size and time are the same, or the bytes are.
 
     Raises:
-        ChangedShardError: the labels were made from another file of that name.
-        ShardError: this one cannot be read.
+        ChangedShardError: the labels were made from another file of this name.
+        ShardError: the shard cannot be read.
         DamagedStoreError, StoreReadError: the labels cannot be read.
     """
     try:
@@ -96,9 +97,9 @@ def is_done(store: LabelStore, shard: Shard, copies: LocalCopies) -> bool:
 
 
 def _ahead(function: Callable[[Shard], T], shards: Iterable[Shard]) -> Iterator[tuple[Shard, T]]:
-    """Each shard with what the function makes of it, begun while the shard before it is at work.
+    """Each shard with the function's result, which is computed while the consumer works on the shard before it.
 
-    Fetching and hashing a shard takes the time of the network or the disk, not the consumer's.
+    Thus the consumer does not wait for the download and the hash of a shard.
     """
     pending: tuple[Shard, Future[T]] | None = None
     for shard in shards:
@@ -111,7 +112,7 @@ def _ahead(function: Callable[[Shard], T], shards: Iterable[Shard]) -> Iterator[
 
 
 def _begin(function: Callable[[Shard], T], shard: Shard) -> Future[T]:
-    """In a thread that nobody waits for when the run is stopped."""
+    """Call the function in a daemon thread, which does not delay the end of a stopped run."""
     future: Future[T] = Future()
 
     def work() -> None:

@@ -1,7 +1,7 @@
-"""A strict index of an image shard: what WebDataset would read, or an error, never less.
+"""Index an image shard: key, label and byte range of every sample that WebDataset would read, or an error.
 
-WebDataset's own iterator ends silently at a truncated or damaged tar and merges keys that contain dots; this one
-checks the byte count, every header's checksum and the end-of-archive blocks, and refuses what is ambiguous.
+WebDataset's own iterator ends silently at a truncated or damaged tar and merges keys that contain dots. This index
+checks the byte count, every header's checksum and the end-of-archive blocks, and refuses ambiguous samples.
 """
 
 import hashlib
@@ -27,24 +27,24 @@ MAX_LABEL_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One sample of a shard: where its image lies in the tar and what the dataset calls it."""
+    """One sample of a shard: its key, label, and the byte range of its image in the tar."""
 
     key: str
     offset: int  # of the image's first byte in the tar
     length: int  # bytes of the image
-    label: int  # from the `.cls` member, -1 where there is none
+    label: int  # from the `.cls` member, -1 if there is none
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardIndex:
-    """A shard that was read to its end and found whole."""
+    """A shard that was read to its end and is undamaged."""
 
     source: Shard  # as the user named it
     path: Path  # of a local file with its bytes
     name: str
     size: int  # bytes
     mtime_ns: int
-    inode: int  # 0 where the source is not a file here
+    inode: int  # 0 if the source is not a local file
     sha256: str | None  # of the whole tar; None when it was indexed without hashing
     samples: tuple[Sample, ...]
 
@@ -53,7 +53,7 @@ def shard_name(path: Shard) -> str:
     """The name of the shard and of its label group.
 
     Raises:
-        ShardError: not `*.tar`, or a name that cannot be a group's.
+        ShardError: not `*.tar`, or not a possible name of a group.
     """
     name = path.name.removesuffix(".tar")
     if name == path.name:
@@ -69,7 +69,7 @@ def index_shard(path: Path, *, hashed: bool = False, source: Shard | None = None
     Args:
         path: a local file.
         hashed: read every byte.
-        source: what the file is a copy of, for messages; None for the file itself.
+        source: the shard that the file is a copy of, for messages; None for the file itself.
 
     Raises:
         ShardError: missing, unreadable, compressed, damaged, truncated or ambiguous; the message says which.
@@ -94,7 +94,7 @@ def index_shard(path: Path, *, hashed: bool = False, source: Shard | None = None
 
 
 def tar_members(path: Path) -> Iterator[Member]:
-    """Name, offset and size of every file in an uncompressed tar that need not be an image shard.
+    """Name, offset and size of every file in an uncompressed tar, which need not be an image shard.
 
     Raises:
         ShardError: as `index_shard`, at the member where the tar is damaged.
@@ -129,7 +129,7 @@ def hash_file(path: Path) -> str:
 
 @contextmanager
 def _open_tar(path: Path, source: Shard, digest: "hashlib._Hash | None") -> Iterator[TarReader]:
-    """A tar at its start; what is wrong with it becomes a ShardError that names it."""
+    """Open a tar at its start; damage becomes a ShardError that names the shard."""
     try:
         with path.open("rb") as file:
             start = file.read(8)
@@ -155,7 +155,7 @@ def _split_name(name: str) -> tuple[str, str]:
 
 
 def _samples(found: Iterable[Member]) -> Iterator[Sample]:
-    """Adjacent members that share a key, each checked to be one sample."""
+    """Group adjacent members by key, and check that each group is one sample."""
     seen: set[str] = set()
     group: dict[str, Member] = {}
     current = ""

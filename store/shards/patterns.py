@@ -1,4 +1,4 @@
-"""Shard patterns: braces and globs, as WebDataset's users write them, to a list of files and of URLs."""
+"""Expand shard patterns (braces and globs, as in WebDataset) to a list of files and URLs."""
 
 import glob
 import math
@@ -14,15 +14,15 @@ from store.shards.index import shard_name
 from store.shards.remote import RemoteShard, Shard, needing_obstore
 from store.text import first_few
 
-TWINS = "shard names must be unique, they name the label groups"
-NAME_GLOB = re.compile(r"[A-Za-z0-9._*?!\[\]-]+")  # a shard's name and globs, none of what is in queries
+UNIQUE = "shard names must be unique, they name the label groups"
+NAME_GLOB = re.compile(r"[A-Za-z0-9._*?!\[\]-]+")  # a shard's name with globs, without the characters of a query
 
 
 def expand_shards(patterns: Sequence[str]) -> list[Path]:
     """Expand patterns such as `train-{0000..1023}.tar` and `folder/*.tar` in the order given.
 
     Raises:
-        ShardError: a pattern without a match, a shard that is missing, an impossible name, or one name twice.
+        ShardError: a pattern matches nothing, a shard is missing, or a name is impossible or given twice.
     """
     for pattern in patterns:
         if "://" in pattern:
@@ -31,29 +31,29 @@ def expand_shards(patterns: Sequence[str]) -> list[Path]:
 
 
 def expand_sources(patterns: Sequence[str]) -> list[Shard]:
-    """The same for shards that may also lie behind URLs, such as `s3://bucket/train-{0000..1023}.tar`.
+    """Expand patterns of local and remote shards, such as `s3://bucket/train-{0000..1023}.tar`.
 
-    In a bucket, `*` and `?` in the last part of a URL stand for the names that are there.
+    In the last part of a bucket's URL, `*` and `?` match the names in the bucket.
 
     Raises:
-        ShardError: as of `expand_shards`, or a URL that cannot be asked for.
+        ShardError: as `expand_shards`, or a URL cannot be requested.
     """
     shards, missing, unmatched = _look(patterns)
     if unmatched:
         raise ShardError(f"{unmatched[0]}: the pattern matches no file")
-    if absent := [shard for shard in shards if shard in missing]:
-        names = first_few([str(shard) for shard in absent])
-        raise ShardError(f"{len(absent)} of {len(shards)} shards are missing or not regular files: {names}")
-    if twins := [name for name, count in Counter(map(shard_name, shards)).items() if count > 1]:
-        raise ShardError(f"{TWINS}; given twice: {first_few(twins)}")
+    if not_found := [shard for shard in shards if shard in missing]:
+        names = first_few([str(shard) for shard in not_found])
+        raise ShardError(f"{len(not_found)} of {len(shards)} shards are missing or not regular files: {names}")
+    if repeated := [name for name, count in Counter(map(shard_name, shards)).items() if count > 1]:
+        raise ShardError(f"{UNIQUE}; given twice: {first_few(repeated)}")
     return shards
 
 
 def find_sources(patterns: Sequence[str]) -> tuple[list[Shard], list[str]]:
-    """The shards that are there now and can be annotated, and what is in the way of others, a line each.
+    """The shards that exist now and can be annotated, and one line for each problem with the others.
 
     Raises:
-        ShardError: a pattern that cannot be read, or a URL that cannot be asked for.
+        ShardError: a pattern cannot be parsed, or a URL cannot be requested.
     """
     shards, missing, unmatched = _look(patterns)
     expected = [*unmatched, *(str(shard) for shard in missing if isinstance(shard, Path))]
@@ -66,12 +66,14 @@ def find_sources(patterns: Sequence[str]) -> tuple[list[Shard], list[str]]:
                 by_name.setdefault(shard_name(shard), []).append(shard)
         except ShardError as error:
             problems.append(str(error))
-    problems += [f"{TWINS}; left out: {first_few(list(map(str, twins)))}" for twins in by_name.values() if twins[1:]]
-    return [shard for shard, *twins in by_name.values() if not twins], problems
+    problems += [
+        f"{UNIQUE}; left out: {first_few(list(map(str, same_name)))}" for same_name in by_name.values() if same_name[1:]
+    ]
+    return [shard for shard, *others in by_name.values() if not others], problems
 
 
 def _look(patterns: Sequence[str]) -> tuple[list[Shard], set[Shard], list[str]]:
-    """What patterns stand for: shards, those of them that are not there, and globs that match nothing."""
+    """The shards that patterns name, those of them that do not exist, and the globs without a match."""
     shards: list[Shard] = []
     listed: set[Shard] = set()
     unmatched: list[str] = []
@@ -88,7 +90,7 @@ def _look(patterns: Sequence[str]) -> tuple[list[Shard], set[Shard], list[str]]:
 
 
 def _fixed_folder(name: str) -> Path:
-    """The folder in which a local name or glob is looked for, as far as it is given.
+    """The folder in which a local name or glob is searched, up to its first glob.
 
     >>> [str(_fixed_folder(name)) for name in ("a/b/*.tar", "a/*/c.tar", "a.tar")]
     ['a/b', 'a', '.']
@@ -100,7 +102,7 @@ def _fixed_folder(name: str) -> Path:
 
 
 def _is_glob(name: str) -> bool:
-    """Whether a name stands for those that are there; a URL's `?` begins a query unless it can be nothing but a glob.
+    """Whether a name is a glob; in a URL, `?` begins a query unless it can only be a glob.
 
     >>> [_is_glob(name) for name in ("a/*/b.tar", "s3://b/t-?.tar", "s3://b/t.tar?a=b", "https://h/t.tar?a")]
     [True, True, False, False]
@@ -119,25 +121,25 @@ def _shard(name: str) -> Shard:
     shard = RemoteShard(name)
     if glob.has_magic(name.partition("://")[2].partition("/")[2]):
         raise ShardError(f"{name}: * and ? are for the last part of a bucket's URL; use braces")
-    shard_name(shard)  # before a server is asked for what cannot be a shard
+    shard_name(shard)  # before a request is made for an impossible name
     return shard
 
 
 def _listed(url: str) -> list[Shard]:
-    """The shards in a bucket that match a URL's last part."""
+    """The shards in a bucket that match the last part of a URL."""
     folder, _, pattern = url.rpartition("/")
     _shard(f"{folder}/any.tar")
     with needing_obstore():
         from store.storage.fetch import list_names
     with _shard_errors():
         names = list_names(folder)
-    # As in a shell, hidden names are not meant.
+    # As in a shell, a glob does not match hidden names.
     matching = (name for name in names if fnmatchcase(name, pattern) and not name.startswith("."))
     return [RemoteShard(f"{folder}/{name}") for name in matching]
 
 
 def _missing(shards: Sequence[Shard]) -> set[Shard]:
-    """Those that are not there."""
+    """The shards that do not exist."""
     missing: set[Shard] = {shard for shard in shards if isinstance(shard, Path) and not shard.is_file()}
     if remote := [shard for shard in shards if isinstance(shard, RemoteShard)]:
         with needing_obstore():
@@ -150,7 +152,7 @@ def _missing(shards: Sequence[Shard]) -> set[Shard]:
 
 @contextmanager
 def _shard_errors() -> Iterator[None]:
-    """Turn a server's refusal, or its silence, into a ShardError."""
+    """Turn an OSError of a request into a ShardError."""
     try:
         yield
     except RelabelError:
@@ -159,28 +161,27 @@ def _shard_errors() -> Iterator[None]:
         raise ShardError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
 
-# Brace patterns, bounded: they are typed by people, and slips of the keyboard must not fill the memory.
-
+# Braces. Their number is bounded, because a typing error must not fill the memory.
 
 INNERMOST = re.compile(r"\{([^{}]*)\}")
 RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)(?:\.\.-?\d+)?")
 LETTERS = re.compile(r"[A-Za-z]\.\.[A-Za-z](?:\.\.-?\d+)?")
 MAX_LENGTH = 4_000
-MAX_SHARDS = 100_000  # more names than this in one pattern are a slip of the keyboard
+MAX_SHARDS = 100_000  # in one pattern; more are taken for a typing error
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """The texts for which `{a,b}` and `{000..123}` stand, in their order.
+    """Expand `{a,b}` and `{000..123}`, in order.
 
     Raises:
-        ShardError: not a valid pattern, or one of too many texts.
+        ShardError: the pattern is invalid, or expands to too many names.
     """
     if "{" not in pattern:
         return [pattern]
-    # Before braceexpand is asked: it lists whole ranges, and pairs many braces very slowly.
+    # braceexpand itself is not lazy: it lists each range completely, and is slow for many pairs of braces.
     if len(pattern) > MAX_LENGTH or math.prod(map(_choices, INNERMOST.findall(pattern))) > MAX_SHARDS:
         raise ShardError(f"{shown(pattern)}: too long, or more than {MAX_SHARDS:,} shards; check the braces")
-    from braceexpand import braceexpand  # comes with the extras that read images
+    from braceexpand import braceexpand  # in the extras that read images
 
     try:
         return list(braceexpand(pattern))
@@ -189,7 +190,7 @@ def expand_braces(pattern: str) -> list[str]:
 
 
 def _choices(text: str) -> int:
-    """For how many texts a pair of braces without others inside stands, at most."""
+    """An upper bound for the number of names from one pair of braces that contains no others."""
     if numbers := RANGE.fullmatch(text):
         return abs(int(numbers[2]) - int(numbers[1])) + 1
     if LETTERS.fullmatch(text):
@@ -198,6 +199,6 @@ def _choices(text: str) -> int:
 
 
 def shown(pattern: str) -> str:
-    """The start of a pattern for a message, but not of a URL that may hold a password."""
+    """The start of a pattern, for a message; of a URL that may contain a password, only the scheme."""
     scheme, found, rest = pattern.partition("://")
     return f"{scheme[:20]}://..." if found and ("@" in rest or "?" in rest) else pattern[:80]

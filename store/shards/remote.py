@@ -1,6 +1,6 @@
-"""An image shard that lies in a bucket (`s3://`, `gs://`, `az://`) or on a web server, as one can be named and fetched.
+"""Name, inspect and fetch image shards in a bucket (`s3://`, `gs://`, `az://`) or on a web server.
 
-Usable like a `Path` where only `name`, `str` and `stat` are needed. obstore, an extra, is loaded at the first use.
+A RemoteShard can be used like a `Path` for `name`, `str` and `stat`. obstore, an extra, is imported on first use.
 """
 
 from collections.abc import Iterator
@@ -16,10 +16,10 @@ EXAMPLE = "s3://bucket/train-0000.tar"
 
 @dataclass(frozen=True, slots=True)
 class RemoteShard:
-    """An image shard behind a URL.
+    """An image shard with a URL.
 
     Raises:
-        ShardError: not a URL of an object store or web server, one with credentials or a query, or no obstore.
+        ShardError: not the URL of an object store or web server, a URL with credentials or a query, or no obstore.
     """
 
     url: str
@@ -34,38 +34,39 @@ class RemoteShard:
 
     @property
     def name(self) -> str:
-        """The last part of the path, such as `train-0000.tar`; empty where there is no path."""
+        """The last part of the path, such as `train-0000.tar`; empty if there is no path."""
         path = self.url.partition("://")[2].partition("/")[2]
         return path.rpartition("/")[2]
 
     def stat(self) -> RemoteStat:
-        """What the server says of the shard now.
+        """Size, modification time and ETag of the shard now.
 
         Raises:
             FileNotFoundError: there is no such object.
-            OSError: no answer, or a refusal.
+            OSError: the server does not answer, or refuses.
         """
         with needing_obstore():
             from store.storage.fetch import stat
         return stat(self.url)
 
     def download(self, file: Path) -> RemoteStat:
-        """Write the shard into a local file, replacing what is there, and say what was downloaded.
+        """Write the shard to a local file, replacing it, and return what was downloaded.
 
         Raises:
             FileNotFoundError: there is no such object.
-            OSError: no whole and unchanged body could be had, or the disk refused it; the file is removed.
+            OSError: the shard could not be downloaded completely and unchanged, or the disk refused; the file is
+                removed.
         """
         with needing_obstore():
             from store.storage.fetch import download
         return download(self.url, file)
 
     def read_range(self, start: int, count: int) -> bytes:
-        """`count` bytes from `start` on; fewer or none where the shard does not hold so many there.
+        """`count` bytes from `start` on; fewer or none where the shard is shorter.
 
         Raises:
             FileNotFoundError: there is no such object.
-            OSError: a refusal, or attempts that all failed.
+            OSError: the server refuses, or all attempts failed.
         """
         with needing_obstore():
             from store.storage.fetch import read_range
@@ -77,7 +78,7 @@ Shard = Path | RemoteShard
 
 @contextmanager
 def needing_obstore() -> Iterator[None]:
-    """Turn the import of a file that needs obstore into a ShardError where it is not installed."""
+    """Turn the failed import of a file that needs obstore into a ShardError."""
     try:
         yield
     except ModuleNotFoundError as error:

@@ -1,6 +1,6 @@
-"""A strict reader of uncompressed tars: every member, or an error, never fewer.
+"""Read the members of an uncompressed tar strictly: all of them, or an error.
 
-tarfile takes any damage for the end of the archive; this one checks the byte count, every header's checksum and the
+tarfile treats any damage as the end of the archive; this reader checks the byte count, every header's checksum and the
 end-of-archive blocks.
 """
 
@@ -25,15 +25,15 @@ class Member:
     name: str
     offset: int
     size: int
-    data: bytes | None  # of small members that were asked for
+    data: bytes | None  # of small members that the caller keeps
 
 
 class DamagedTarError(Exception):
-    """What is wrong with a tar; the caller adds its name."""
+    """Damage in a tar; the caller adds the name of the tar."""
 
 
 class TarReader:
-    """Exact reads from a tar, counting and hashing every byte that passes."""
+    """Read exact numbers of bytes from a tar, and count and hash them."""
 
     def __init__(self, file: BinaryIO, digest: "hashlib._Hash | None") -> None:
         self.file, self.hash, self.position = file, digest, 0
@@ -50,7 +50,7 @@ class TarReader:
         return data
 
     def skip(self, count: int) -> None:
-        """Go on by this many bytes, reading them only where they are hashed."""
+        """Skip this many bytes; they are read only if they are hashed."""
         if self.position + count > self.size:
             raise DamagedTarError(f"ends at byte {self.size}, in the middle of a member: truncated")
         if not self.hash:
@@ -65,12 +65,12 @@ def members(tar: TarReader, kept: Callable[[str], bool]) -> Iterator[Member]:
 
     Args:
         tar: at its start.
-        kept: tells by a member's name whether its bytes are wanted, if they are few.
+        kept: whether to keep the bytes of a member of this name, if it is small.
 
     Raises:
-        DamagedTarError: truncated, damaged, or with members that are no regular files.
+        DamagedTarError: truncated, damaged, or with members that are not regular files.
     """
-    override: dict[str, str] = {}  # what a pax or GNU header says of the next member
+    override: dict[str, str] = {}  # from a pax or GNU header, for the next member
     while (header := _next_header(tar)) is not None:
         if header.type in (tarfile.XGLTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME):
             extra = _extended_header(header, tar)
@@ -105,8 +105,8 @@ def _next_header(tar: TarReader) -> tarfile.TarInfo | None:
     except UnicodeDecodeError as error:
         raise DamagedTarError(f"the member name at byte {at} is not UTF-8") from error
     except tarfile.HeaderError as error:
-        what = "not a tar archive" if at == 0 else f"damaged tar header at byte {at}"
-        raise DamagedTarError(f"{what} ({error})") from error
+        problem = "not a tar archive" if at == 0 else f"damaged tar header at byte {at}"
+        raise DamagedTarError(f"{problem} ({error})") from error
 
 
 def _check_end(tar: TarReader) -> None:
@@ -121,7 +121,7 @@ def _check_end(tar: TarReader) -> None:
 
 
 def _extended_header(header: tarfile.TarInfo, tar: TarReader) -> dict[str, str]:
-    """The path and size that a pax header or GNU long name announces for the next member."""
+    """The path and size of the next member, from a pax header or GNU long name."""
     if not 0 < header.size <= MAX_NAME_BYTES:
         raise DamagedTarError(f"extended header of {header.size} bytes near byte {tar.position}")
     data = tar.read(header.size)

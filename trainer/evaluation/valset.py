@@ -29,7 +29,7 @@ class ValBatches(Dataset[ValBatch | RelabelError]):
         samples = [(index, sample) for index in val for sample in index.samples]
         # Without the shards' lists of samples, which would be pickled to every worker process.
         bare = {index.path: replace(index, samples=()) for index in val}
-        self._samples = [(bare[index.path], sample) for index, sample in ranks.share(samples)]
+        self._samples = [(bare[index.path], sample) for index, sample in ranks.assigned(samples)]
         # The number of images that a rank processes at once in training, where `batch_size` is for all ranks together.
         self._size = -(-settings.batch_size // (ranks.world * settings.accumulate))
         # Batches of rank 0, which has the most; all ranks go through as many rounds.
