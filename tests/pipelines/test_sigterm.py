@@ -82,8 +82,8 @@ def pool(folder: Path) -> list[str]:
     ("command", "working", "status"),
     [
         (annotate, "", 143),
-        (train, "epoch 1/1000", 0),
-        pytest.param(train, "", 143, marks=pytest.mark.slow),  # while the shards are compared with their labels
+        (train, "", 143),  # while the shards are compared with their labels
+        pytest.param(train, "epoch 1/1000", 0, marks=pytest.mark.slow),
         pytest.param(pool, "working", 143, marks=pytest.mark.slow),
     ],
 )
