@@ -63,7 +63,7 @@ def test_items_come_in_order_and_errors_as_they_were_raised(workers: int) -> Non
 
 
 class Deadly(Dataset[Any]):
-    """Another dataset, in the midst of whose first item the process is killed."""
+    """Another dataset; the worker is killed while it reads the first item."""
 
     def __init__(self, inner: Dataset[Any]) -> None:
         self.inner = inner
@@ -86,7 +86,7 @@ class DeadlyStream(IterableDataset[Any]):
 
 @pytest.fixture
 def quick_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Torch looks for dead processes every five seconds."""
+    """Torch checks for dead workers every five seconds."""
     monkeypatch.setattr(dataloader._MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.2,))
 
 
@@ -142,7 +142,7 @@ def test_a_killed_loader_process_is_one_clear_line_everywhere(
     ("where", "use"),
     [("trainer.evaluation.evaluate.normalise", evaluate_all), ("tests.builders.training.Recorder.step", train_all)],
 )
-def test_a_death_may_be_told_in_the_midst_of_other_work(
+def test_a_death_that_torch_reports_during_other_work_is_one_clear_line(
     dataset: builders.Dataset,
     tmp_path: Path,
     where: str,
@@ -158,7 +158,7 @@ def test_a_death_may_be_told_in_the_midst_of_other_work(
 
 
 @pytest.mark.parametrize("error", [ConnectionRefusedError(), ConnectionResetError(), EOFError()])
-def test_broken_connections_to_a_dead_process_are_told_alike(error: Exception) -> None:
+def test_broken_connection_to_a_dead_worker_is_the_same_error(error: Exception) -> None:
     with pytest.raises(TrainingError, match=KILLED), worker_deaths():
         raise error
 
@@ -176,7 +176,7 @@ def fill_shared_memory(_: int) -> None:
     raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
 
 
-def test_shared_memory_that_is_full_is_told_with_what_helps() -> None:
+def test_full_shared_memory_is_an_error_that_says_what_to_do() -> None:
     with pytest.raises(TrainingError, match=r"/dev/shm is full, .*--shm-size=8g"):
         list(load_items(Numbers(fill_shared_memory), workers=1))
 
@@ -204,8 +204,8 @@ def new_processes(before: Sequence[multiprocessing.process.BaseProcess]) -> list
     return [process for process in multiprocessing.active_children() if process not in before]
 
 
-def test_processes_end_when_their_items_are_not_wanted_any_more() -> None:
-    """Even in the midst of an item that takes for ever, such as from a server that is silent."""
+def test_workers_end_when_the_generator_is_closed() -> None:
+    """Even while they read an item that never arrives, such as from a silent server."""
     before = multiprocessing.active_children()
     items = load_items(Numbers(sleep_but_at_first), workers=2)
     next(items)
@@ -217,7 +217,7 @@ def test_processes_end_when_their_items_are_not_wanted_any_more() -> None:
     assert time.monotonic() - started < 5  # torch alone waits five seconds for each, then sends what they do not hear
 
 
-def test_processes_do_not_hear_the_signals_that_stop_a_run() -> None:
+def test_workers_ignore_the_signals_that_stop_a_run() -> None:
     before = multiprocessing.active_children()
     items = load_items(Numbers(abs), workers=2)
     assert [next(items), next(items)] == [0, 1]  # both have begun
@@ -263,8 +263,8 @@ if __name__ == "__main__":
         pytest.param("items.close()", marks=pytest.mark.slow),
     ],
 )
-def test_no_process_outlives_the_main_one(tmp_path: Path, then: str) -> None:
-    """However it ends; and a signal to all of a run's processes does not take the server from under it."""
+def test_workers_and_server_end_with_the_main_process(tmp_path: Path, then: str) -> None:
+    """However it ends; and a signal to all processes of a run does not end the server first."""
     script = tmp_path / "program.py"
     script.write_text(PROGRAM.format(then=then))
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])}

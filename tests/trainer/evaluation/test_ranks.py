@@ -49,20 +49,20 @@ def open_numbered(folder: Path, count: int) -> tuple[ShardIndex, ...]:
 @pytest.mark.parametrize("world", [2, 3])
 @pytest.mark.parametrize("count", [1, 2, 8, 23])
 def test_ranks_together_count_what_one_process_counts(tmp_path: Path, world: int, count: int) -> None:
-    """Also where there are fewer images than ranks, or than one batch for each."""
+    """Also with fewer images than ranks, or than one batch for each rank."""
     val = open_numbered(tmp_path, count)
     alone = counts(val, Ranks())
     assert sum(row[0] for row in alone[0]) == count
     assert on_ranks(world, lambda ranks: counts(val, ranks), tmp_path) == [alone] * world
 
 
-def test_the_student_above_is_neither_always_right_nor_always_wrong(tmp_path: Path) -> None:
+def test_the_student_of_these_tests_is_sometimes_right_and_sometimes_wrong(tmp_path: Path) -> None:
     per_class, (real_samples, real_hits) = counts(open_numbered(tmp_path, 23), Ranks())
     assert 0 < sum(row[1] for row in per_class) < sum(row[2] for row in per_class) < 23
     assert 0 < real_hits < real_samples == 22
 
 
-def test_one_rank_that_is_told_to_stop_stops_all_before_its_next_batch(tmp_path: Path) -> None:
+def test_stopping_one_rank_stops_all_before_the_next_batch(tmp_path: Path) -> None:
     val = open_val([write_shard(tmp_path / "val.tar", 40)], NUM_CLASSES)
 
     def stopped_early(ranks: Ranks) -> tuple[Accuracy | None, int]:
@@ -77,9 +77,9 @@ def test_one_rank_that_is_told_to_stop_stops_all_before_its_next_batch(tmp_path:
     assert on_ranks(2, stopped_early, tmp_path) == [(None, 2)] * 2
 
 
-@pytest.mark.parametrize(("place", "rounds"), [(1, 1), (39, 5)])
-def test_one_ranks_damaged_image_is_told_by_all_within_a_batch(tmp_path: Path, place: int, rounds: int) -> None:
-    members = [(f"s{i:02}.png", png(i) if i != place else b"\x89PNG no") for i in range(40)]
+@pytest.mark.parametrize(("damaged", "rounds"), [(1, 1), (39, 5)])
+def test_damaged_image_of_one_rank_is_reported_by_all_within_a_batch(tmp_path: Path, damaged: int, rounds: int) -> None:
+    members = [(f"s{i:02}.png", png(i) if i != damaged else b"\x89PNG no") for i in range(40)]
     labelled = [part for name, data in members for part in ((name, data), (f"{name[:3]}.cls", b"0"))]
     val = open_val([write_tar(tmp_path / "val.tar", labelled)], NUM_CLASSES)
 
@@ -93,13 +93,13 @@ def test_one_ranks_damaged_image_is_told_by_all_within_a_batch(tmp_path: Path, p
     first, second = on_ranks(2, count_rounds, tmp_path)
     assert [(tmp_path / f"rounds{rank}").read_text() for rank in range(2)] == [str(rounds)] * 2
     assert isinstance(second, ImageError)
-    assert f"val.tar: 's{place:02}': " in str(second)
+    assert f"val.tar: 's{damaged:02}': " in str(second)
     assert isinstance(first, PeerError)
     assert str(first) == f"rank 1 stopped: {second}"
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
-def test_loader_processes_of_a_rank_without_images_are_not_waited_for(tmp_path: Path) -> None:
+def test_a_rank_without_images_does_not_wait_for_its_workers(tmp_path: Path) -> None:
     val = open_numbered(tmp_path, 2)
     settings = resolve_device(small_settings(batch_size=8, workers=2))
     results = on_ranks(3, lambda ranks: evaluate(Brightest(), val, settings, ranks), tmp_path)
