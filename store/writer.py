@@ -118,7 +118,8 @@ class StoreWriter:
         """
         backend = open_backend(location)
         with write_errors(backend):
-            return cls(_find_store(backend) or _create_store(backend, schema), schema)
+            store = _find_store(backend)  # an empty store is falsy
+            return cls(_create_store(backend, schema) if store is None else store, schema)
 
     @property
     def schema(self) -> StoreSchema:

@@ -108,7 +108,7 @@ def test_photographs_and_their_maps_can_be_looked_at(store: LabelStore, tmp_path
     run("show", store, key, "--shards", shards, "--png", tmp_path / "map.png", "--html", tmp_path / "map.html")
     with Image.open(tmp_path / "map.png") as picture:
         assert picture.width > 1000
-    assert "original label <bdi>416</bdi>" in (tmp_path / "map.html").read_text()
+    assert "label <bdi>416</bdi>" in (tmp_path / "map.html").read_text()
     index = tmp_path / "audit.npz"
     audit = json.loads(
         run("audit", store, "--shards", shards, "--html", tmp_path / "a.html", "--index", index, "--json")

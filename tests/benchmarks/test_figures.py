@@ -38,11 +38,11 @@ def check_drawn(printed: str) -> None:
         (r"centre crop: 6: ([\d.]+),", r"gives ([\d.]+) to a 6"),
         (
             r"zero: first .*1,000: ([\d.]+), 21,841: ([\d.]+)",
-            r"left with ([\d.]+) by `zero`.* 21,841 with ([\d.]+) and",
+            r"gets ([\d.]+) with `zero` and .* 21,841 classes ([\d.]+) and",
         ),
         (
             r"min: first .*1,000: ([\d.]+), 21,841: ([\d.]+)",
-            r"`zero` and ([\d.]+) by `min`.* 21,841 with [\d.]+ and ([\d.]+)\. ",
+            r"`zero` and ([\d.]+) with `min`.* 21,841 classes [\d.]+ and ([\d.]+)\. ",
         ),
         (r"tail: first .*1,000: ([\d.]+),", r"the teacher gave it ([\d.]+);"),
     ):

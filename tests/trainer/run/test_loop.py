@@ -333,7 +333,7 @@ def test_errors_of_workers_end_the_run_with_their_own_message(tmp_path: Path) ->
     header[148:156] = b" " * 8
     content[at + 148 : at + 156] = f"{sum(header):06o}\0 ".encode()
     data.shards[0].write_bytes(content)
-    with pytest.raises(RelabelError, match=r"row 20 of its labels is 's00020', the shard holds 's0002X\.png' there"):
+    with pytest.raises(RelabelError, match=r"annotated as 's00020' \(row 20\), but 's0002X\.png'"):
         run(data, tmp_path / "run", workers=2, batch_size=40)
 
 
