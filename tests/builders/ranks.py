@@ -21,8 +21,8 @@ Work = Callable[[Ranks], Any]
 def on_ranks(world: int, work: Work, folder: Path, *, method: str = "fork") -> list[Any]:
     """The result of `work`, or the error it raised, on each of `world` processes.
 
-    Work with gradients needs `method="spawn"` and a function that can be pickled: torch computes no gradients in a fork of
-    a process that has computed some.
+    Work with gradients needs `method="spawn"` and a function that can be pickled: torch computes no gradients in a
+    fork of a process that has computed some.
     """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
