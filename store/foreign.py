@@ -22,13 +22,13 @@ WORKER_DIED = ("DataLoader worker (pid", "Pin memory thread exited")
 """torch: a loader process died, and the thread that copies for a GPU with it (test_loading: a_killed_loader_...)."""
 
 SHARED_MEMORY_FULL = ("unable to allocate shared memory", "unable to resize file")
-"""torch: /dev/shm is full (test_loading: shared_memory_that_is_full)."""
+"""torch: /dev/shm is full (test_processes: torch_words_a_full_shared_memory...)."""
 
 RANK_DIED = ("gloo", "Connection closed by peer", "Connection reset by peer")
 """torch: gloo lost the connection to another rank (test_resume: a_rank_that_is_killed_ends_the_run)."""
 
 AUTHENTICATION = ("Authentic", "authentic")
-"""ray: the nodes' tokens differ; RuntimeError and ValueError as well as its AuthenticationError."""
+"""ray: the nodes' tokens differ; raised as RuntimeError and ValueError, too (no test: it needs a second cluster)."""
 
 _STATUS = re.compile(r"status code: (\d{3})")
 

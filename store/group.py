@@ -1,4 +1,4 @@
-"""One label group of a store: label maps by row, and the samples' keys, labels and places in their tar.
+"""One label group of a store: label maps by row, and the samples' keys, labels and byte ranges in their tar.
 
 Letters: N rows, K kept classes, C classes, H W cells (y, x).
 """

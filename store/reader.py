@@ -87,7 +87,11 @@ class LabelStore:
         return [found.name for found in self._scan() if found.record is None]
 
     def __len__(self) -> int:
+        """The number of groups; reads their commit records, as `names` does."""
         return len(self.names())
+
+    def __bool__(self) -> bool:
+        return True  # `if store` asks whether there is one, and must not read it
 
     def __getitem__(self, name: str) -> LabelGroup:
         """One group by its shard's name; raises as `group` does."""
@@ -107,8 +111,8 @@ class LabelStore:
             yield name, group
         self._counted = f"{groups:,} groups, {rows:,} rows, "
 
-    def __contains__(self, name: str) -> bool:
-        return is_group_name(name) and self._look(name).record is not None
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and is_group_name(name) and self._look(name).record is not None
 
     def group(self, name: str) -> LabelGroup:
         """One group by its shard's name.

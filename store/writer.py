@@ -118,8 +118,7 @@ class StoreWriter:
         """
         backend = open_backend(location)
         with write_errors(backend):
-            store = _find_store(backend)  # an empty store is falsy
-            return cls(_create_store(backend, schema) if store is None else store, schema)
+            return cls(_find_store(backend) or _create_store(backend, schema), schema)
 
     @property
     def schema(self) -> StoreSchema:
@@ -148,6 +147,8 @@ class StoreWriter:
             GroupExistsError: the group is there already; nothing was changed.
             LabelMapError: the maps do not fit the store's schema.
             ShardError: the name cannot be a group's.
+            StoreMismatchError: the store was replaced or changed since it was opened.
+            StoreNotFoundError: it is gone.
             StoreWriteError: the disk or network refused; nothing is visible in the store.
         """
         _check_fit(name, labels, self.schema, tar)

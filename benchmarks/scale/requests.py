@@ -80,13 +80,6 @@ def verify(*, deep: bool) -> None:
         assert not verify_group(store, name, deep=deep)
 
 
-def find_last() -> None:
-    store = LabelStore.open(URL)
-    name = store.names()[-1]
-    key = store.group(name).keys[-1]
-    assert LabelStore.open(URL).find(key)[0].name == name
-
-
 def find_missing() -> None:
     with suppress(LabelNotFoundError):
         LabelStore.open(URL).find("missing")

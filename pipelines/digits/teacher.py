@@ -24,7 +24,6 @@ TEACHER_NAME = "test_resnet"
 TEACHER_ARGS = {"output_stride": 8}  # 120 pixels become 15 x 15 cells
 TEACHER_WEIGHTS = Path(__file__).with_name("teacher.safetensors")
 INPUT_SIZE = SCENE_SIZE
-INTERPOLATION = "bilinear"
 MEAN = (0.5, 0.5, 0.5)
 STD = (0.5, 0.5, 0.5)
 

@@ -117,7 +117,7 @@ class Listing:
         )
 
     def _page(self, *, sort: str = "", problems: list[str] | None = None, **values: Any) -> str:  # noqa: ANN401
-        addresses = {by: list_address({"sort": by}) if self.sorting else None for by in SORTS}
+        addresses = {by: list_address({"sort": by}) if self.sorting is not None else None for by in SORTS}
         sorts = [{"name": name, "on": sort == name, "href": href} for name, href in addresses.items()]
         blank = {"key": "", "class_text": "", "note": "", "first": None, "previous": None, "next": None}
         found = list(self.groups.problems.values()) if problems is None else problems

@@ -2,7 +2,7 @@
 
 | file        | does                                                                     |
 |-------------|--------------------------------------------------------------------------|
-| start, main | import quickly, end quietly on Ctrl-C; the group of subcommands          |
+| main        | the group of subcommands                                                 |
 | base        | errors as one line and exit status 1, for all commands of the project    |
 | options     | arguments, options and output that several commands share                |
 | show        | `show` and `ls`: a store, its groups, one image's label map              |

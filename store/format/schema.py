@@ -26,6 +26,7 @@ GROUP_FILE = "zarr.json"  # of the root and of every group
 GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 ROOT_ATTRIBUTE = "relabel"
 COMMIT_ATTRIBUTE = "relabel.commit"
+NAMES = {"view": "preprocessing"}  # fields of the root that have another name in code and messages
 
 Json = dict[str, Any]
 Natural = Annotated[int, Meta(ge=0, le=1 << 62)]
@@ -67,7 +68,7 @@ class Preprocessing(msgspec.Struct, frozen=True, kw_only=True):
             )
 
 
-class StoreSchema(msgspec.Struct, frozen=True, kw_only=True, rename={"preprocessing": "view"}):
+class StoreSchema(msgspec.Struct, frozen=True, kw_only=True, rename={name: stored for stored, name in NAMES.items()}):
     """The root attributes of a store, shared by all of its groups.
 
     Raises:
@@ -102,7 +103,7 @@ class StoreSchema(msgspec.Struct, frozen=True, kw_only=True, rename={"preprocess
         """Fields in which two stores differ, as `field: mine own, theirs others`; class names are not compared."""
         mine, theirs = self.to_attributes(), other.to_attributes()
         fields = ("num_classes", "top_k", "map_size", "view", "teacher")
-        return [f"{name}: {brief(mine[name])} {own}, {brief(theirs[name])} {others}"
+        return [f"{NAMES.get(name, name)}: {brief(mine[name])} {own}, {brief(theirs[name])} {others}"
                 for name in fields if mine[name] != theirs[name]]  # fmt: skip
 
     def class_name(self, class_id: int) -> str:

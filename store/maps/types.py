@@ -41,7 +41,7 @@ class LabelRows:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
 class LabelRow:
-    """The label map of one image, with its key, its label and its place in the tar."""
+    """The label map of one image, with its key, its label and its byte range in the tar."""
 
     key: str
     classes: NDArray[np.uint16]  # (K, H, W)

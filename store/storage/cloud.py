@@ -90,7 +90,7 @@ class CloudBackend:
             yield from threads.map(function, items)
 
     def is_occupied(self) -> bool:
-        """Whether any object lies under the prefix."""
+        """Whether any object is under the prefix."""
         return next(self._list(""), None) is not None
 
     def create_root(self, data: bytes) -> None:

@@ -118,7 +118,7 @@ class LocalBackend:
 
     def leftovers(self, used_prefix: Callable[[str], str | None]) -> Iterator[Leftover]:
         """Attempts whose writer is gone, and groups that it was killed while replacing."""
-        del used_prefix  # attempts lie beside the store, not under a group
+        del used_prefix  # attempts are beside the store, not under a group
         for entry in self._attempts():
             writing = entry.with_name(entry.name.removesuffix(REPLACED))
             lock = lock_state(writing)

@@ -47,6 +47,16 @@ def test_store_is_a_collection_of_groups_by_name(store: LabelStore) -> None:
         store["train-2"]
 
 
+def test_store_without_groups_is_empty_and_still_a_store(tmp_path: Path) -> None:
+    store = StoreWriter.open(tmp_path / "labels.zarr", make_schema()).store
+    assert (len(store), list(store), bool(store)) == (0, [], True)
+
+
+def test_only_names_are_in_a_store(store: LabelStore) -> None:
+    assert store["train-0"] not in store  # a group is what iteration gives, its name is what the store is asked for
+    assert None not in store
+
+
 def test_group_is_a_sequence_of_its_rows(store: LabelStore) -> None:
     group = store["train-0"]
     assert len(group) == ROWS

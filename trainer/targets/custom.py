@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from store.errors import SettingsError
-from store.text import brief, first_line
+from store.text import brief, typed_line
 from trainer.batch import Batch
 from trainer.settings import TrainSettings
 from trainer.targets.targets import TargetMaker
@@ -39,7 +39,7 @@ def checked_targets(custom: CustomTargets, num_classes: int) -> MakeTargets:
         try:
             targets_BC = custom.make(batch)
         except Exception as error:  # user code may raise anything
-            raise SettingsError(f"the targets {brief(custom.name)} cannot be made: {first_line(error)}") from error
+            raise SettingsError(f"the targets {brief(custom.name)} cannot be made: {typed_line(error)}") from error
         expected = (len(batch.images), num_classes)
         if not isinstance(targets_BC, Tensor) or targets_BC.shape != expected or targets_BC.dtype != torch.float32:
             found = (
