@@ -20,10 +20,10 @@ def find_axes(
     """Decide between yx and xy; boxes are asked first, because they cost little.
 
     Args:
-        shards: Of the images; some of them are read.
-        source: Of the maps.
-        origin: Class count and preprocessing of the maps.
-        load_teacher: Builds the teacher to ask where boxes do not decide; None if there is none.
+        shards: of the images; some of them are read.
+        source: of the maps.
+        origin: class count and preprocessing of the maps.
+        load_teacher: builds the teacher to ask where boxes do not decide; None if there is none.
 
     Returns:
         The order, and the verdict with the votes and p.

@@ -35,10 +35,10 @@ def ask_teacher(
     """Vote for the order in which the maps predict a teacher's output on off-centre crops.
 
     Args:
-        shards: Of the images; a few hundred are read, spread over all shards.
-        source: Of the maps.
-        teacher: Any classifier of the same classes that runs on crops of `crop_size(preprocessing.input_size)` pixels.
-        preprocessing: How the maps' images were resized.
+        shards: of the images; a few hundred are read, spread over all shards.
+        source: of the maps.
+        teacher: any classifier of the same classes that runs on crops of `crop_size(preprocessing.input_size)` pixels.
+        preprocessing: how the maps' images were resized.
         num_classes: C.
 
     Raises:

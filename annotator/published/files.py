@@ -61,8 +61,8 @@ def load_map(data: bytes, where: str, *, num_classes: int) -> PublishedMap:
     """Read one published map from the bytes of its file, never running code from it.
 
     Args:
-        data: The whole file, at most `MAX_FILE_BYTES`.
-        where: The file, for messages.
+        data: the whole file, at most `MAX_FILE_BYTES`.
+        where: the file, for messages.
         num_classes: C; ids must be below it.
 
     Returns:
@@ -224,7 +224,7 @@ class Origin:
 
         Args:
             shape: K, A, B of the files.
-            axes: The order of A and B.
+            axes: the order of A and B.
 
         Raises:
             LabelMapError: class names that do not match the class count.

@@ -16,8 +16,8 @@ def paint_background(rng: np.random.Generator, size: int) -> Canvas:
     """Paint one background, without noise.
 
     Args:
-        rng: Source of every random choice.
-        size: Side of the image in pixels.
+        rng: source of every random choice.
+        size: side of the image in pixels.
 
     Returns:
         (size, size, 3) float32, 0 to 255.
@@ -37,7 +37,7 @@ def add_noise(rng: np.random.Generator, image: Canvas) -> Canvas:
     """Add noise of one random strength to every pixel.
 
     Args:
-        rng: Source of every random choice.
+        rng: source of every random choice.
         image: (S, S, 3) float32, 0 to 255: the finished scene, digits included. Digits without noise would stand
             out from the background.
 

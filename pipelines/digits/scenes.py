@@ -42,7 +42,7 @@ class DigitPool:
     """The digits reserved for one purpose.
 
     Attributes:
-        name: Their purpose.
+        name: their purpose.
         glyphs: (N, 8, 8) uint8, ink from 0 to 16, read-only.
         labels: (N,) int64, the digit each glyph shows, read-only.
         sources: (N,) int64, each glyph's row in scikit-learn's data set, ascending, read-only.
@@ -105,9 +105,9 @@ class PlacedDigit:
     """One digit of a scene.
 
     Attributes:
-        label: The digit, 0 to 9.
+        label: the digit, 0 to 9.
         box: x1, y1, x2, y2 around its ink, normalised to [0, 1] by the whole scene, origin top left.
-        source: Its row in scikit-learn's data set, by which its pool is known.
+        source: its row in scikit-learn's data set, by which its pool is known.
     """
 
     label: int
@@ -121,8 +121,8 @@ class Scene:
 
     Attributes:
         image: (S, S, 3) uint8 RGB.
-        label: The single label, as in ImageNet: that of a digit chosen at random.
-        digits: Every digit of the scene.
+        label: the single label, as in ImageNet: that of a digit chosen at random.
+        digits: every digit of the scene.
     """
 
     image: NDArray[np.uint8]
@@ -134,10 +134,10 @@ def draw_scene(seed: int, index: int, pool: DigitPool, *, digits_max: int = DIGI
     """Draw one scene, a pure function of the arguments.
 
     Args:
-        seed: Chooses the data set, 0 or more.
-        index: Chooses the scene within it, 0 or more.
-        pool: The digits to choose from.
-        digits_max: Most digits in the scene, 1 to 4; their number is uniform from 1 to this.
+        seed: chooses the data set, 0 or more.
+        index: chooses the scene within it, 0 or more.
+        pool: the digits to choose from.
+        digits_max: most digits in the scene, 1 to 4; their number is uniform from 1 to this.
 
     Returns:
         The scene; its digits are completely inside the image and do not overlap.

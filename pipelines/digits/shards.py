@@ -26,11 +26,11 @@ def write_shards(folder: Path, split: Split, scenes_count: int, shards_count: in
     digit's box and label. A scene's key and content do not depend on the number of shards.
 
     Args:
-        folder: Where to write; made if absent.
-        split: Which digits to use.
-        scenes_count: Scenes in the whole split.
-        shards_count: Tars to spread them over, consecutive scenes together, sizes at most one apart.
-        seed: Chooses the scenes.
+        folder: where to write; made if absent.
+        split: which digits to use.
+        scenes_count: scenes in the whole split.
+        shards_count: tars to spread them over, consecutive scenes together, sizes at most one apart.
+        seed: chooses the scenes.
 
     Returns:
         The tars' paths in order.

@@ -46,7 +46,7 @@ def load_teacher(path: Path = TEACHER_WEIGHTS) -> nn.Module:
     """Load the teacher in float32, ready to evaluate.
 
     Args:
-        path: Safetensors file of its float16 weights.
+        path: safetensors file of its float16 weights.
 
     Raises:
         RuntimeError: If the file's tensors are not exactly the architecture's.
@@ -117,8 +117,8 @@ def label_maps(model: nn.Module, scenes: list[Scene]) -> NDArray[np.float32]:
     """Apply the teacher's features and its linear head at every cell.
 
     Args:
-        model: The teacher, in evaluation mode.
-        scenes: At least one.
+        model: the teacher, in evaluation mode.
+        scenes: at least one.
 
     Returns:
         (B, H, W, C) float32 logits; their mean over the cells is the model's own output.
