@@ -1,6 +1,6 @@
 """The command `python -m pipelines.demo`: annotation and training on scenes of digits, as a whole or by stages.
 
-`run` = shards -> annotate -> train twice (original labels, ReLabel) -> compare -> show a label map.
+`run` = shards -> annotate -> train twice (the dataset's labels, ReLabel) -> compare -> show a label map.
 """
 
 from pathlib import Path
@@ -54,9 +54,9 @@ def train(out: Path) -> None:
 @main.command(epilog=examples("python -m pipelines.demo run --out demo"))
 @OUT
 def run(out: Path) -> None:
-    """Run all stages and compare with the original labels.
+    """Run all stages and compare with the dataset's labels.
 
-    Trains twice, on the original labels and on the label maps; prints both accuracies and one label map.
+    Trains twice, on the dataset's labels and on the label maps; prints both accuracies and one label map.
     """
     annotate_scenes(out)
     for target in ARMS:

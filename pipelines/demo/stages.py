@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 TRAIN_SCENES, TRAIN_SHARDS = 4000, 4
 VAL_SCENES, VAL_SHARDS = 1000, 1
 SEED = 0
-ARMS = {"original": "original labels", "relabel": "ReLabel"}  # setting `target` of each student: its name in tables
+ARMS = {"original": "the dataset's labels", "relabel": "ReLabel"}  # setting `target` of a student: its name in tables
 
 
 def make_shards(out: Path) -> tuple[list[Path], list[Path]]:

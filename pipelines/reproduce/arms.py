@@ -27,7 +27,7 @@ class Arm:
     name: str  # in the names of folders
     title: str  # in tables
     target: TargetKind = "relabel"
-    label_smoothing: float = 0.0  # of the original label
+    label_smoothing: float = 0.0  # of the dataset's label
     cutmix_prob: float = 0.0
     distils: bool = False  # the teacher is run on every crop, and `target` is not used
     published: float | None = None

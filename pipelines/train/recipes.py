@@ -30,17 +30,17 @@ def demo() -> TrainSettings:
 
 
 def resnet18_relabel() -> TrainSettings:
-    """ResNet-18 on ImageNet as in ReLabel (CVPR 2021), table 4: 72.5 % top-1, 71.7 % with original labels."""
+    """ResNet-18 on ImageNet as in ReLabel (CVPR 2021), table 4: 72.5 % top-1, 71.7 % with the dataset's labels."""
     return _imagenet("resnet18")
 
 
 def resnet50_relabel() -> TrainSettings:
-    """ResNet-50 on ImageNet as in ReLabel, table 4: 78.9 % top-1, 77.5 % with original labels."""
+    """ResNet-50 on ImageNet as in ReLabel, table 4: 78.9 % top-1, 77.5 % with the dataset's labels."""
     return _imagenet("resnet50")
 
 
 def resnet101_relabel() -> TrainSettings:
-    """ResNet-101 on ImageNet as in ReLabel, table 4: 80.7 % top-1, 78.1 % with original labels."""
+    """ResNet-101 on ImageNet as in ReLabel, table 4: 80.7 % top-1, 78.1 % with the dataset's labels."""
     return _imagenet("resnet101")
 
 

@@ -277,6 +277,6 @@ def _check_labels(shard: Shard, group: LabelGroup, rows: GroupRows, num_classes:
     label = int(rows.labels[bad[0]])
     found = "no .cls label" if label == NO_LABEL else f"label {label} of {num_classes} classes"
     raise JoinError(
-        f"{shard}: {len(bad)} samples cannot be trained on their original labels; {rows.keys[bad[0]]!r} has {found}: "
+        f"{shard}: {len(bad)} samples cannot be trained on the dataset's labels; {rows.keys[bad[0]]!r} has {found}: "
         "use another target, or original_weight=0"
     )
