@@ -1,5 +1,6 @@
 """Shows the demo's result: both students' accuracies, one label map in the terminal and as a picture."""
 
+import glob
 import shlex
 import sys
 from pathlib import Path
@@ -10,13 +11,14 @@ from rich.table import Table
 
 from pipelines.demo.stages import ARMS, make_shards
 from pipelines.digits.shards import read_truth
+from store.group import GroupRow
 from store.maps.types import Box
 from store.reader import LabelStore
-from store.shards.images import decode_image, read_image
-from store.shards.index import Sample
+from store.shards.images import decode_image
 from store.text import printable
 from store.view.describe import describe_row
 from store.view.figure import draw_map
+from store.view.images import ShardImages
 from store.view.terminal import make_console, render_row
 from trainer.data.loading import worker_deaths
 from trainer.evaluation.evaluate import load_student, open_val, predict
@@ -31,12 +33,12 @@ def show_result(out: Path) -> None:
     """Print a label map, draw it to `out/label_map.png`, and compare the students in `out`."""
     training, val = make_shards(out)
     key = _scene_that_shows_localization(training[0])
-    store = LabelStore.open(out / "labels.zarr")
-    group, row = store.find(key)
+    group, number = LabelStore.open(out / "labels.zarr").find(key)
+    row = group[number]
     console = make_console()
     console.print()
-    console.print(render_row(describe_row(group[row])))
-    _draw(out / "label_map.png", training[0], store, key)
+    console.print(render_row(describe_row(row)))
+    _draw(out / "label_map.png", training[0], row)
     console.print()
     _compare(console, out, val)
     labels, shards = str(out / "labels.zarr"), str(training[0].with_name("digits-train-*.tar"))
@@ -69,12 +71,10 @@ def _compare(console: Console, out: Path, val: list[Path]) -> None:
     console.print("One run each, one seed: differences of a point or two are noise.")
 
 
-def _draw(file: Path, shard: Path, store: LabelStore, key: str) -> None:
-    group, index = store.find(key)
-    row = group.row(index)
-    sample = Sample(row.key, row.offset, row.length, row.label)
-    image = decode_image(read_image(shard, sample))
-    draw_map(file, image, row, store.schema, crops=CROPS)
+def _draw(file: Path, shard: Path, row: GroupRow) -> None:
+    """Draw a row's label map on its image, after a check that it is the one that was annotated."""
+    image = decode_image(ShardImages([glob.escape(str(shard))]).read(row.group, row.number))
+    draw_map(file, image, row, row.group.schema, crops=CROPS)
 
 
 def _scene_that_shows_localization(shard: Path) -> str:
