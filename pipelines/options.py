@@ -84,15 +84,6 @@ def std_option(note: str = "") -> Callable[[C], C]:
     return click.option("--std", callback=parse_channels, metavar="S", help=f"{text} {note}".rstrip())
 
 
-shards_option = click.option(
-    "--shards",
-    "patterns",
-    multiple=True,
-    required=True,
-    metavar="PATTERN",
-    help="Image shards: local paths with braces ({0000..1023}) or globs (*), in quotes. Repeatable.",
-)
-
 sources_option = click.option(
     "--shards",
     "patterns",

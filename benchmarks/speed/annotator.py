@@ -32,8 +32,9 @@ from annotator.teacher.teacher import Teacher
 from annotator.teacher.topk import keep_top_k
 from benchmarks.measure import median, ratios, table, take_turns
 from benchmarks.stores import copy_shards
-from pipelines.options import shards_option, teacher_options
+from pipelines.options import teacher_options
 from store.cli.base import Command
+from store.cli.options import shards_option
 from store.shards.images import decode_image
 from store.shards.index import index_shard
 from store.shards.patterns import expand_shards
@@ -179,7 +180,7 @@ def bench_memory(ready: ReadyTeacher, shards: Sequence[Path], labels: Path, sett
 
 
 @click.command(cls=Command)
-@shards_option
+@shards_option("Image shards", required=True)
 @click.option("--scratch", type=click.Path(path_type=Path), required=True, help="A folder to create and remove.")
 @teacher_options
 @click.option("--random-weights", is_flag=True, help="Measure speed without a checkpoint.")

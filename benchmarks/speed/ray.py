@@ -16,8 +16,9 @@ from annotator.run.ray_cluster import annotate_on_ray
 from annotator.settings import ClusterSettings, Job, RunSettings, TeacherSettings
 from benchmarks.measure import ratios, table
 from benchmarks.stores import copy_shards
-from pipelines.options import shards_option, teacher_options
+from pipelines.options import teacher_options
 from store.cli.base import Command
+from store.cli.options import shards_option
 from store.shards.patterns import expand_shards
 
 
@@ -38,7 +39,7 @@ def run_cluster(job: Job, shards: Sequence[Path], address: str, actors: int) -> 
 
 
 @click.command(cls=Command)
-@shards_option
+@shards_option("Image shards", required=True)
 @click.option("--scratch", type=click.Path(path_type=Path), required=True, help="A folder to create and remove.")
 @teacher_options
 @click.option("--batch-size", default=16, show_default=True)

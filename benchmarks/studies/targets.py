@@ -20,8 +20,9 @@ from torch import Tensor
 
 from annotator.settings import TeacherSettings
 from annotator.teacher.teacher import Teacher
-from pipelines.options import shards_option, teacher_options
+from pipelines.options import teacher_options
 from store.cli.base import Command
+from store.cli.options import shards_option
 from store.maps.types import Fill
 from store.reader import LabelStore
 from store.shards.patterns import expand_shards
@@ -98,7 +99,7 @@ def compare(answers_BC: Tensor, batch: LabelBatch, fill: Fill) -> dict[str, Agre
 
 
 @click.command(cls=Command)
-@shards_option
+@shards_option("Image shards", required=True)
 @click.option("--labels", required=True, help="The store with the teacher's labels of these shards.")
 @teacher_options
 @click.option("--crops", default=200, show_default=True)

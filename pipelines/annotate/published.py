@@ -16,13 +16,12 @@ from pipelines.options import (
     mean_option,
     parse_size,
     read_class_names,
-    shards_option,
     std_option,
     store_option,
     teacher_arg_option,
 )
 from store.cli.base import examples
-from store.cli.options import labels_argument
+from store.cli.options import labels_argument, shards_option
 from store.errors import LabelMapError
 from store.shards.patterns import expand_shards
 from store.text import printable
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     ),
 )
 @click.argument("root", type=click.Path(path_type=Path), metavar="FOLDER_OR_TAR")
-@shards_option
+@shards_option("Image shards", required=True)
 @store_option
 @click.option("--axes", type=click.Choice(["yx", "xy", "auto"]), default="auto", show_default=True,
               help="Whether the files store rows of cells (yx) or columns (xy) first; auto decides by object boxes in "

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from pipelines.options import sources_option
 from pipelines.train.evaluate_command import evaluate
 from pipelines.train.export import export
 from pipelines.train.recipes import RECIPES
@@ -39,13 +40,7 @@ def main() -> None:
     metavar="NAME",
     help=f"Settings to start from: {', '.join(RECIPES)}.",
 )
-@click.option(
-    "--shards",
-    metavar="PATTERN",
-    multiple=True,
-    required=True,
-    help="Image shards to train on: paths or URLs with braces ({0000..1023}) or globs (*), in quotes. Repeatable.",
-)
+@sources_option
 @click.option(
     "--labels",
     metavar="STORE",
@@ -75,7 +70,7 @@ def main() -> None:
 @click.option("--resume", is_flag=True, help="Continue the run in --out from its last checkpoint, if it has one.")
 def run(
     recipe: str,
-    shards: tuple[str, ...],
+    patterns: tuple[str, ...],
     labels: str,
     val: tuple[str, ...],
     out: Path,
@@ -96,7 +91,7 @@ def run(
     from trainer.settings import with_overrides
 
     settings = with_overrides(RECIPES[recipe](), assignments)
-    train_shards, val_shards = expand_sources(shards), expand_shards(val)
+    train_shards, val_shards = expand_sources(patterns), expand_shards(val)
     with TrainProgress() as progress:
         try:
             result = train(

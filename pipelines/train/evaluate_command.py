@@ -6,8 +6,9 @@ from typing import Any, get_args
 
 import click
 
-from pipelines.options import class_names_option, parse_arguments, parse_channels
+from pipelines.options import class_names_option, mean_option, parse_arguments, std_option
 from store.cli.base import examples, refuse_nan
+from store.cli.options import json_option
 from trainer.types import Interpolation
 
 
@@ -55,10 +56,8 @@ from trainer.types import Interpolation
     metavar="X",
     help="Fraction of the resized image's shorter side that is kept.",
 )
-@click.option("--mean", callback=parse_channels, metavar="M",
-              help="Mean of the pixels, scaled to 0 to 1: one number or R,G,B.")  # fmt: skip
-@click.option("--std", callback=parse_channels, metavar="S",
-              help="Standard deviation of the pixels, scaled to 0 to 1: one number or R,G,B.")  # fmt: skip
+@mean_option()
+@std_option()
 @click.option("--interpolation", type=click.Choice(get_args(Interpolation)), help="How images are resized.")
 @click.option(
     "--batch-size",
@@ -84,7 +83,7 @@ from trainer.types import Interpolation
 )
 @class_names_option
 @click.option("--per-class", is_flag=True, help="Also print a table of the classes: images, top-1 and top-5 hits.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@json_option
 def evaluate(
     checkpoint: Path,
     patterns: tuple[str, ...],

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from pipelines.train.recipes import RECIPES
 from store.cli.base import examples
+from store.cli.options import json_option
 from store.errors import SettingsError
 from store.text import brief
 from trainer.settings import MAY_DIFFER, SETTINGS, TrainSettings, near_names, settings_to_json
@@ -31,7 +32,7 @@ the defaults. `relabel-train run` takes a recipe and changes single settings of 
     epilog=examples("relabel-train settings", "relabel-train settings resnet50_relabel --json"),
 )
 @click.argument("recipe", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@json_option
 @click.option("--markdown", is_flag=True, help="Print the documentation page docs/settings.md.")
 def settings(recipe: str | None, as_json: bool, markdown: bool) -> None:
     """Print all training settings and what they mean.
