@@ -6,30 +6,14 @@ rows are being annotated, and of the one being indexed. A local shard is read wh
 
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from store.errors import RelabelError, SettingsError, ShardError
+from store.errors import SettingsError
+from store.shards.errors import shard_errors
 from store.shards.index import ShardIndex, hash_file, index_shard
 from store.shards.remote import RemoteShard, Shard
-
-
-@contextmanager
-def reading(shard: Shard) -> Iterator[None]:
-    """Turn an OSError of a disk or a server into a ShardError that names the shard, and any other file involved.
-
-    Raises:
-        ShardError: instead of an OSError.
-    """
-    try:
-        yield
-    except RelabelError:
-        raise
-    except OSError as error:
-        where = "" if error.filename in (None, str(shard)) else f" ({error.filename})"  # such as a full TMPDIR
-        raise ShardError(f"{shard}: cannot be read: {error.strerror or error}{where}") from error
 
 
 class LocalCopies:
@@ -63,7 +47,7 @@ class LocalCopies:
             return index_shard(shard, hashed=True)
         copy = self._path(shard)
         try:
-            with reading(shard):
+            with shard_errors(shard):
                 found = shard.download(copy)
             return replace(index_shard(copy, hashed=True, source=shard), mtime_ns=found.st_mtime_ns)
         except BaseException:

@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TypeVar
 
-from annotator.input.local_copies import LocalCopies, reading
+from annotator.input.local_copies import LocalCopies
 from annotator.report import Reporter
 from store.errors import (
     ChangedShardError,
@@ -18,6 +18,7 @@ from store.errors import (
     StoreReadError,
 )
 from store.reader import LabelStore
+from store.shards.errors import shard_errors
 from store.shards.index import Sample, ShardIndex, shard_name
 from store.shards.remote import Shard
 
@@ -86,7 +87,7 @@ def is_done(store: LabelStore, shard: Shard, copies: LocalCopies) -> bool:
         tar = store.group(shard_name(shard)).commit.tar
     except LabelNotFoundError:
         return False
-    with reading(shard):
+    with shard_errors(shard):
         now = shard.stat()
         unchanged = now.st_mtime_ns != 0 and (now.st_size, now.st_mtime_ns) == (tar.size, tar.mtime_ns)
         if unchanged or (now.st_size == tar.size and copies.hash(shard) == tar.sha256):

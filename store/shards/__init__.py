@@ -6,5 +6,6 @@
 | remote   | URL                   | requests size and time, downloads, reads      | `RemoteStat`, bytes           |
 | tar      | open file             | reads headers strictly                        | `Member`s                     |
 | index    | local shard           | groups members into samples, hashes the shard | `ShardIndex`                  |
+| errors   | errors of reading     | names the shard                               | `ShardError`                  |
 | images   | shard and byte range  | reads and checks an image, decodes it         | bytes, (H, W, 3) uint8 pixels |
 """

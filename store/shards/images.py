@@ -10,7 +10,7 @@ import tarfile
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from store.errors import ChangedShardError, ImageError, RelabelError, ShardError
+from store.errors import ChangedShardError, ImageError, ShardError
+from store.shards.errors import shard_errors
 from store.shards.index import IMAGE_EXTENSIONS, Sample, image_digest
 from store.shards.remote import RemoteShard, Shard
 from store.shards.tar import BLOCK
@@ -53,7 +54,7 @@ def read_image(path: Path, sample: Sample, *, source: Shard | None = None) -> by
         ShardError: the shard cannot be read, or ends within the image.
     """
     shard = source or path
-    with _naming(shard, sample.key):
+    with shard_errors(shard, f"the image of {sample.key!r}"):
         data = next(_read_files([Range(path, sample.offset, sample.length)]))
     if len(data) != sample.length:
         raise ShardError(f"{shard}: ends within the image of {sample.key!r}; run again once the shard is complete")
@@ -77,20 +78,9 @@ def read_images(wanted: Sequence[tuple[Shard, ImageMember]], *, hashed: bool = F
     ranges = (Range(shard, member.offset - BLOCK, BLOCK + member.length) for shard, member in wanted)
     found = read_ranges(list(ranges))
     for shard, member in wanted:
-        with _naming(shard, member.key):
+        with shard_errors(shard, f"the image of {member.key!r}"):
             data = next(found)
         yield _checked(shard, member, data[:BLOCK], data[BLOCK:], hashed=hashed)
-
-
-@contextmanager
-def _naming(shard: Shard, key: str) -> Iterator[None]:
-    """Turn an OSError into a ShardError that names the shard and the image."""
-    try:
-        yield
-    except RelabelError:
-        raise
-    except OSError as error:
-        raise ShardError(f"{shard}: cannot be read: {error.strerror or error} (the image of {key!r})") from error
 
 
 def _checked(shard: Shard, member: ImageMember, header: bytes, image: bytes, *, hashed: bool) -> bytes:

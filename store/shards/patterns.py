@@ -4,12 +4,12 @@ import glob
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from store.errors import RelabelError, ShardError
+from store.errors import ShardError
+from store.shards.errors import shard_errors
 from store.shards.index import shard_name
 from store.shards.remote import RemoteShard, Shard, needing_obstore
 from store.text import first_few
@@ -131,7 +131,7 @@ def _listed(url: str) -> list[Shard]:
     _shard(f"{folder}/any.tar")
     with needing_obstore():
         from store.storage.fetch import list_names
-    with _shard_errors():
+    with shard_errors():
         names = list_names(folder)
     # As in a shell, a glob does not match hidden names.
     matching = (name for name in names if fnmatchcase(name, pattern) and not name.startswith("."))
@@ -144,21 +144,10 @@ def _missing(shards: Sequence[Shard]) -> set[Shard]:
     if remote := [shard for shard in shards if isinstance(shard, RemoteShard)]:
         with needing_obstore():
             from store.storage.fetch import find_absent
-        with _shard_errors():
+        with shard_errors():
             absent = find_absent([shard.url for shard in remote])
         missing.update(shard for shard in remote if shard.url in absent)
     return missing
-
-
-@contextmanager
-def _shard_errors() -> Iterator[None]:
-    """Turn an OSError of a request into a ShardError."""
-    try:
-        yield
-    except RelabelError:
-        raise
-    except OSError as error:
-        raise ShardError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
 
 # Braces. Their number is bounded, because a typing error must not fill the memory.
