@@ -88,17 +88,17 @@ class _Images(Dataset[DecodedBatch]):
     """Decodes a batch of rows in a worker."""
 
     def __init__(self, preprocessing: Preprocessing) -> None:
-        self.size, self.resample = preprocessing.input_size, Image.Resampling[preprocessing.interpolation.upper()]
+        self.preprocessing = preprocessing
 
     def __getitems__(self, rows: list[RowRef]) -> list[DecodedBatch]:
-        height, width = self.size
+        height, width = self.preprocessing.input_size
         pixels = np.zeros((len(rows), height, width, 3), np.uint8)
         digests, bad, lost = [0] * len(rows), {}, {}
         for i, ref in enumerate(rows):
             try:
                 data = read_image(ref.path, ref.sample, source=ref.source)
                 digests[i] = image_digest(data)
-                pixels[i] = self._squash(decode_image(data))
+                pixels[i] = squash(decode_image(data), self.preprocessing)
             except ImageError as error:
                 bad[i] = str(error)
             except ShardError as error:
@@ -113,10 +113,12 @@ class _Images(Dataset[DecodedBatch]):
             pixels_B3hw.share_memory_()  # type: ignore[no-untyped-call]
         return [DecodedBatch(rows=rows, pixels_B3hw=pixels_B3hw, digests=digests, bad=bad, lost=lost)]
 
-    def _squash(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Resize the whole image to the teacher's input size, without keeping its aspect ratio."""
-        height, width = self.size
-        return np.asarray(Image.fromarray(image).resize((width, height), self.resample))
+
+def squash(image: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Resize a whole (H, W, 3) uint8 image to the teacher's input size, without keeping its aspect ratio."""
+    height, width = preprocessing.input_size
+    resample = Image.Resampling[preprocessing.interpolation.upper()]
+    return np.asarray(Image.fromarray(image).resize((width, height), resample))
 
 
 def _one(batches: list[DecodedBatch]) -> DecodedBatch:

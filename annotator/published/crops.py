@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
+from annotator.input.decode import squash
 from annotator.published.files import MAX_IMAGE_BYTES, PublishedMap
 from annotator.published.source import MapSource, read_map
 from annotator.published.verdict import Verdict, count_votes, mirrored, spread, spread_shards
@@ -123,10 +123,4 @@ def _maps_with_image(
             with suppress(LabelMapError, ImageError):
                 source_map = read_map(source, sample.key, num_classes=num_classes)
                 if source_map is not None and sample.length <= MAX_IMAGE_BYTES:
-                    yield source_map, _squash(decode_image(read_image(path, sample)), preprocessing)
-
-
-def _squash(image: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    height, width = preprocessing.input_size
-    resample = Image.Resampling[preprocessing.interpolation.upper()]
-    return np.asarray(Image.fromarray(image).resize((width, height), resample))
+                    yield source_map, squash(decode_image(read_image(path, sample)), preprocessing)
