@@ -6,7 +6,7 @@ Letters: N rows, K kept classes, H W cells (y, x).
 """
 
 import json
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -42,6 +42,7 @@ from store.format.schema import (
     is_group_name,
 )
 from store.reader import LabelStore
+from store.shards.index import ShardIndex
 from store.storage.base import StorageBackend
 from store.storage.open import open_backend
 
@@ -81,6 +82,29 @@ class GroupLabels:
         problem = check_maps(*maps[:2], None, self.usable, num_classes=MAX_CLASSES) or check_topk_order(*maps)
         if problem is not None:
             raise LabelMapError(f"{problem[0]}: {problem[1]}; float16 holds logits within +-65,504")
+
+    @classmethod
+    def of_shard(
+        cls,
+        index: ShardIndex,
+        *,
+        classes: NDArray[np.uint16],
+        scores: NDArray[np.float16],
+        tail_logsumexp: NDArray[np.float16] | None,
+        digests: NDArray[np.uint64],
+        undecodable: Iterable[Undecodable],
+    ) -> "GroupLabels":
+        """The label maps of a shard's samples, in their order, with keys, places and labels from its index."""
+        return cls(
+            classes=classes,
+            scores=scores,
+            tail_logsumexp=tail_logsumexp,
+            keys=tuple(sample.key for sample in index.samples),
+            offsets=np.array([(sample.offset, sample.length) for sample in index.samples], np.uint64),
+            digests=digests,
+            labels=np.array([sample.label for sample in index.samples], np.int32),
+            undecodable=tuple(undecodable),
+        )
 
     @property
     def usable(self) -> NDArray[np.bool_]:

@@ -27,7 +27,7 @@ from store.errors import (
     StoreMismatchError,
 )
 from store.format.arrays import NO_CLASS
-from store.format.schema import StoreSchema, TarIdentity, Undecodable
+from store.format.schema import StoreSchema, Undecodable
 from store.group import LabelGroup
 from store.reader import LabelStore
 from store.shards.images import decode_image, read_image
@@ -112,7 +112,7 @@ def _import_shard(
     writer.write(
         index.name,
         group,
-        tar=TarIdentity(size=index.size, mtime_ns=index.mtime_ns, sha256=index.sha256 or ""),
+        tar=index.identity(),
         provenance={"imported": "published maps", AXES: axes, "torch": str(torch.__version__)},
         overwrite=overwrite,
     )
@@ -163,10 +163,10 @@ def read_group(index: ShardIndex, owners: MapOwners, schema: StoreSchema, axes: 
     Raises:
         ShardError: samples without a map, maps that are refused, or a shard that cannot be read.
     """
-    samples = index.samples
-    shape = (len(samples), schema.top_k, *schema.map_size)
+    rows = len(index.samples)
+    shape = (rows, schema.top_k, *schema.map_size)
     classes, scores = np.full(shape, NO_CLASS, np.uint16), np.full(shape, np.nan, np.float16)
-    digests, damaged = np.zeros(len(samples), np.uint64), []
+    digests, damaged = np.zeros(rows, np.uint64), []
     missing: list[str] = []
     refused: list[str] = []
     used: set[MapFile] = set()
@@ -184,15 +184,13 @@ def read_group(index: ShardIndex, owners: MapOwners, schema: StoreSchema, axes: 
         else:
             missing.append(sample.key)
     _refuse_incomplete(index, missing, refused)
-    return GroupLabels(
+    return GroupLabels.of_shard(
+        index,
         classes=classes,
         scores=scores,
         tail_logsumexp=None,
-        keys=tuple(sample.key for sample in samples),
-        offsets=np.array([(sample.offset, sample.length) for sample in samples], np.uint64),
         digests=digests,
-        labels=np.array([sample.label for sample in samples], np.int32),
-        undecodable=tuple(damaged),
+        undecodable=damaged,
     )
 
 

@@ -16,7 +16,7 @@ from annotator.report import Reporter
 from annotator.teacher.copies import Maps
 from store.errors import GroupExistsError, ShardError
 from store.format.arrays import NO_CLASS
-from store.format.schema import StoreSchema, TarIdentity, Undecodable
+from store.format.schema import StoreSchema, Undecodable
 from store.shards.index import ShardIndex, check_unchanged
 from store.writer import GroupLabels, StoreWriter
 
@@ -37,16 +37,13 @@ class OpenGroup:
 
     def labels(self) -> GroupLabels:
         """The finished group."""
-        samples = self.index.samples
-        return GroupLabels(
+        return GroupLabels.of_shard(
+            self.index,
             classes=self.classes,
             scores=self.scores,
             tail_logsumexp=self.tail_logsumexp,
-            keys=tuple(sample.key for sample in samples),
-            offsets=np.array([(sample.offset, sample.length) for sample in samples], np.uint64),
             digests=self.digests,
-            labels=np.array([sample.label for sample in samples], np.int32),
-            undecodable=tuple(self.undecodable),
+            undecodable=self.undecodable,
         )
 
 
@@ -145,7 +142,7 @@ class Committer:
         self.writer.write(
             index.name,
             group.labels(),
-            tar=TarIdentity(size=index.size, mtime_ns=index.mtime_ns, sha256=index.sha256 or ""),
+            tar=index.identity(),
             provenance=self.provenance,
             overwrite=self.overwrite,
         )

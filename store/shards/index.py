@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from store.errors import ShardError
-from store.format.schema import GROUP_NAME, is_group_name
+from store.format.schema import GROUP_NAME, TarIdentity, is_group_name
 from store.shards.remote import Shard
 from store.shards.tar import DamagedTarError, Member, TarReader, members
 from store.text import first_few
@@ -47,6 +47,10 @@ class ShardIndex:
     inode: int  # 0 if the source is not a local file
     sha256: str | None  # of the whole tar; None when it was indexed without hashing
     samples: tuple[Sample, ...]
+
+    def identity(self) -> TarIdentity:
+        """The shard as the commit record of its labels names it; without a sha256 if it was not hashed."""
+        return TarIdentity(size=self.size, mtime_ns=self.mtime_ns, sha256=self.sha256 or "")
 
 
 def shard_name(path: Shard) -> str:

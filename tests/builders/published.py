@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from store.format.schema import StoreSchema, TarIdentity
+from store.format.schema import StoreSchema
 from store.shards.index import index_shard
 from store.writer import StoreWriter
 from tests.builders.stores import make_labels
@@ -51,5 +51,5 @@ def label_shard(labels: Path, shard: Path, schema: StoreSchema, *, seed: int = 0
         digests=np.array(digests, np.uint64),
         labels=np.array([sample.label for sample in index.samples], np.int32),
     )
-    tar = TarIdentity(size=index.size, mtime_ns=index.mtime_ns, sha256=index.sha256 or "")
+    tar = index.identity()
     StoreWriter.open(labels, schema).write(index.name, group, tar=tar, provenance={})

@@ -18,7 +18,6 @@ from msgspec.structs import replace
 
 from store.cli.main import main
 from store.errors import DamagedStoreError, LabelMapError, StoreReadError
-from store.format.schema import TarIdentity
 from store.reader import LabelStore
 from store.shards.index import image_digest, index_shard
 from store.storage.local import LocalBackend
@@ -180,7 +179,7 @@ def shard_and_labels(folder: Path, count: int = 5) -> tuple[Path, Path]:
         offsets=np.array([(sample.offset, sample.length) for sample in index.samples], np.uint64),
         digests=np.array([image_digest(image) for image in images], np.uint64),
     )
-    tar = TarIdentity(size=index.size, mtime_ns=index.mtime_ns, sha256=index.sha256 or "")
+    tar = index.identity()
     StoreWriter.open(path, SCHEMA).write("s", labels, tar=tar, provenance=PROVENANCE)
     return shard, path
 
