@@ -6,6 +6,7 @@ A file does not say whether its cells are ordered as (y, x) or as (x, y); docs/p
 | file      | input                       | does                                            | output         |
 |-----------|-----------------------------|-------------------------------------------------|----------------|
 | files     | bytes of a `.pt`, and back  | loads without running code, checks values       | `PublishedMap` |
+| origin    | what the files do not say   | names the network, its classes, preprocessing   | `StoreSchema`  |
 | names     | sample keys, names of maps  | refuses unsafe names, indexes maps by hash      | `MapFile`      |
 | source    | a folder or tar of `.pt`    | looks up, reads and assigns the maps of samples | bytes          |
 | verdict   | votes of boxes or images    | sign test: yx, xy or undecided                  | `Verdict`      |

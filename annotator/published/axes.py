@@ -5,7 +5,8 @@ from pathlib import Path
 
 from annotator.published.boxes import ask_boxes
 from annotator.published.crops import ask_teacher
-from annotator.published.files import Axes, Origin
+from annotator.published.files import Axes
+from annotator.published.origin import Origin
 from annotator.published.source import MapSource
 from annotator.published.verdict import Verdict
 from annotator.teacher.teacher import Teacher

@@ -1,10 +1,9 @@
-"""Published maps as files: the bytes of a `.pt` to checked arrays, and back; and the `Origin` that no file names.
+"""Published maps as files: the bytes of a `.pt` to checked arrays, and back.
 
 Source: the official repository's loader, which reads [2, K, A, B]: scores, then class ids.
 Shape letters: K kept classes, A B cells in the order of the file, which is (y, x) or (x, y).
 """
 
-import hashlib
 import io
 import pickle
 import pickletools
@@ -21,7 +20,6 @@ from torch import Tensor
 
 from annotator.teacher.topk import FLOAT16_MAX
 from store.errors import LabelMapError
-from store.format.schema import Preprocessing, StoreSchema, TeacherIdentity
 from store.text import first_line
 
 Axes = Literal["yx", "xy"]
@@ -192,49 +190,3 @@ def _check_pickle(stream: IO[bytes], where: str) -> None:
         raise
     except ValueError as error:
         raise LabelMapError(f"{where}: not a tensor saved by torch: {first_line(error)}") from error
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Origin:
-    """The network that made the maps and its preprocessing; by default those of the published ImageNet maps.
-
-    Preprocessing: timm's configuration of tf_efficientnet_l2.ns_jft_in1k_475, the teacher of the paper (section 3.1).
-    """
-
-    architecture: str = "published-relabel"
-    num_classes: int = 1000  # C; ids in the maps are below it
-    class_names: tuple[str, ...] | None = None
-    input_size: tuple[int, int] = (475, 475)  # height, width in pixels
-    interpolation: str = "bicubic"
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-
-    def identity(self) -> TeacherIdentity:
-        """A teacher known by name only: its digest is of a fixed text and the name (docs/published_maps.md)."""
-        text = f"relabel published maps 1\0{self.architecture}"
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        return TeacherIdentity(architecture=self.architecture, arguments={}, digest=digest)
-
-    def preprocessing(self) -> Preprocessing:
-        """The whole image, squashed."""
-        return Preprocessing(input_size=self.input_size, interpolation=self.interpolation, mean=self.mean, std=self.std)
-
-    def schema(self, shape: tuple[int, int, int], axes: Axes) -> StoreSchema:
-        """The schema of a store of these maps.
-
-        Args:
-            shape: K, A, B of the files.
-            axes: the order of A and B.
-
-        Raises:
-            LabelMapError: class names that do not match the class count.
-        """
-        top_k, first, second = shape
-        return StoreSchema(
-            teacher=self.identity(),
-            preprocessing=self.preprocessing(),
-            num_classes=self.num_classes,
-            top_k=top_k,
-            map_size=(first, second) if axes == "yx" else (second, first),
-            class_names=self.class_names,
-        )

@@ -28,7 +28,8 @@ from store.text import printable
 
 if TYPE_CHECKING:
     from annotator.published.exporting import ExportSummary
-    from annotator.published.files import Axes, Origin
+    from annotator.published.files import Axes
+    from annotator.published.origin import Origin
     from annotator.published.source import MapSource
     from annotator.teacher.teacher import Teacher
 
@@ -90,8 +91,8 @@ def import_command(
         raise click.UsageError("--checkpoint and --teacher-arg need --teacher NAME")
     shards = expand_shards(patterns)
     # Imported here, so that --help and a mistyped pattern do not wait for torch.
-    from annotator.published.files import Origin
     from annotator.published.importing import first_shape, import_maps
+    from annotator.published.origin import Origin
     from annotator.published.source import open_source
     from annotator.settings import TeacherSettings
     from annotator.teacher.build import make_current_folder_importable

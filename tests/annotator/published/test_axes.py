@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from annotator.published.axes import find_axes
 from annotator.published.boxes import ask_boxes, best_box, prefers_yx
 from annotator.published.crops import CROP, cut, random_boxes
-from annotator.published.files import Origin, PublishedMap
+from annotator.published.files import PublishedMap
+from annotator.published.origin import Origin
 from annotator.published.source import open_source
 from annotator.published.verdict import Verdict, count_votes, mirrored, spread
 from store.errors import SettingsError

@@ -16,8 +16,9 @@ from torchvision.ops import roi_align
 
 from annotator.published import importing as matching
 from annotator.published.exporting import ExportSummary, Namer, export_maps, official_limits, plan_export
-from annotator.published.files import Axes, Origin
+from annotator.published.files import Axes
 from annotator.published.importing import first_shape, import_maps
+from annotator.published.origin import Origin
 from annotator.published.source import open_source
 from annotator.report import Summary
 from store.errors import LabelMapError, SettingsError, StoreMismatchError, StoreWriteError
