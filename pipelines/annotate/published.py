@@ -1,12 +1,14 @@
 """The commands `relabel-annotate import` and `export`: published ReLabel files to a store, and back."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from annotator.settings import TeacherSettings
 from pipelines.annotate.progress import IMPORT, ExportProgress
 from pipelines.annotate.run import run_shards
 from pipelines.options import (
@@ -92,31 +94,19 @@ def import_command(
     shards = expand_shards(patterns)
     # Imported here, so that --help and a mistyped pattern do not wait for torch.
     from annotator.published.importing import first_shape, import_maps
-    from annotator.published.origin import Origin
     from annotator.published.source import open_source
-    from annotator.settings import TeacherSettings
-    from annotator.teacher.build import make_current_folder_importable
-    from annotator.teacher.teacher import Teacher
 
-    names = None if class_names is None else read_class_names(class_names)
-    pixels: dict[str, Any] = {name: value for name, value in (("mean", mean), ("std", std)) if value is not None}
-    origin = Origin(
-        architecture=architecture, num_classes=num_classes, class_names=names, input_size=input_size, **pixels
+    origin = _make_origin(
+        class_names, mean, std, architecture=architecture, num_classes=num_classes, input_size=input_size
     )  # fmt: skip
-
-    def load_teacher() -> Teacher:
-        click.echo(f"axes: comparing with the teacher {teacher}", err=True)
-        make_current_folder_importable()
-        settings = TeacherSettings(
-            name=str(teacher), args=teacher_args, checkpoint=checkpoint, num_classes=num_classes, mean=mean, std=std,
-            device=device,
-        )  # fmt: skip
-        return Teacher(settings)
-
+    settings = None if not teacher else TeacherSettings(
+        name=teacher, args=teacher_args, checkpoint=checkpoint, num_classes=num_classes, mean=mean, std=std,
+        device=device,
+    )  # fmt: skip
     click.echo(f"reading the file names in {printable(str(root))}", err=True)
     source = open_source(root)
     shape = first_shape(shards, source, num_classes=num_classes)  # before a teacher is loaded
-    found_axes = _find_axes(axes, shards, source, origin, load_teacher if teacher else None)
+    found_axes = _find_axes(axes, shards, source, origin, settings)
     schema = origin.schema(shape, found_axes)
     run_shards(
         lambda summary, _: import_maps(shards, labels, source, schema, found_axes, summary, overwrite=overwrite),
@@ -124,21 +114,45 @@ def import_command(
     )  # fmt: skip
 
 
+def _make_origin(
+    class_names: Path | None,
+    mean: tuple[float, float, float] | None,
+    std: tuple[float, float, float] | None,
+    **known: Any,  # noqa: ANN401  (fields by their names; click has checked them)
+) -> "Origin":
+    """The origin of the maps; mean and deviation are ImageNet's where they are not given."""
+    from annotator.published.origin import Origin
+
+    names = None if class_names is None else read_class_names(class_names)
+    pixels: dict[str, Any] = {name: value for name, value in (("mean", mean), ("std", std)) if value is not None}
+    return Origin(class_names=names, **pixels, **known)
+
+
 def _find_axes(
     axes: "Axes | Literal['auto']",
     shards: Sequence[Path],
     source: "MapSource",
     origin: "Origin",
-    load_teacher: "Callable[[], Teacher] | None",
+    teacher: TeacherSettings | None,
 ) -> "Axes":
     """The given order, or the one that the evidence shows, printed with its votes."""
     from annotator.published.axes import find_axes
 
     if axes != "auto":
         return axes
-    decided, verdict = find_axes(shards, source, origin, load_teacher)
+    load = None if teacher is None else partial(_load_teacher, teacher)
+    decided, verdict = find_axes(shards, source, origin, load)
     click.echo(str(verdict), err=True)
     return decided
+
+
+def _load_teacher(settings: TeacherSettings) -> "Teacher":
+    from annotator.teacher.build import make_current_folder_importable
+    from annotator.teacher.teacher import Teacher
+
+    click.echo(f"axes: comparing with the teacher {settings.name}", err=True)
+    make_current_folder_importable()
+    return Teacher(settings)
 
 
 @click.command("export", epilog=examples("relabel-annotate export labels.zarr relabel_maps"))
