@@ -22,7 +22,6 @@ from annotator.teacher.teacher import Teacher
 from store.errors import TooManyBadImagesError
 from store.format.schema import StoreSchema
 from store.processes import keep_freed_memory
-from store.reader import LabelStore
 from store.shards.index import shard_name
 from store.shards.remote import Shard
 from store.writer import StoreWriter, set_aside_other
@@ -79,7 +78,7 @@ def make_ready(teacher: Teacher, top_k: int, class_names: tuple[str, ...] | None
 
 def open_labels(
     shards: Sequence[Shard], labels: Path | str, schema: StoreSchema, summary: Summary, *, overwrite: bool
-) -> None:
+) -> StoreWriter:
     """Create or check the store for these shards' labels, once before `annotate` is called in any number of parts.
 
     Raises:
@@ -88,12 +87,12 @@ def open_labels(
     """
     if overwrite and (kept := set_aside_other(labels, schema, {shard_name(shard) for shard in shards})):
         summary.set_aside(kept)
-    StoreWriter.open(labels, schema)
+    return StoreWriter.open(labels, schema)
 
 
 def annotate(
     shards: Iterable[Shard],
-    labels: Path | str,
+    writer: StoreWriter,
     ready: ReadyTeacher,
     settings: RunSettings,
     summary: Summary,
@@ -102,24 +101,22 @@ def annotate(
 
     Args:
         shards: with unique names, in the order of work.
-        labels: the store, opened by `open_labels`.
+        writer: of the store, as `open_labels` returns it.
         ready: the teacher.
         settings: `max_bad` counts from this call on.
         summary: receives the events of each shard; damaged ones are in its failures.
 
     Raises:
-        StoreNotFoundError: the store has vanished.
-        StoreMismatchError: the store was written with another teacher or preprocessing.
+        StoreNotFoundError: the store has vanished; it is not created again.
+        StoreMismatchError: the store was replaced by another one.
         StoreWriteError: the disk refused the write; finished groups are kept.
         TooManyBadImagesError: more undecodable images than `max_bad`; finished groups are kept.
         TeacherError: logits that are not finite.
     """
-    store = LabelStore.open(labels)  # a store that has vanished since is an error, and not created again
-    writer = StoreWriter(store, ready.schema)
     teacher, schema = ready.teacher, writer.schema
     bad_before = len(summary.bad_images)
     with LocalCopies() as copies:
-        plan = Plan(shards, store, copies, overwrite=settings.overwrite, reporter=summary)
+        plan = Plan(shards, writer.store, copies, overwrite=settings.overwrite, reporter=summary)
         collector = Collector(plan, schema, summary)
         decoding = decode_batches(
             plan,

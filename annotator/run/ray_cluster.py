@@ -28,6 +28,7 @@ from store.reader import LabelStore
 from store.shards.index import shard_name
 from store.shards.remote import Shard
 from store.text import first_line, last_line
+from store.writer import StoreWriter
 
 MAX_ITEM = 4  # shards of a work item at most, so that batches span their borders
 ROUNDS = 8  # work items of an actor at least, so that all actors end at about the same time
@@ -57,7 +58,9 @@ class Actor:
         """
         recorder = Recorder()
         summary = Summary(recorder)
-        annotate(shards, self.job.labels, self._load(), self.job.settings, summary)
+        ready = self._load()
+        writer = StoreWriter(LabelStore.open(self.job.labels), ready.schema)  # made by `annotate_on_ray`
+        annotate(shards, writer, ready, self.job.settings, summary)
         return summary, recorder.events
 
     def heartbeat(self) -> None:

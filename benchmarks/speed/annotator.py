@@ -85,8 +85,8 @@ def run_annotator(ready: ReadyTeacher, shards: Sequence[Path], labels: Path, set
     """Images a second of a run into a new store, from its start to its last commit."""
     summary = Summary()
     start = time.perf_counter()
-    open_labels(shards, labels, ready.schema, summary, overwrite=False)
-    annotate(shards, labels, ready, settings, summary)
+    writer = open_labels(shards, labels, ready.schema, summary, overwrite=False)
+    annotate(shards, writer, ready, settings, summary)
     seconds = time.perf_counter() - start
     shutil.rmtree(labels)
     return summary.images / seconds
@@ -167,8 +167,8 @@ def bench_speed(ready: ReadyTeacher, shards: Sequence[Path], scratch: Path, sett
 def bench_memory(ready: ReadyTeacher, shards: Sequence[Path], labels: Path, settings: RunSettings) -> None:
     memory = Memory()
     summary = Summary(memory)
-    open_labels(shards, labels, ready.schema, summary, overwrite=False)
-    annotate(shards, labels, ready, settings, summary)
+    writer = open_labels(shards, labels, ready.schema, summary, overwrite=False)
+    annotate(shards, writer, ready, settings, summary)
     shutil.rmtree(labels)
     second, last = memory.after[1], memory.after[-1]
     print()

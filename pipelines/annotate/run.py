@@ -46,8 +46,8 @@ def annotate_shards(shards: Sequence[Shard], job: Job) -> None:
     ready = load_teacher(job)
 
     def work(summary: Summary, _: ShardProgress) -> None:
-        open_labels(shards, job.labels, ready.schema, summary, overwrite=job.settings.overwrite)
-        annotate(shards, job.labels, ready, job.settings, summary)
+        writer = open_labels(shards, job.labels, ready.schema, summary, overwrite=job.settings.overwrite)
+        annotate(shards, writer, ready, job.settings, summary)
 
     run_shards(work, len(shards), job.labels, ANNOTATE)
 
@@ -64,11 +64,13 @@ def watch_shards(patterns: Sequence[str], job: Job) -> None:
     ready = load_teacher(job)
 
     def work(summary: Summary, progress: ShardProgress) -> None:
+        writer = open_labels([], job.labels, ready.schema, summary, overwrite=False)
+
         def annotate_complete(shards: Sequence[Shard]) -> list[Shard]:
             left = list(shards)
             while left:
                 try:
-                    annotate(left, job.labels, ready, job.settings, summary)
+                    annotate(left, writer, ready, job.settings, summary)
                     break
                 except TooManyBadImagesError as error:  # one bad shard must not end a service
                     shard = summary.bad_images[-1][0]
@@ -76,7 +78,6 @@ def watch_shards(patterns: Sequence[str], job: Job) -> None:
                     left.remove(shard)
             return [shard for shard in shards if shard in summary.failures]
 
-        open_labels([], job.labels, ready.schema, summary, overwrite=False)
         watch = Watch(partial(find_sources, patterns), progress.line)
         annotate_forever(watch, annotate_complete, lambda: progress.line(f"waiting; {progress.describe()}"))
 

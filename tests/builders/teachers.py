@@ -45,6 +45,6 @@ def run_annotator(
 ) -> Summary:
     chosen = RunSettings(**({"batch_size": 4, "workers": 0} | settings))
     ready, summary = make_ready(teacher, chosen.top_k, class_names), Summary()
-    open_labels(shards, labels, ready.schema, summary, overwrite=chosen.overwrite)
-    annotate(shards, labels, ready, chosen, summary)
+    writer = open_labels(shards, labels, ready.schema, summary, overwrite=chosen.overwrite)
+    annotate(shards, writer, ready, chosen, summary)
     return summary

@@ -202,9 +202,9 @@ def test_teacher_that_gives_nan_writes_nothing(tmp_path: Path, shards: list[Path
     teacher = make_teacher(tmp_path)
     ready = make_ready(teacher, 5, None)
     teacher.network.get_parameter("fc.weight")[2] = torch.nan
-    open_labels(shards, tmp_path / "labels.zarr", ready.schema, Summary(), overwrite=False)
+    writer = open_labels(shards, tmp_path / "labels.zarr", ready.schema, Summary(), overwrite=False)
     with pytest.raises(TeacherError, match="NaN"):
-        annotate(shards, tmp_path / "labels.zarr", ready, RunSettings(workers=0), Summary())
+        annotate(shards, writer, ready, RunSettings(workers=0), Summary())
     assert LabelStore.open(tmp_path / "labels.zarr").names() == []
 
 
