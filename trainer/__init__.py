@@ -5,6 +5,7 @@
 | types       |                           | literal types of the settings                    |                         |
 | fields      | a settings class          | types, ranges and meanings of its fields as data | `Setting`               |
 | settings    | values, `key=value`, JSON | checks them                                      | `TrainSettings`         |
+| rendezvous  | torchrun's environment    | lets the ranks of this attempt find each other   | `TCPStore`              |
 | distributed | torchrun's environment    | joins the processes, which agree over gloo       | `Ranks`                 |
 | batch       |                           | one batch of crops with label maps               | `Batch`                 |
 | targets/    | label maps, boxes         | LabelPooling, kinds of target (pure)             | (B, C) soft targets     |

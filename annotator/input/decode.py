@@ -20,7 +20,8 @@ from annotator.input.plan import RowRef
 from store import processes
 from store.errors import ImageError, ShardError, WorkerError
 from store.format.schema import Preprocessing
-from store.shards.images import decode_image, read_image
+from store.shards.decode import decode_image
+from store.shards.images import read_image
 from store.shards.index import image_digest
 
 BATCHES_AHEAD = 2  # per worker

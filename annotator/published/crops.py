@@ -20,7 +20,8 @@ from store.errors import ImageError, LabelMapError, SettingsError, ShardError, T
 from store.format.schema import Preprocessing
 from store.maps.pooling import pool_map
 from store.maps.types import Box
-from store.shards.images import decode_image, read_image
+from store.shards.decode import decode_image
+from store.shards.images import read_image
 from store.shards.index import index_shard
 from store.text import first_line
 

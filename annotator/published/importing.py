@@ -30,7 +30,8 @@ from store.format.arrays import NO_CLASS
 from store.format.schema import StoreSchema, Undecodable
 from store.group import LabelGroup
 from store.reader import LabelStore
-from store.shards.images import decode_image, read_image
+from store.shards.decode import decode_image
+from store.shards.images import read_image
 from store.shards.index import Sample, ShardIndex, check_unchanged, image_digest, index_shard, shard_name
 from store.text import first_few
 from store.writer import GroupLabels, StoreWriter, set_aside_other

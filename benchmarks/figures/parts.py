@@ -19,7 +19,7 @@ from pipelines.digits.scenes import Scene, draw_scene, load_pool
 from pipelines.digits.shards import JPEG_QUALITY
 from store.maps.pooling import cell_confidence, pool_map, softmax
 from store.maps.types import Box, Fill
-from store.shards.images import decode_image
+from store.shards.decode import decode_image
 from store.view.terminal import OTHER, PALETTE
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ from benchmarks.stores import copy_shards
 from pipelines.options import teacher_options
 from store.cli.base import Command
 from store.cli.options import shards_option
-from store.shards.images import decode_image
+from store.shards.decode import decode_image
 from store.shards.index import index_shard
 from store.shards.patterns import expand_shards
 from store.shards.remote import Shard

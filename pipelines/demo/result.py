@@ -14,7 +14,7 @@ from pipelines.digits.shards import read_truth
 from store.group import GroupRow
 from store.maps.types import Box
 from store.reader import LabelStore
-from store.shards.images import decode_image
+from store.shards.decode import decode_image
 from store.text import printable
 from store.view.describe import describe_row
 from store.view.figure import draw_map

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from store.errors import RelabelError
 from store.reader import LabelStore
-from store.shards.images import decode_image
+from store.shards.decode import decode_image
 from store.text import printable
 from store.view.images import ShardImages
 from store.view.page import environment, jpeg_url, render

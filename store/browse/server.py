@@ -28,7 +28,7 @@ from store.browse.rows import Groups, Ordering, Sorting
 from store.errors import LabelNotFoundError, RelabelError, SettingsError
 from store.group import GroupRow
 from store.reader import LabelStore
-from store.shards.images import decode_image
+from store.shards.decode import decode_image
 from store.text import printable
 from store.view.images import ShardImages
 from store.view.page import Link, Links, sample_page, small_jpeg

@@ -17,7 +17,7 @@ from store.files import check_outputs, write_atomically
 from store.group import GroupRow
 from store.maps.types import WHOLE_IMAGE, Box
 from store.reader import LabelStore
-from store.shards.images import decode_image
+from store.shards.decode import decode_image
 from store.view.describe import (
     Description,
     describe_box,

@@ -7,5 +7,6 @@
 | tar      | open file             | reads headers strictly                        | `Member`s                     |
 | index    | local shard           | groups members into samples, hashes the shard | `ShardIndex`                  |
 | errors   | errors of reading     | names the shard                               | `ShardError`                  |
-| images   | shard and byte range  | reads and checks an image, decodes it         | bytes, (H, W, 3) uint8 pixels |
+| images   | shard and byte range  | reads and checks an image                     | its bytes                     |
+| decode   | an image's bytes      | decodes JPEG, PNG and WebP                    | (H, W, 3) uint8 pixels        |
 """

@@ -9,7 +9,7 @@ from html import escape
 from store.errors import RelabelError
 from store.group import GroupRow
 from store.reader import LabelStore
-from store.shards.images import decode_image
+from store.shards.decode import decode_image
 from store.text import counted, printable
 from store.view.describe import Description, describe_row, describe_store, list_groups, refuse_undecodable
 from store.view.images import ShardImages

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from store.errors import ImageError
-from store.shards.images import MAX_PIXELS
+from store.shards.decode import MAX_PIXELS
 from trainer.types import Interpolation
 
 CROP_STREAM = 2  # separates the random numbers of crops from those of order and updates

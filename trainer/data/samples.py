@@ -16,7 +16,8 @@ from store.errors import ImageError
 from store.format.arrays import CHUNK_ROWS
 from store.group import LabelGroup
 from store.maps.types import LabelRows
-from store.shards.images import ImageMember, decode_image, read_images
+from store.shards.decode import decode_image
+from store.shards.images import ImageMember, read_images
 from store.shards.remote import Shard
 from trainer.data.join import JoinedShard, RowTable, TableRow
 from trainer.data.order import WINDOW_ROWS

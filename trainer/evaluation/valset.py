@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from store.errors import ChangedShardError, ImageError, RelabelError, ShardError
-from store.shards.images import decode_image, read_image
+from store.shards.decode import decode_image
+from store.shards.images import read_image
 from store.shards.index import Sample, ShardIndex
 from trainer.data.crops import resize_and_centre
 from trainer.distributed import Ranks

@@ -26,7 +26,7 @@ from store.errors import (
 )
 from store.format.schema import CommitRecord
 from store.reader import LabelStore
-from store.shards.images import decode_image
+from store.shards.decode import decode_image
 from store.writer import StoreWriter
 from tests.builders.stores import make_members, write_tar
 from tests.builders.teachers import make_teacher, run_annotator, save_weights

@@ -17,7 +17,7 @@ from PIL import Image
 from store.cli.main import main
 from store.maps.pooling import pool_map, softmax
 from store.reader import LabelStore
-from store.shards.images import decode_image
+from store.shards.decode import decode_image
 from store.view.figure import draw_map
 from store.view.terminal import half_blocks
 from tests.builders.stores import make_jpeg, write_tar

@@ -12,7 +12,7 @@ import torch
 from store.errors import ChangedShardError, DamagedStoreError, ImageError, SettingsError, ShardError
 from store.group import LabelGroup
 from store.reader import LabelStore
-from store.shards.images import decode_image
+from store.shards.decode import decode_image
 from store.shards.index import index_shard
 from tests.builders.training import Dataset, assert_same, label_shard, make_dataset, small_settings, write_shard
 from trainer.batch import Batch, join_parts

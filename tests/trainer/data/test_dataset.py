@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from store.errors import JoinError, SettingsError, StoreReadError
 from store.reader import LabelStore
-from store.shards.images import decode_image
+from store.shards.decode import decode_image
 from store.shards.index import index_shard
 from tests.builders.servers import web_server
 from tests.builders.training import Dataset, make_dataset
