@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from store.errors import JoinError, RelabelError, ShardError
+from store.errors import ChangedShardError, JoinError, RelabelError, ShardError
 from store.group import LabelGroup
 from store.reader import LabelStore
 from store.shards.images import REQUESTS, ImageMember, read_images
@@ -224,8 +224,10 @@ def _check_members(shard: Shard, group: LabelGroup, rows: GroupRows) -> None:
     try:
         ends = sorted({0, len(rows.keys) - 1})
         list(read_images([(shard, rows.member(row)) for row in ends]))
-    except ShardError as error:
+    except ChangedShardError as error:
         raise JoinError(_differences(shard, group, rows) or str(error)) from error
+    except ShardError as error:  # a failed read: the whole shard would be read in vain
+        raise JoinError(str(error)) from error
     if size != group.commit.tar.size:
         where = _differences(shard, group, rows) or (
             f"{shard}: {size:,} bytes, annotated with {group.commit.tar.size:,}; "

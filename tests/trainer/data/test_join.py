@@ -9,6 +9,7 @@ from store.errors import ChangedShardError, JoinError, ShardError
 from store.reader import LabelStore
 from store.shards.images import ImageMember, read_images
 from store.shards.index import index_shard
+from store.shards.remote import RemoteShard
 from tests.builders.training import Dataset, label_shard, make_dataset, png, small_settings, write_shard, write_tar
 from trainer.data.join import check_join, join_shards, read_group_rows, undecodable_rows
 from trainer.settings import TrainSettings
@@ -97,6 +98,27 @@ def test_a_shard_that_vanished_is_named(tmp_path: Path) -> None:
     data.shards[0].unlink()
     with pytest.raises(JoinError, match=r"train-0.tar: cannot be read: No such file"):
         check_join(joined, small_settings(), num_classes=5)
+
+
+def test_a_read_that_fails_is_reported_without_downloading_the_shard(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    downloads: list[Path] = []
+
+    def download(_: RemoteShard, file: Path) -> None:
+        downloads.append(file)
+        shutil.copy(dataset.shards[0], file)
+
+    def refuse(*_: object) -> bytes:
+        raise OSError(13, "the server refuses")
+
+    monkeypatch.setattr(RemoteShard, "stat", lambda _: dataset.shards[0].stat())
+    monkeypatch.setattr(RemoteShard, "read_range", refuse)
+    monkeypatch.setattr(RemoteShard, "download", download)
+    joined = join_shards([RemoteShard("http://127.0.0.1:1/train-0.tar")], LabelStore.open(dataset.labels))
+    with pytest.raises(JoinError, match=r"train-0\.tar: cannot be read: the server refuses \(the image of 's00000'\)$"):
+        check_join(joined, small_settings(workers=0), num_classes=5)
+    assert not downloads
 
 
 def test_fill_tail_needs_labels_with_a_tail(tmp_path: Path) -> None:
