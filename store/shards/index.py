@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from store.errors import ShardError
+from store.errors import ChangedShardError, ShardError
 from store.format.schema import GROUP_NAME, TarIdentity, is_group_name
 from store.shards.remote import Shard
 from store.shards.tar import DamagedTarError, Member, TarReader, members
@@ -108,16 +108,22 @@ def tar_members(path: Path) -> Iterator[Member]:
 
 
 def check_unchanged(index: ShardIndex) -> None:
-    """Raise ShardError if the shard was replaced or touched since it was indexed."""
+    """Raise ChangedShardError if the shard was replaced or touched since it was indexed, ShardError if it is gone."""
     try:
-        now = index.source.stat()
+        unchanged = is_unchanged(index)
     except FileNotFoundError as error:
         raise ShardError(f"{index.source}: vanished while it was being read") from error
     except OSError as error:
         raise ShardError(f"{index.source}: cannot be read: {error.strerror or error}") from error
+    if not unchanged:
+        raise ChangedShardError(f"{index.source}: changed while it was being read; run again once it is complete")
+
+
+def is_unchanged(index: ShardIndex) -> bool:
+    """Whether the shard is the file that was indexed, by size, time and inode; OSError if it cannot be asked."""
+    now = index.source.stat()
     inode = now.st_ino if isinstance(now, os.stat_result) else 0
-    if (now.st_size, now.st_mtime_ns, inode) != (index.size, index.mtime_ns, index.inode):
-        raise ShardError(f"{index.source}: changed while it was being read; run again once it is complete")
+    return (now.st_size, now.st_mtime_ns, inode) == (index.size, index.mtime_ns, index.inode)
 
 
 def image_digest(data: bytes) -> int:

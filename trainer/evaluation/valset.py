@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, get_worker_info
 from store.errors import ChangedShardError, ImageError, RelabelError, ShardError
 from store.shards.decode import decode_image
 from store.shards.images import read_image
-from store.shards.index import Sample, ShardIndex
+from store.shards.index import Sample, ShardIndex, is_unchanged
 from trainer.data.crops import resize_and_centre
 from trainer.distributed import Ranks
 from trainer.settings import TrainSettings
@@ -43,8 +43,8 @@ class ValBatches(Dataset[ValBatch | RelabelError]):
     def __getitem__(self, i: int) -> ValBatch | RelabelError:
         part = self._samples[i * self._size : (i + 1) * self._size]
         try:
-            for path, index in {index.path: index for index, _ in part}.items():
-                _refuse_changed(path, index)
+            for index in {index.path: index for index, _ in part}.values():
+                _refuse_changed(index)
             images = [self._image(index.path, sample) for index, sample in part]
         except RelabelError as error:
             return error
@@ -68,11 +68,11 @@ class ValBatches(Dataset[ValBatch | RelabelError]):
         return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
 
 
-def _refuse_changed(path: Path, index: ShardIndex) -> None:
+def _refuse_changed(index: ShardIndex) -> None:
     """Raise ChangedShardError if a shard changed after its labels and offsets were read."""
     try:
-        found = path.stat()
+        unchanged = is_unchanged(index)
     except OSError as error:
-        raise ShardError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if (found.st_size, found.st_mtime_ns) != (index.size, index.mtime_ns):
-        raise ChangedShardError(f"{path}: changed since this process began; put it back, or start again")
+        raise ShardError(f"{index.path}: cannot be read: {error.strerror or error}") from error
+    if not unchanged:
+        raise ChangedShardError(f"{index.path}: changed since this process began; put it back, or start again")

@@ -9,7 +9,7 @@ import webdataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store.errors import ShardError
+from store.errors import ChangedShardError, ShardError
 from store.shards.index import check_unchanged, hash_file, index_shard
 from tests.builders.paths import REAL as PHOTOS
 from tests.builders.stores import make_members, write_tar
@@ -179,13 +179,13 @@ def test_shard_replaced_while_being_read_is_noticed(tmp_path: Path) -> None:
     index = index_shard(path)
     check_unchanged(index)
     os.utime(path, ns=(time.time_ns(), index.mtime_ns + 1))
-    with pytest.raises(ShardError, match="changed while it was being read"):
+    with pytest.raises(ChangedShardError, match="changed while it was being read"):
         check_unchanged(index)
     index = index_shard(path)
     other = write_tar(tmp_path / "other", make_members(1))
     os.utime(other, ns=(index.mtime_ns, index.mtime_ns))
     other.replace(path)  # of the same size and time
-    with pytest.raises(ShardError, match="changed while it was being read"):
+    with pytest.raises(ChangedShardError, match="changed while it was being read"):
         check_unchanged(index)
     path.unlink()
     with pytest.raises(ShardError, match="vanished"):

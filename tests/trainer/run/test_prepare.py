@@ -157,10 +157,17 @@ def test_a_run_is_not_resumed_with_changed_data_of_the_same_names(tmp_path: Path
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_validation_shard_that_is_replaced_is_not_scored_with_the_old_labels(tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize("keeps_time", [False, True])
+def test_a_validation_shard_that_is_replaced_is_not_scored_with_the_old_labels(
+    tmp_path: Path, workers: int, *, keeps_time: bool
+) -> None:
     shard = write_shard(tmp_path / "val.tar", 30)
     val = open_val([shard], 5)
-    os.utime(shard, ns=(1, 1))
+    if keeps_time:
+        other = Path(shutil.copy2(shard, tmp_path / "other.tar"))  # of the same size and time
+        other.replace(shard)
+    else:
+        os.utime(shard, ns=(1, 1))
     student = Student(SETTINGS, num_classes=5, steps_per_epoch=1)
     settings = dataclasses.replace(SETTINGS, workers=workers)
     with pytest.raises(ChangedShardError, match=r"val.tar: changed since this process began"):
