@@ -20,7 +20,7 @@ from pipelines.digits.shards import JPEG_QUALITY
 from store.maps.pooling import cell_confidence, pool_map, softmax
 from store.maps.types import Box, Fill
 from store.shards.decode import decode_image
-from store.view.terminal import OTHER, PALETTE
+from store.view.marks import OTHER, PALETTE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

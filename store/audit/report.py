@@ -14,8 +14,9 @@ from store.reader import LabelStore
 from store.shards.decode import decode_image
 from store.text import printable
 from store.view.images import ShardImages
+from store.view.marks import PALETTE, class_text, rgb
 from store.view.page import environment, jpeg_url, render
-from store.view.terminal import PALETTE, Cell, class_text, data_table, fact_table, plain, rgb
+from store.view.terminal import Cell, data_table, fact_table, plain
 
 # Blue and vermilion can be distinguished with every kind of colour vision; the columns need no colour.
 TOP_COLOUR, LABEL_COLOUR = rgb(PALETTE[0]), rgb(PALETTE[3])

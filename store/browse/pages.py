@@ -14,8 +14,8 @@ from store.format.schema import StoreSchema
 from store.maps.pooling import crop_target, has_label
 from store.text import first_few, printable
 from store.view.images import ShardImages
+from store.view.marks import class_text
 from store.view.page import Links, render
-from store.view.terminal import class_text
 
 THUMBNAILS = 24  # of a page
 SHOWN_PROBLEMS = 5

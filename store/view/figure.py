@@ -15,7 +15,7 @@ from store.maps.pooling import cell_confidence, crop_target, has_label
 from store.maps.types import WHOLE_IMAGE, Box, LabelRow
 from store.text import printable
 from store.view.describe import top1_cells
-from store.view.terminal import LETTERS, OTHER, OTHER_LETTER, PALETTE
+from store.view.marks import OTHERS, Colour, Marks, class_marks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,12 +66,12 @@ def _draw(
         panel.imshow(picture, extent=(0, 1, 1, 0), aspect=height / width)
         panel.set_title(title, fontsize=10)
         panel.set_axis_off()
-    colours = _class_colours(row)
-    panels[1].imshow(_overlay(row, colours), extent=(0, 1, 1, 0), interpolation="nearest", aspect=height / width)
-    _draw_letters(panels[1], row, colours)
-    for letter, (class_id, colour) in zip(LETTERS, colours.items(), strict=False):
-        panels[1].plot([], [], "s", color=colour, label=f"{letter} {_name(schema, class_id, 22)}")
-    panels[1].plot([], [], "s", color=[value / 255 for value in OTHER], label=f"{OTHER_LETTER} any other class")
+    marks = class_marks(c for c, _ in top1_cells(row))
+    panels[1].imshow(_overlay(row, marks), extent=(0, 1, 1, 0), interpolation="nearest", aspect=height / width)
+    _draw_letters(panels[1], row, marks)
+    for class_id, (letter, colour) in marks.items():
+        panels[1].plot([], [], "s", color=_unit(colour), label=f"{letter} {_name(schema, class_id, 22)}")
+    panels[1].plot([], [], "s", color=_unit(OTHERS[1]), label=f"{OTHERS[0]} any other class")
     figure.legend(loc="outside lower left", ncols=4, fontsize=8, frameon=False)  # beside a panel it would squeeze it
     targets = [crop_target(schema, row, box=box) for box in crops]
     longest = float(max(target.max() for target in targets))
@@ -81,33 +81,31 @@ def _draw(
         panels[0].add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, lw=2, ls=style, ec="white"))
         name, outline = f"crop {i + 1}", [withStroke(linewidth=2, foreground="black")]
         panels[0].text(x1 + 0.02, y1 + 0.09, name, color="white", fontsize=8, weight="bold", path_effects=outline)
-        _draw_target(panels[2 + i], f"target of crop {i + 1}", target, schema, colours)
+        _draw_target(panels[2 + i], f"target of crop {i + 1}", target, schema, marks)
         panels[2 + i].set_xlim(0, 1.15 * longest)  # one scale, so that crops can be compared and flat targets be seen
     figure.savefig(file, dpi=120, format="png")
 
 
-def _class_colours(row: LabelRow) -> dict[int, tuple[float, ...]]:
-    """A colour for each of the classes that are top-1 in the most cells."""
-    return {c: tuple(v / 255 for v in rgb) for (c, _), rgb in zip(top1_cells(row), PALETTE, strict=False)}
+def _unit(colour: Colour) -> tuple[float, ...]:
+    """A colour as matplotlib takes it, 0 to 1."""
+    return tuple(value / 255 for value in colour)
 
 
-def _overlay(row: LabelRow, colours: dict[int, tuple[float, ...]]) -> NDArray[np.float32]:
+def _overlay(row: LabelRow, marks: Marks) -> NDArray[np.float32]:
     """(H, W, 4) RGBA: each cell's top-1 class, the more opaque the more confident the teacher."""
-    other = tuple(value / 255 for value in OTHER)
-    rgb = np.array([[colours.get(int(c), other) for c in line] for line in row.classes[0]], np.float32)
+    rgb = np.array([[_unit(marks.get(int(c), OTHERS)[1]) for c in line] for line in row.classes[0]], np.float32)
     return np.concatenate([rgb, 0.85 * cell_confidence(row.scores, row.tail_logsumexp)[..., None]], axis=2)
 
 
-def _draw_letters(panel: "Axes", row: LabelRow, colours: dict[int, tuple[float, ...]]) -> None:
+def _draw_letters(panel: "Axes", row: LabelRow, marks: Marks) -> None:
     """The letter of each cell's top-1 class, for readers who cannot distinguish the colours."""
     from matplotlib.patheffects import withStroke
 
     _, height, width = row.classes.shape
-    of_class = dict(zip(colours, LETTERS, strict=False))
     style = {"color": "white", "fontsize": min(8, 120 / max(height, width)), "ha": "center", "va": "center"}
     outline = [withStroke(linewidth=1.5, foreground="black")]  # without it, white on yellow cannot be read
     for (y, x), class_id in np.ndenumerate(row.classes[0]):
-        letter = of_class.get(int(class_id), OTHER_LETTER)
+        letter = marks.get(int(class_id), OTHERS)[0]
         panel.text((x + 0.5) / width, (y + 0.5) / height, letter, path_effects=outline, **style)
 
 
@@ -116,12 +114,9 @@ def _name(schema: StoreSchema, class_id: int, length: int) -> str:
     return name if len(name) <= length else name[: length - 1] + "\u2026"
 
 
-def _draw_target(
-    panel: "Axes", title: str, target: NDArray[np.float32], schema: StoreSchema, colours: dict[int, tuple[float, ...]]
-) -> None:
+def _draw_target(panel: "Axes", title: str, target: NDArray[np.float32], schema: StoreSchema, marks: Marks) -> None:
     best = np.argsort(-target, kind="stable")[:SHOWN_CLASSES]
-    grey = tuple(value / 255 for value in OTHER)
-    bars = panel.barh(range(len(best)), target[best], color=[colours.get(int(c), grey) for c in best])
+    bars = panel.barh(range(len(best)), target[best], color=[_unit(marks.get(int(c), OTHERS)[1]) for c in best])
     panel.bar_label(bars, fmt="%.2g", fontsize=8, padding=2)
     panel.set_yticks(range(len(best)), [_name(schema, int(c), 18) for c in best], fontsize=9)
     panel.invert_yaxis()

@@ -13,18 +13,8 @@ from store.shards.decode import decode_image
 from store.text import counted, printable
 from store.view.describe import Description, describe_row, describe_store, list_groups, refuse_undecodable
 from store.view.images import ShardImages
-from store.view.terminal import (
-    OTHER,
-    OTHER_LETTER,
-    Colour,
-    Marks,
-    cell_colour,
-    class_text,
-    is_dark,
-    rgb,
-    row_marks,
-    store_facts,
-)
+from store.view.marks import OTHERS, Colour, Marks, cell_colour, class_text, is_dark, label_text, legend, rgb, row_marks
+from store.view.terminal import store_facts
 
 PAGE_HEIGHT = 780  # pixels
 CELL_SIDE = 18  # pixels
@@ -76,7 +66,7 @@ def store_html(store: LabelStore) -> str:
 def row_html(row: GroupRow) -> str:
     """A row's facts, its map as coloured cells with a legend, and the whole image's target as bars."""
     shown = describe_row(row)
-    label = "none" if row.label < 0 else class_text(row.label, shown["target_name"] or str(row.label))
+    label = label_text(row.label, shown["target_name"])
     facts = [("key", row.key), ("group", f"{row.group.name}, row {row.number}"), ("label", label)]
     if row.undecodable is not None:
         return _facts([*facts, ("undecodable", row.undecodable)])
@@ -104,7 +94,7 @@ def _cells(row: Description, marks: Marks) -> str:
     for ids, confidences in zip(row["classes"][0], row["confidence"], strict=True):
         cells = []
         for class_id, confidence in zip(ids, confidences, strict=True):
-            letter, colour = marks.get(class_id, (OTHER_LETTER, OTHER))
+            letter, colour = marks.get(class_id, OTHERS)
             title = _text(f"{class_text(class_id, names[class_id])}: {confidence:.2f}")
             cells.append(f'<td title="{title}" style="{side};{_on(cell_colour(colour, confidence))}">{letter}</td>')
         lines.append("".join(cells))
@@ -112,15 +102,10 @@ def _cells(row: Description, marks: Marks) -> str:
 
 
 def _legend(row: Description, marks: Marks) -> str:
-    shown, others = row["dominant"][: len(marks)], row["dominant"][len(marks) :]
-    entries = [(*marks[entry["class"]], class_text(entry["class"], entry["name"]), entry["cells"]) for entry in shown]
-    if others:
-        cells = sum(entry["cells"] for entry in others)
-        entries.append((OTHER_LETTER, OTHER, f"{len(others)} other classes", cells))
     lines = (
         f'<td style="width:{CELL_SIDE}px;padding:0;text-align:center;{MONOSPACE};{_on(colour)}">{letter}</td>'
         f'{_cell(name)}<td style="{NUMBER}">{cells}</td>'
-        for letter, colour, name, cells in entries
+        for (letter, colour), name, cells in legend(row, marks)
     )
     return _table(lines, f'<th></th><th style="{NARROW}">top-1 class</th><th style="{NUMBER}">cells</th>')
 
@@ -131,7 +116,7 @@ def _bars(row: Description, marks: Marks) -> str:
     lines = []
     for entry in row["pooled"]:
         probability = entry["probability"]["zero"]
-        colour = marks.get(entry["class"], (OTHER_LETTER, OTHER))[1]
+        colour = marks.get(entry["class"], OTHERS)[1]
         bar = f"height:12px;width:{max(BAR_WIDTH * probability / longest, 1):.0f}px;background:{rgb(colour)}"
         lines.append(
             f"{_cell(class_text(entry['class'], entry['name']))}"

@@ -22,7 +22,7 @@ from store.maps.pooling import FILLS, KINDS, fills_of, has_label
 from store.maps.types import WHOLE_IMAGE, Box, LabelRow
 from store.text import printable
 from store.view.describe import top1_cells
-from store.view.terminal import LETTERS, OTHER, OTHER_LETTER, PALETTE, Colour, class_text, is_dark, rgb
+from store.view.marks import OTHERS, Colour, class_marks, class_text, is_dark, label_text, rgb
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -88,12 +88,12 @@ def _facts(row: GroupRow, problem: str | None) -> Json:
     schema = row.group.schema
     if row.undecodable is not None:
         problem = f"undecodable, without a label map: {row.undecodable}"
-    label = class_text(row.label, schema.class_name(row.label)) if has_label(schema, row) else str(row.label)
+    label = label_text(row.label, schema.class_name(row.label) if has_label(schema, row) else None)
     return {
         "key": printable(row.key),
         "group": row.group.name,
         "row": row.number,
-        "label": "none" if row.label < 0 else printable(label),
+        "label": printable(label),
         "top_k": schema.top_k,
         "classes": f"{schema.num_classes:,}",
         "size": f"{schema.map_size[0]} x {schema.map_size[1]}",
@@ -112,9 +112,9 @@ def map_data(schema: StoreSchema, row: LabelRow, image: NDArray[np.uint8] | None
     top_k, height, width = row.classes.shape
     ids = _shown_classes(schema, row)
     top1 = top1_cells(row)
-    marked, unmarked = top1[: len(PALETTE)], top1[len(PALETTE) :]
+    marks = class_marks(c for c, _ in top1)
+    marked, unmarked = top1[: len(marks)], top1[len(marks) :]
     at = {c: i for i, c in enumerate(ids)}
-    marks = zip(marked, LETTERS, PALETTE, strict=False)
     picture_height, picture_width = (height, width) if image is None else image.shape[:2]
     return {
         "height": height,
@@ -127,8 +127,8 @@ def map_data(schema: StoreSchema, row: LabelRow, image: NDArray[np.uint8] | None
         "scores": row.scores.reshape(-1).tolist(),
         "tail": None if row.tail_logsumexp is None else _finite(row.tail_logsumexp),
         "label": row.label if has_label(schema, row) else -1,
-        "marks": {at[c]: _mark(letter, colour) for (c, _), letter, colour in marks},
-        "otherMark": _mark(OTHER_LETTER, OTHER),
+        "marks": {at[c]: _mark(*mark) for c, mark in marks.items()},
+        "otherMark": _mark(*OTHERS),
         "legend": [[at[c], cells] for c, cells in marked],
         "unmarked": {"classes": len(unmarked), "cells": sum(cells for _, cells in unmarked)},
         "image": {"width": picture_width, "height": picture_height},

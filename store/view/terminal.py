@@ -17,11 +17,19 @@ from rich.text import Text
 from store.maps.types import Box
 from store.text import printable
 from store.view.describe import Description
+from store.view.marks import (
+    OTHERS,
+    Colour,
+    Marks,
+    cell_colour,
+    class_text,
+    is_dark,
+    label_text,
+    legend,
+    rgb,
+    row_marks,
+)
 
-# Okabe and Ito's colours can be distinguished with every kind of colour vision; each class also has a letter.
-PALETTE = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (213, 94, 0), (204, 121, 167), (86, 180, 233), (240, 228, 66))
-LETTERS = "ABCDEFG"
-OTHER, OTHER_LETTER = (128, 128, 128), "."  # any other class
 LEAST_WIDTH = 60  # columns: narrower tables would lose some; the terminal breaks the lines
 LEGEND_WIDTH = 40  # columns beside the map
 CELL_WIDTH = 2  # characters of a cell, which are about as wide as one is high
@@ -29,8 +37,6 @@ IMAGE_LINES = 18  # an image of fewer lines shows nothing
 SHOWN_KEYS = 10
 UPPER_HALF = "\u2580"
 
-Colour = tuple[int, int, int]
-Marks = dict[int, tuple[str, Colour]]
 Cell = str | Text
 
 
@@ -68,11 +74,6 @@ def data_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Table:
 def class_cell(entry: Description) -> Text:
     """Number and name of an entry's class."""
     return plain(class_text(entry["class"], entry["name"]))
-
-
-def class_text(class_id: int, name: str) -> str:
-    """Number and name, or the number alone where the class has no name."""
-    return name if name == str(class_id) else f"{class_id} {name}"
 
 
 def plain(value: str) -> Text:
@@ -149,20 +150,20 @@ def render_row(row: Description, console: Console | None = None, image: NDArray[
         image: (h, w, 3) uint8, drawn beside the map where the console has colours.
         box: a crop to frame in the image, normalised by the whole image.
     """
-    label = "none" if row["target"] < 0 else class_text(row["target"], row["target_name"] or str(row["target"]))
+    label = label_text(row["target"], row["target_name"])
     facts = fact_table([("key", row["key"]), ("group", f"{row['group']}, row {row['row']}"), ("label", label)])
     if row["quarantined"] is not None:
         return Group(facts, Text(f"undecodable: {printable(row['quarantined'])}", style="red"))
     pooled = _pooled_table("whole image, pooled", row["pooled"])
     marks = row_marks(row)
-    legend = _legend(row, marks)
+    key = _legend(row, marks)
     height, width = len(row["classes"][0]), len(row["classes"][0][0])
     if console is not None and CELL_WIDTH * width > console.width:
         wide = f"the map of {height} x {width} cells is wider than this terminal; --html and --png show it"
-        return Group(facts, Text(), pooled, Text(), Text(wide), Text(), legend)
+        return Group(facts, Text(), pooled, Text(), Text(wide), Text(), key)
     grid = _grid(row, marks, 1)
     is_wide = console is not None and CELL_WIDTH * width + LEGEND_WIDTH > console.width
-    map_and_legend = Group(grid, Text(), legend) if is_wide else _beside(grid, legend)
+    map_and_legend = Group(grid, Text(), key) if is_wide else _beside(grid, key)
     if image is None or console is None or not _draws(console):
         note = [] if image is None else [Text(), Text("the image is drawn where the terminal has colours")]
         return Group(facts, *note, Text(), pooled, Text(), map_and_legend)
@@ -170,7 +171,7 @@ def render_row(row: Description, console: Console | None = None, image: NDArray[
     room = (console.width - 3) // (2 * CELL_WIDTH * width)
     scale = max(1, min(math.ceil(IMAGE_LINES / height), room))
     picture = Text("\n").join(half_blocks(image, scale * height, scale * CELL_WIDTH * width, box))
-    return Group(facts, Text(), pooled, Text(), _beside(picture, _grid(row, marks, scale)), Text(), legend)
+    return Group(facts, Text(), pooled, Text(), _beside(picture, _grid(row, marks, scale)), Text(), key)
 
 
 def render_cell(cell: Description) -> RenderableType:
@@ -187,14 +188,6 @@ def render_box(box: Description) -> RenderableType:
     entries = [*box["pooled"], *([label] if label and label not in box["pooled"] else [])]
     corners = ", ".join(f"{side:g}" for side in box["box"])
     return _pooled_table(f"crop {corners}, pooled", entries, label)
-
-
-def row_marks(row: Description) -> Marks:
-    """Letter and colour of the classes that are top-1 in the most cells of a `describe_row`."""
-    return {
-        entry["class"]: (letter, colour)
-        for entry, letter, colour in zip(row["dominant"], LETTERS, PALETTE, strict=False)
-    }
 
 
 def _draws(console: Console) -> bool:
@@ -219,11 +212,7 @@ def _pooled_table(title: str, entries: list[Description], label: Description | N
 
 
 def _legend(row: Description, marks: Marks) -> Table:
-    shown, others = row["dominant"][: len(PALETTE)], row["dominant"][len(PALETTE) :]
-    rows = [(_mark(*marks[entry["class"]]), class_cell(entry), str(entry["cells"])) for entry in shown]
-    if others:
-        cells = sum(entry["cells"] for entry in others)
-        rows.append((_mark(OTHER_LETTER, OTHER), Text(f"{len(others)} other classes"), str(cells)))
+    rows = [(_mark(*mark), plain(text), str(cells)) for mark, text, cells in legend(row, marks)]
     return data_table(("", "top-1 class", "cells"), rows)
 
 
@@ -241,28 +230,10 @@ def _grid_lines(row: Description, marks: Marks, scale: int) -> Iterator[Text]:
         for i in range(scale):
             line = Text(no_wrap=True)
             for class_id, confidence in zip(classes, confidences, strict=True):
-                letter, colour = marks.get(class_id, (OTHER_LETTER, OTHER))
+                letter, colour = marks.get(class_id, OTHERS)
                 shown = letter if i == 0 else ""
                 line.append(shown.ljust(CELL_WIDTH * scale), _on(cell_colour(colour, confidence)))
             yield line
-
-
-def cell_colour(colour: Colour, confidence: float) -> Colour:
-    """A class's colour mixed with white, the paler the less confident the teacher is in a cell."""
-    strength = 0.25 + 0.75 * confidence
-    red, green, blue = (round(255 - (255 - value) * strength) for value in colour)
-    return red, green, blue
-
-
-def is_dark(colour: Colour) -> bool:
-    """Whether white text reads better on a colour than black."""
-    red, green, blue = colour
-    return 0.299 * red + 0.587 * green + 0.114 * blue < 140
-
-
-def rgb(colour: Sequence[int]) -> str:
-    """A colour as rich and CSS write it."""
-    return "rgb({},{},{})".format(*colour)
 
 
 def _on(colour: Colour) -> Style:
