@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from store.errors import LabelMapError
 from store.format.arrays import CHUNK_ROWS
 from store.group import LabelGroup
-from store.maps.pooling import fill_logits
+from store.maps.pooling import fill_logits, is_class
 from store.maps.statistics import labels_top1, pool_whole, present_classes, softmax_entropy, top1_classes
 from store.maps.types import Fill, LabelRows
 
@@ -135,11 +135,6 @@ def image_figures(
         present=present,
         seen=top1_classes(maps, num_classes=num_classes),
     )
-
-
-def is_class(labels: NDArray[np.int32], num_classes: int) -> NDArray[np.bool_]:
-    """(N,) whether a label is one of the teacher's classes."""
-    return (labels >= 0) & (labels < num_classes)
 
 
 def present_cells(map_size: tuple[int, ...]) -> int:

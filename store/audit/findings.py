@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store.audit.figures import AuditSettings, GroupAudit, is_class, present_cells
+from store.audit.figures import AuditSettings, GroupAudit, present_cells
 from store.format.schema import StoreSchema
 from store.group import LabelGroup
+from store.maps.pooling import is_class
 from store.reader import StoreFault
 
 Entry = dict[str, Any]
@@ -55,7 +56,7 @@ class TopImages:
 def describe_image(group: GroupAudit, schema: StoreSchema, i: int) -> Entry:
     """One image's figures as plain values; the label's are None where there is no label."""
     figures, label = group.figures, int(group.labels[i])
-    is_known = 0 <= label < schema.num_classes
+    is_known = is_class(label, schema.num_classes)
     present = figures.present[figures.present_rows == i].tolist()
     return {
         "group": group.name,

@@ -7,7 +7,7 @@ sampling points of a bin along one axis.
 """
 
 import math
-from typing import get_args
+from typing import get_args, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -192,7 +192,16 @@ def crop_target(
 
 def has_label(schema: StoreSchema, row: LabelRow) -> bool:
     """Whether the row's label is one of the teacher's classes."""
-    return 0 <= row.label < schema.num_classes
+    return is_class(row.label, schema.num_classes)
+
+
+@overload
+def is_class(label: int, num_classes: int) -> bool: ...
+@overload
+def is_class(label: NDArray[np.int32], num_classes: int) -> NDArray[np.bool_]: ...
+def is_class(label: int | NDArray[np.int32], num_classes: int) -> bool | NDArray[np.bool_]:
+    """Whether a label, or each label of an array, is one of the teacher's classes."""
+    return (label >= 0) & (label < num_classes)
 
 
 def fills_of(row: LabelRow) -> tuple[Fill, ...]:
