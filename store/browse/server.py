@@ -8,10 +8,9 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import click
 import numpy as np
 import uvicorn
 from numpy.typing import NDArray
@@ -132,7 +131,9 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def serve(labels: str, patterns: Sequence[str], index: Path | None, port: int) -> None:
+def serve(
+    labels: str, patterns: Sequence[str], index: Path | None, port: int, listening: Callable[[str], object]
+) -> None:
     """Serve a store's pages until Ctrl-C.
 
     Args:
@@ -140,6 +141,7 @@ def serve(labels: str, patterns: Sequence[str], index: Path | None, port: int) -
         patterns: of its image shards.
         index: a file of `relabel-store audit --index`, to sort by; None for the store's order only.
         port: to listen on; 0 for any free one.
+        listening: called with the address, as soon as a browser can connect.
 
     Raises:
         RelabelError: the store, a shard or the index cannot be read.
@@ -151,7 +153,7 @@ def serve(labels: str, patterns: Sequence[str], index: Path | None, port: int) -
     sorting = None if index is None else Sorting(read_index(index, store), groups)
     app = Browser(groups, images, sorting).app()
     with _listen(port) as listener:
-        click.echo(f"http://{ADDRESS}:{listener.getsockname()[1]}/ (Ctrl-C ends it)")
+        listening(f"http://{ADDRESS}:{listener.getsockname()[1]}/")
         config = uvicorn.Config(
             app,
             lifespan="off",

@@ -34,4 +34,4 @@ def browse(labels: str, patterns: tuple[str, ...], index: Path | None, port: int
     """
     from store.browse.server import serve
 
-    serve(labels, patterns, index, port)
+    serve(labels, patterns, index, port, lambda address: click.echo(f"{address} (Ctrl-C ends it)"))
