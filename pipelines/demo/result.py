@@ -21,8 +21,9 @@ from store.view.figure import draw_map
 from store.view.images import ShardImages
 from store.view.terminal import make_console, render_row
 from trainer.data.loading import worker_deaths
-from trainer.evaluation.evaluate import load_student, open_val, predict
+from trainer.evaluation.evaluate import open_val, predict
 from trainer.student.checkpoint import step_checkpoints
+from trainer.student.trained import load_trained
 
 # The two crops of the picture, top left and bottom right.
 CROPS: tuple[Box, Box] = ((0.0, 0.0, 0.6, 0.6), (0.4, 0.4, 1.0, 1.0))
@@ -60,9 +61,9 @@ def _compare(console: Console, out: Path, val: list[Path]) -> None:
     table = Table("trained with", "top-1 is a digit present", "top-1 is the label", box=None, pad_edge=False)
     present = {scene.key: set(scene.labels) for shard in val for scene in read_truth(shard)}
     for target, name in ARMS.items():
-        model, settings = load_student(step_checkpoints(out / target)[-1])
+        student = load_trained(step_checkpoints(out / target)[-1])
         hits = label_hits = 0
-        for prediction in predict(model, open_val(val, 10), settings):
+        for prediction in predict(student.model, open_val(val, 10), student.settings):
             best = prediction.logits.argmax(1)
             label_hits += int((best == prediction.labels).sum())
             hits += sum(int(b) in present[key] for key, b in zip(prediction.keys, best, strict=True))

@@ -28,10 +28,11 @@ from pipelines.reproduce.scores import Scores, measure
 from store.errors import RunFolderError, TrainingError
 from store.files import read_whole, write_atomically
 from store.processes import ending_workers, start_server, worker_deaths
-from trainer.evaluation.evaluate import load_student, open_val, predict
+from trainer.evaluation.evaluate import open_val, predict
 from trainer.run.records import EpochReport, StepReport
 from trainer.settings import settings_differences, settings_to_json
 from trainer.student.checkpoint import step_checkpoints
+from trainer.student.trained import load_trained
 
 RESULT = "result.json"
 MAX_PROCESSES = 8  # a student and its loader processes take some two gigabytes of memory
@@ -155,8 +156,8 @@ class _Silent:
 @worker_deaths(TrainingError, "use fewer workers")
 def _score(folder: Path, data: Data) -> Scores:
     """Score the last epoch's student on the test scenes."""
-    model, settings = load_student(step_checkpoints(folder)[-1])
-    predictions = list(predict(model, open_val(data.test, len(CLASS_NAMES)), settings))
+    student = load_trained(step_checkpoints(folder)[-1])
+    predictions = list(predict(student.model, open_val(data.test, len(CLASS_NAMES)), student.settings))
     keys = [key for prediction in predictions for key in prediction.keys]
     return measure(
         torch.cat([prediction.logits for prediction in predictions]).numpy(),

@@ -20,7 +20,6 @@ from trainer.evaluation.real import RealLabels, val_number
 from trainer.evaluation.valset import ValBatches
 from trainer.settings import TrainSettings
 from trainer.student.device import autocast, full_memory
-from trainer.student.trained import load_trained
 
 TOP = 5  # k of the top-k accuracy besides top-1; all classes if there are fewer
 ALONE = Ranks()
@@ -230,12 +229,6 @@ def accuracy_of(tally: Tally) -> Accuracy:
     """A tally's totals."""
     samples, top1_hits, top5_hits = tally.total()
     return Accuracy(samples=samples, top1_hits=top1_hits, top5_hits=top5_hits)
-
-
-def load_student(checkpoint: Path) -> tuple[nn.Module, TrainSettings]:
-    """A trained student on this machine's device, and its settings; see `load_trained`."""
-    student = load_trained(checkpoint)
-    return student.model, student.settings
 
 
 def _raise(error: RelabelError | None) -> None:

@@ -121,7 +121,7 @@ def test_the_last_epochs_student_is_scored(tmp_path: Path, monkeypatch: pytest.M
 
     for updates in (125, 1000):
         (tmp_path / f"step-{updates:08}.pt").touch()
-    monkeypatch.setattr(students, "load_student", load)
+    monkeypatch.setattr(students, "load_trained", load)
     with pytest.raises(RunFolderError, match="enough"):
         students._score(tmp_path, DATA)
     assert loaded == [tmp_path / "step-00001000.pt"]

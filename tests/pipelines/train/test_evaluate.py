@@ -16,11 +16,12 @@ from safetensors.torch import save_file
 from pipelines.train.__main__ import main
 from tests.builders.paths import REAL
 from tests.builders.training import NUM_CLASSES, png, small_settings, write_shard, write_tar
-from trainer.evaluation.evaluate import Accuracy, evaluate, load_student, open_val
+from trainer.evaluation.evaluate import Accuracy, evaluate, open_val
 from trainer.student.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from trainer.student.device import resolve_device
 from trainer.student.model import pretrained_settings
 from trainer.student.student import Student
+from trainer.student.trained import load_trained
 
 COUNT = 23
 TIMM_MODEL = ("--model", "test_resnet", "--num-classes", str(NUM_CLASSES))
@@ -60,8 +61,8 @@ def counted(result: Result) -> dict[str, Any]:
 
 
 def expected(folder: Path) -> Accuracy:
-    model, settings = load_student(folder / "best.pt")
-    accuracy = evaluate(model, open_val([folder / "val.tar"], NUM_CLASSES), settings)
+    student = load_trained(folder / "best.pt")
+    accuracy = evaluate(student.model, open_val([folder / "val.tar"], NUM_CLASSES), student.settings)
     assert accuracy is not None
     return accuracy
 

@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from store.errors import ImageError, RunFolderError, ShardError, TrainingError
 from store.shards.index import index_shard
 from tests.builders.training import Dataset, png, small_settings, write_shard, write_tar
-from trainer.evaluation.evaluate import evaluate, load_student, open_val, predict
+from trainer.evaluation.evaluate import evaluate, open_val, predict
 from trainer.settings import settings_to_json
 from trainer.student.checkpoint import TrainState, save_checkpoint
 from trainer.student.device import resolve_device
 from trainer.student.student import Student
+from trainer.student.trained import load_trained
 
 SETTINGS = resolve_device(small_settings(batch_size=8))
 
@@ -101,7 +102,8 @@ def test_an_undecodable_validation_image_is_an_error_not_a_gap(tmp_path: Path, w
 def test_a_saved_student_predicts_as_before(dataset: Dataset, tmp_path: Path) -> None:
     student = Student(SETTINGS, num_classes=5, steps_per_epoch=1)
     save_checkpoint(tmp_path / "last.pt", student.checkpoint(TrainState(epoch=1)))
-    model, settings = load_student(tmp_path / "last.pt")
+    loaded = load_trained(tmp_path / "last.pt")
+    model, settings = loaded.model, loaded.settings
     val = open_val(dataset.val, 5)
     device = torch.device(settings.device)
     ours = next(predict(model.to(device), val, settings)).logits
@@ -134,7 +136,7 @@ def test_a_checkpoint_without_a_usable_student_is_refused(
     checkpoint = Student(SETTINGS, num_classes=5, steps_per_epoch=1).checkpoint(TrainState(epoch=1))
     save_checkpoint(tmp_path / "last.pt", replace(checkpoint, **changes))
     with pytest.raises(RunFolderError, match=r"last.pt: holds no student that can be used here: ") as caught:
-        load_student(tmp_path / "last.pt")
+        load_trained(tmp_path / "last.pt")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -6,7 +6,6 @@ import torch
 
 from store.errors import RunFolderError
 from tests.builders.training import small_settings
-from trainer.evaluation.evaluate import load_student
 from trainer.student.checkpoint import Checkpoint, TrainState, save_checkpoint
 from trainer.student.device import resolve_device
 from trainer.student.student import Student
@@ -63,9 +62,9 @@ def test_the_moving_average_is_taken_where_there_is_one(
 
 
 def test_evaluation_takes_the_moving_average(averaged: Checkpoint) -> None:
-    model, settings = load_student(Path("best.pt"))
-    assert all(bool((tensor == 1).all()) for tensor in model.parameters())
-    assert settings.model == "test_resnet"
+    student = load_trained(Path("best.pt"))
+    assert all(bool((tensor == 1).all()) for tensor in student.model.parameters())
+    assert student.settings.model == "test_resnet"
 
 
 def test_an_average_that_is_not_there_is_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
