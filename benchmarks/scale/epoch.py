@@ -29,7 +29,6 @@ from store.format.arrays import BIG_ARRAYS, CHUNK_ROWS
 from store.processes import keep_freed_memory
 from trainer.data.batches import check_topology, order_of
 from trainer.data.join import JoinedShard, RowTable
-from trainer.data.loading import PRELOADED
 from trainer.data.order import SampleOrder
 from trainer.data.samples import CACHED_ROWS_PER_STREAM
 
@@ -144,7 +143,7 @@ def read_epoch(held: Rank) -> list[Stage[Part]]:
     Raises:
         WrongResultError: a row was read twice or never, or a batch has other rows.
     """
-    set_forkserver_preload([*PRELOADED, "benchmarks.scale.epoch"])
+    set_forkserver_preload(["trainer.data.batches", "benchmarks.scale.epoch"])
     with processes(AT_A_TIME, "forkserver") as pool:
         pairs = [(rank, worker) for rank in range(RANKS) for worker in range(WORKERS)]
         waiting = [pool.submit(measured, partial(read_part, held, *pair)) for pair in pairs]

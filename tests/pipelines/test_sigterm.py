@@ -36,7 +36,7 @@ class Endless(Dataset):
         return i
 
 def load():
-    for i in load_items(Endless(), workers=1):
+    for i in load_items(Endless(), workers=1, preload=[load_items.__module__]):
         if i == 0:
             print("working", file=sys.stderr, flush=True)
 

@@ -213,7 +213,7 @@ def load_batches(stream: SampleStream, device: torch.device) -> Generator[Batch,
     """
     workers = stream.settings.workers
     parts: list[Batch] = []
-    for part in load_items(stream, workers=workers, pin_memory=device.type == "cuda"):
+    for part in load_items(stream, workers=workers, preload=[__name__], pin_memory=device.type == "cuda"):
         parts.append(part.to(device))
         if len(parts) == max(workers, 1):
             yield join_parts(parts)

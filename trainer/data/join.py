@@ -181,7 +181,7 @@ def check_rows(joined: Sequence[JoinedShard], *, num_classes: int | None, worker
     """Compare every shard with its labels, as `check_join`; without `num_classes`, datasets' labels are not checked."""
     checks = _Checks(joined, num_classes=num_classes)
     if workers:
-        return make_table(list(load_items(checks, workers=min(workers, len(joined)))))
+        return make_table(list(load_items(checks, workers=min(workers, len(joined)), preload=[__name__])))
     with ThreadPoolExecutor(REQUESTS) as threads:
         found = list(threads.map(checks.__getitem__, range(len(joined))))
     return make_table(list(_raised(found)))

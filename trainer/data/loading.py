@@ -1,6 +1,6 @@
 """Load a dataset's items in worker processes; a worker's death becomes a one-line TrainingError."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from functools import partial
 from typing import TypeVar
@@ -13,16 +13,10 @@ from store.errors import RelabelError, TrainingError
 T = TypeVar("T")
 # Turns the death of a worker into a TrainingError; a context or a decorator.
 worker_deaths = partial(processes.worker_deaths, TrainingError, "use fewer workers")
-PRELOADED = ["trainer.data.batches", "trainer.evaluation.evaluate"]
-
-
-def start_server() -> None:
-    """Start the process from which workers are forked. It takes seconds; called early, it runs beside other work."""
-    processes.start_server(PRELOADED)
 
 
 def load_items(
-    dataset: Dataset[T | RelabelError], *, workers: int, pin_memory: bool = False
+    dataset: Dataset[T | RelabelError], *, workers: int, preload: Sequence[str], pin_memory: bool = False
 ) -> Generator[T, None, None]:
     """The items of a dataset, in order.
 
@@ -32,6 +26,7 @@ def load_items(
     Args:
         dataset: returns items or errors; pickled to each worker.
         workers: number of processes; 0 loads in this one.
+        preload: modules that workers need, as for `store.processes.start_server`.
         pin_memory: return page-locked tensors, for a GPU.
 
     Raises:
@@ -39,7 +34,7 @@ def load_items(
         TrainingError: a worker was killed, or /dev/shm is full.
     """
     loader = partial(DataLoader, dataset, batch_size=None, pin_memory=pin_memory)
-    with worker_deaths(), closing(processes.read_ahead(loader, workers=workers, preload=PRELOADED)) as items:
+    with worker_deaths(), closing(processes.read_ahead(loader, workers=workers, preload=preload)) as items:
         for item in items:
             if isinstance(item, RelabelError):
                 raise item

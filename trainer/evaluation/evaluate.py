@@ -135,7 +135,8 @@ def predict(
     mean, std = (torch.tensor(values, device=device) for values in (settings.mean, settings.std))
     model.eval()
     batches = ValBatches(val, settings, ranks)
-    for keys, labels, images in load_items(batches, workers=settings.workers, pin_memory=device.type == "cuda"):
+    items = load_items(batches, workers=settings.workers, preload=[__name__], pin_memory=device.type == "cuda")
+    for keys, labels, images in items:
         with full_memory(), torch.inference_mode(), autocast(settings):
             logits = model(normalise(images.to(device, non_blocking=True), mean, std)).float().cpu()
         if not logits.isfinite().all():

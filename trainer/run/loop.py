@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from store.errors import TrainingError
+from store.processes import start_server
 from store.shards.index import ShardIndex
 from store.shards.remote import Shard
 from trainer.batch import Batch
 from trainer.data.batches import SampleStream, load_batches
-from trainer.data.loading import start_server, worker_deaths
+from trainer.data.loading import worker_deaths
 from trainer.distributed import Ranks, joined_ranks, peer_deaths
 from trainer.evaluation.evaluate import evaluate
 from trainer.run.folder import locked_folder
@@ -134,7 +135,7 @@ def train(
     """
     settings = resolve_device(settings)
     if settings.workers:
-        start_server()  # takes seconds, in parallel with the preparation
+        start_server([load_batches.__module__, evaluate.__module__])  # takes seconds, in parallel with the preparation
     with joined_ranks(settings.device) as ranks, ExitStack() as stack:
         prepared = prepare(
             settings, shards=shards, labels=labels, val_shards=val_shards, ranks=ranks, custom_targets=custom_targets

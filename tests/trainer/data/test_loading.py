@@ -56,7 +56,7 @@ def die(*_: object) -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_items_come_in_order_and_errors_as_they_were_raised(workers: int) -> None:
-    items = load_items(Numbers(fail_at_50), workers=workers)
+    items = load_items(Numbers(fail_at_50), workers=workers, preload=[load_items.__module__])
     assert list(itertools.islice(items, 50)) == list(range(50))
     with pytest.raises(ImageError, match=r"^number 50$"):
         next(items)
@@ -178,7 +178,7 @@ def fill_shared_memory(_: int) -> None:
 
 def test_full_shared_memory_is_an_error_that_says_what_to_do() -> None:
     with pytest.raises(TrainingError, match=r"/dev/shm is full, .*--shm-size=8g"):
-        list(load_items(Numbers(fill_shared_memory), workers=1))
+        list(load_items(Numbers(fill_shared_memory), workers=1, preload=[load_items.__module__]))
 
 
 # How the processes end.
@@ -207,7 +207,7 @@ def new_processes(before: Sequence[multiprocessing.process.BaseProcess]) -> list
 def test_workers_end_when_the_generator_is_closed() -> None:
     """Even while they read an item that never arrives, such as from a silent server."""
     before = multiprocessing.active_children()
-    items = load_items(Numbers(sleep_but_at_first), workers=2)
+    items = load_items(Numbers(sleep_but_at_first), workers=2, preload=[load_items.__module__])
     next(items)
     processes = new_processes(before)
     assert len(processes) == 2
@@ -219,7 +219,7 @@ def test_workers_end_when_the_generator_is_closed() -> None:
 
 def test_workers_ignore_the_signals_that_stop_a_run() -> None:
     before = multiprocessing.active_children()
-    items = load_items(Numbers(abs), workers=2)
+    items = load_items(Numbers(abs), workers=2, preload=[load_items.__module__])
     assert [next(items), next(items)] == [0, 1]  # both have begun
     for process in new_processes(before):
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -242,8 +242,7 @@ class Slow(Dataset):
         return i
 
 if __name__ == "__main__":
-    loading.PRELOADED = ["trainer.data.loading"]
-    items = loading.load_items(Slow(), workers=2)
+    items = loading.load_items(Slow(), workers=2, preload=[loading.__name__])
     next(items)
     server = forkserver._forkserver._forkserver_pid
     os.kill(server, signal.SIGTERM)
