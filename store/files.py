@@ -3,19 +3,15 @@
 import errno
 import fcntl
 import os
-import signal
 import stat
-import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Literal, NoReturn
+from typing import BinaryIO, Literal
 
 from store.errors import FileWriteError, RelabelError, RunFolderError, StoreWriteError
-
-ENDING = (signal.SIGTERM, signal.SIGHUP)
+from store.signals import ended_by_signals
 
 
 def check_outputs(outputs: Sequence[Path], inputs: Sequence[Path] = ()) -> None:
@@ -59,7 +55,7 @@ def write_atomically(file: Path, *, synced: bool = True) -> Iterator[BinaryIO]:
     """
     partial = partial_file(file)
     try:
-        with _exit_on_signals():
+        with ended_by_signals():
             partial.unlink(missing_ok=True)
             with partial.open("xb") as handle:
                 own = os.fstat(handle.fileno())
@@ -97,26 +93,6 @@ def _is_same(info: os.stat_result, path: Path) -> bool:
         return os.path.samestat(info, path.lstat())
     except FileNotFoundError:
         return False
-
-
-@contextmanager
-def _exit_on_signals() -> Iterator[None]:
-    """Let signals that would end the process at once run its `finally` blocks first; own handlers stay."""
-    if threading.current_thread() is not threading.main_thread():  # only there can handlers be set
-        yield
-        return
-
-    def end(number: int, _: object) -> NoReturn:
-        sys.exit(128 + number)
-
-    unhandled = [number for number in ENDING if signal.getsignal(number) is signal.SIG_DFL]
-    for number in unhandled:
-        signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number in unhandled:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def write_synced(file: Path, data: bytes) -> None:

@@ -140,33 +140,6 @@ def _end_with(wanted: connection.Connection) -> None:
     os._exit(0)
 
 
-class Terminated(SystemExit):
-    """Raised in the main thread by SIGTERM; a subclass, to be told apart from a call of `sys.exit`."""
-
-
-@contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM raise `Terminated`, so that `finally` blocks run; a second SIGTERM ends the process at once.
-
-    A process that SIGTERM ends directly leaves the semaphores of its workers' queues to multiprocessing's resource
-    tracker, which then prints a warning. Nothing changes outside the main thread, or if SIGTERM is handled already.
-    """
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    if not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-
-    def end(number: int, _: object) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        raise Terminated(128 + number)
-
-    signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 NEVER = -1  # glibc reads it as the largest size
 

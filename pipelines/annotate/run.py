@@ -16,7 +16,6 @@ from annotator.settings import ClusterSettings, Job
 from pipelines.annotate.progress import ANNOTATE, RunText, ShardProgress
 from store.errors import FailedShardsError, RelabelError, TooManyBadImagesError
 from store.maps.statistics import labels_top1
-from store.processes import ended_by_sigterm
 from store.reader import LabelStore
 from store.shards.index import shard_name
 from store.shards.patterns import find_sources
@@ -146,7 +145,7 @@ def run_shards(
         FailedShardsError: some shards were left out; the summary names them.
     """
     start = time.monotonic()
-    with ShardProgress(shards, text) as progress, ended_by_sigterm():
+    with ShardProgress(shards, text) as progress:
         summary = Summary(progress)
         try:
             work(summary, progress)

@@ -3,6 +3,7 @@
 import errno
 import io
 import math
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import IO, Any
 import click
 
 from store.errors import RelabelError, not_installed
-from store.processes import ended_by_sigterm
+from store.signals import ended_by_signals
 from store.text import printable
 
 EXTRAS = {  # the smallest extra that installs a module
@@ -65,7 +66,7 @@ def _one_line_errors() -> Iterator[None]:
         if isinstance(stream, io.TextIOWrapper):  # characters outside its encoding are escaped, no error
             stream.reconfigure(errors="backslashreplace")
     try:
-        with ended_by_sigterm():
+        with ended_by_signals(signal.SIGTERM):
             yield
     except RelabelError as error:
         raise OneLineError(str(error)) from error

@@ -24,7 +24,7 @@ POOL = """
 import sys, time
 from torch.utils.data import Dataset
 from pipelines.reproduce.students import _processes
-from store.processes import ended_by_sigterm
+from store.signals import ended_by_signals
 from trainer.data.loading import load_items
 
 class Endless(Dataset):
@@ -41,7 +41,7 @@ def load():
             print("working", file=sys.stderr, flush=True)
 
 if __name__ == "__main__":
-    with ended_by_sigterm(), _processes(1) as pool:
+    with ended_by_signals(), _processes(1) as pool:
         pool.submit(load).result()
 """
 

@@ -1,14 +1,12 @@
-"""Errors of worker processes, and SIGTERM."""
+"""Errors of worker processes."""
 
-import os
-import signal
 from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 import torch
 
 from store.errors import WorkerError
-from store.processes import Terminated, ended_by_sigterm, worker_deaths
+from store.processes import worker_deaths
 from tests.builders.processes import small_disk
 
 KILLED = "^a worker process was killed, most often for want of memory; do this$"
@@ -38,29 +36,3 @@ def test_death_of_a_worker_is_one_line_that_says_what_to_do(error: Exception, me
 def test_torch_words_a_full_shared_memory_as_expected() -> None:
     with small_disk(1 << 20), pytest.raises(WorkerError, match=SHM_FULL), worker_deaths(WorkerError, "do this"):
         torch.zeros(1 << 22, dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
-
-
-def test_sigterm_runs_finally_blocks_and_the_next_one_ends_at_once() -> None:
-    after: list[object] = []
-
-    def end_itself() -> None:
-        try:
-            os.kill(os.getpid(), signal.SIGTERM)
-        finally:
-            after.append(signal.getsignal(signal.SIGTERM))
-
-    with pytest.raises(Terminated) as caught, ended_by_sigterm():
-        end_itself()
-    assert caught.value.code == 128 + signal.SIGTERM
-    assert after == [signal.SIG_DFL] == [signal.getsignal(signal.SIGTERM)]
-
-
-def test_sigterm_that_is_handled_already_is_left_alone() -> None:
-    heard: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
-    try:
-        with ended_by_sigterm():
-            os.kill(os.getpid(), signal.SIGTERM)
-        assert heard == [signal.SIGTERM]
-    finally:
-        signal.signal(signal.SIGTERM, before)
