@@ -123,13 +123,13 @@ def locked(attempt: Path, *, wait: bool) -> Iterator[None]:
     """Hold a lock on a folder, released when the process ends in any way; BlockingIOError if held and not to wait."""
     handle = os.open(attempt, os.O_RDONLY)
     try:
-        _flock(handle, wait=wait)
+        flock(handle, wait=wait)
         yield
     finally:
         os.close(handle)
 
 
-def _flock(handle: int, *, wait: bool) -> bool:
+def flock(handle: int, *, wait: bool) -> bool:
     """Lock a file; false where the disk has no locks, as some network disks."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -147,7 +147,7 @@ def lock_state(attempt: Path) -> Literal["held", "free", "unknown"]:
     except FileNotFoundError:
         return "free"
     try:
-        return "free" if _flock(handle, wait=False) else "unknown"
+        return "free" if flock(handle, wait=False) else "unknown"
     except BlockingIOError:
         return "held"
     finally:

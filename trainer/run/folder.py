@@ -1,6 +1,5 @@
 """The folder of one run: locked while it trains, started empty, resumed only with the same settings and data."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from store.errors import RelabelError, RunFolderError
-from store.files import make_folder, partial_file, read_whole, write_atomically
+from store.files import flock, make_folder, partial_file, read_whole, write_atomically
 from store.format.schema import StoreSchema
 from store.shards.index import ShardIndex
 from store.text import brief
@@ -87,7 +86,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
     make_folder(folder)
     try:
         with (folder / LOCK).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            flock(lock.fileno(), wait=False)  # without locks, as on some network disks, the run starts all the same
             yield
     except BlockingIOError as error:
         raise RunFolderError(
