@@ -19,7 +19,7 @@ MAX_JSON_BYTES = 1 << 25  # 65,535 class names take a few MB
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
+class FoundFolder:
     """A folder that may be a group, with its commit record as stored."""
 
     name: str
@@ -151,13 +151,13 @@ class LabelStore:
             raise DamagedStoreError(f"{len(damaged)} groups could not be searched for {key!r}; the first: {damaged[0]}")
         raise LabelNotFoundError(f"{self}: no group and no key {key!r}; `relabel-store ls` lists the groups")
 
-    def _find_in(self, found: Found, key: str) -> int | StoreFault | None:
+    def _find_in(self, found: FoundFolder, key: str) -> int | StoreFault | None:
         try:
             return self._open(found).find(key)
         except (DamagedStoreError, StoreReadError) as error:
             return error
 
-    def _scan(self) -> Iterator[Found]:
+    def _scan(self) -> Iterator[FoundFolder]:
         """All folders that may be groups, with their commit records as stored."""
         try:
             names = self.backend.folders()
@@ -167,24 +167,24 @@ class LabelStore:
             raise StoreReadError(f"{self}: cannot be listed: {error.strerror or error}") from error
         return self.backend.map(self._look, names)
 
-    def _look(self, name: str) -> Found:
+    def _look(self, name: str) -> FoundFolder:
         path = f"{name}/{GROUP_FILE}"
         try:
             identity = self.backend.identity(name)
             record = parse_attributes(_read_json(self.backend, path), self.backend.at(path)).get(COMMIT_ATTRIBUTE)
         except (FileNotFoundError, NotADirectoryError):
-            return Found(name=name, identity=None, record=None)
+            return FoundFolder(name=name, identity=None, record=None)
         except (DamagedStoreError, StoreReadError) as error:
-            return Found(name=name, identity=None, record=error)
-        return Found(name=name, identity=identity, record=record)
+            return FoundFolder(name=name, identity=None, record=error)
+        return FoundFolder(name=name, identity=identity, record=record)
 
-    def _open(self, found: Found) -> LabelGroup:
+    def _open(self, found: FoundFolder) -> LabelGroup:
         if isinstance(found.record, RelabelError):
             raise found.record
         commit = parse_commit(found.record, self.root, self.backend.at(f"{found.name}/{GROUP_FILE}"))
         return LabelGroup(self.backend, found.name, self.schema, commit, found.identity)
 
-    def _checked(self, found: Found) -> tuple[str, LabelGroup | StoreFault]:
+    def _checked(self, found: FoundFolder) -> tuple[str, LabelGroup | StoreFault]:
         try:
             group = self._open(found)
             group.check_sizes()

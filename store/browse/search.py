@@ -24,7 +24,7 @@ class Query:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
+class SearchResult:
     """Rows that meet a query, and the row to go on from."""
 
     spots: list[Spot]
@@ -43,7 +43,7 @@ def parse_classes(schema: StoreSchema, text: str) -> tuple[int, ...] | None:
     return tuple(c for c, name in enumerate(names) if text.casefold() in name.casefold())
 
 
-def search(groups: Groups, query: Query, start: Spot, count: int) -> Found:
+def search(groups: Groups, query: Query, start: Spot, count: int) -> SearchResult:
     """The next `count` rows that meet a query; searches at least one group."""
     spots: list[Spot] = []
     problems: list[str] = []
@@ -59,10 +59,10 @@ def search(groups: Groups, query: Query, start: Spot, count: int) -> Found:
         room = count - len(spots)
         spots += [Spot(number, row) for row in rows[:room]]
         if len(rows) > room:
-            return Found(spots=spots, next=Spot(number, rows[room]), problems=problems)
+            return SearchResult(spots=spots, next=Spot(number, rows[room]), problems=problems)
         if time.monotonic() > deadline and number + 1 < len(groups):
-            return Found(spots=spots, next=Spot(number + 1, 0), problems=problems)
-    return Found(spots=spots, next=None, problems=problems)
+            return SearchResult(spots=spots, next=Spot(number + 1, 0), problems=problems)
+    return SearchResult(spots=spots, next=None, problems=problems)
 
 
 def _matches(groups: Groups, number: int, query: Query) -> Iterator[int]:

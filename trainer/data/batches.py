@@ -192,14 +192,14 @@ def _make_batch(crops: Sequence[_Crop]) -> Batch:
     boxes = torch.tensor([crop.box for crop in crops], dtype=torch.float32)
     check_boxes(boxes)
     # In a worker, default_collate stacks directly into the shared memory that the batch is sent through.
-    tails_logsumexp = [crop.tail_logsumexp_HW for crop in crops if crop.tail_logsumexp_HW is not None]
+    tails = [crop.tail_logsumexp_HW for crop in crops if crop.tail_logsumexp_HW is not None]
     return Batch(
         # Channels stay last in memory, as decoded.
         images=default_collate([crop.pixels_SS3 for crop in crops]).permute(0, 3, 1, 2),
         boxes=boxes,
         classes=default_collate([crop.classes_KHW for crop in crops]),
         scores=default_collate([crop.scores_KHW for crop in crops]),
-        tail_logsumexp=default_collate(tails_logsumexp) if tails_logsumexp else None,
+        tail_logsumexp=default_collate(tails) if tails else None,
         labels=torch.tensor([crop.label for crop in crops], dtype=torch.int64),
         flips=torch.tensor([crop.flip for crop in crops], dtype=torch.bool),
     )

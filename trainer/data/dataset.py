@@ -69,7 +69,7 @@ class LabelledSamples(IterableDataset[dict[str, Any]]):
         return self._order.steps
 
     @property
-    def share(self) -> int:
+    def rank_batch_size(self) -> int:
         """Samples of each batch that belong to one rank."""
         return self._order.batch_size // self.world
 

@@ -95,7 +95,7 @@ def test_rank_and_world_are_those_of_torch_where_it_runs(dataset: Dataset, tmp_p
     dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'ranks'}", rank=0, world_size=1)
     try:
         stage = samples_of(dataset)
-        assert (stage.rank, stage.world, stage.share, stage.steps) == (0, 1, 32, 4)
+        assert (stage.rank, stage.world, stage.rank_batch_size, stage.steps) == (0, 1, 32, 4)
     finally:
         dist.destroy_process_group()
 
