@@ -35,9 +35,9 @@ def shadowed(command: str | None) -> str | None:
         found = next(iter(spec.submodule_search_locations or ()), spec.origin)
         if found and realpath(found) != str(ROOT / name):
             return (
-                f"{found!r} shadows this project's package {name!r}: run from another folder and take that one off "
-                "PYTHONPATH, or use relabel-annotate or relabel-train (torchrun --no-python relabel-train ...), which "
-                "ignore the current folder"
+                f"{found!r} shadows this project's package {name!r}: take its folder off PYTHONPATH; instead of "
+                "python -m, run from another folder or use the installed commands (torchrun --no-python relabel-train "
+                "...), which ignore the current folder"
             )
     return None
 

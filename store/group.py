@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, NoReturn, overload
+from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,14 +50,17 @@ class LabelGroup(GroupObjects):
         return f"LabelGroup({self.name!r}, {len(self):,} rows{undecodable})"
 
     @overload
-    def __getitem__(self, index: int) -> "GroupRow": ...
+    def __getitem__(self, index: SupportsIndex) -> "GroupRow": ...
     @overload
     def __getitem__(self, index: slice) -> "list[GroupRow]": ...
-    def __getitem__(self, index: int | slice) -> "GroupRow | list[GroupRow]":
-        """A row, from the end where the index is negative, or a list of rows; raises as `row` does."""
+    def __getitem__(self, index: SupportsIndex | slice) -> "GroupRow | list[GroupRow]":
+        """A row, counted from the end where the index is negative, or the list of a slice's rows; raises as `row`."""
         if isinstance(index, slice):
             return [self.row(i) for i in range(len(self))[index]]
-        return self.row(index + len(self) if index < 0 else index)
+        number = _row_number(index)
+        if not -len(self) <= number < len(self):
+            raise RowNotFoundError(f"{self}: row {number}; the group has {len(self)} rows")
+        return self.row(number % len(self))
 
     def __iter__(self) -> Iterator["GroupRow"]:
         for start in range(0, len(self), CHUNK_ROWS):
@@ -145,10 +148,12 @@ class LabelGroup(GroupObjects):
         Raises:
             RowNotFoundError: no such row.
             DamagedStoreError: its chunk cannot be read.
+            TypeError: not a row number.
         """
-        if not 0 <= i < len(self):
-            raise RowNotFoundError(f"{self}: row {i}; the group has {len(self)} rows")
-        return self._row(i, self.read(i, i + 1), 0)
+        number = _row_number(i)
+        if not 0 <= number < len(self):
+            raise RowNotFoundError(f"{self}: row {number}; the group has {len(self)} rows")
+        return self._row(number, self.read(number, number + 1), 0)
 
     def _row(self, number: int, maps: LabelRows, i: int) -> "GroupRow":
         """Row `number`, whose label map is the i-th of `maps`."""
@@ -231,6 +236,13 @@ class LabelGroup(GroupObjects):
         if found != (spec.shape, spec.dtype):
             raise self.damaged(name, f"{found[1]} {found[0]}, expected {spec.dtype} {spec.shape}")
         return array
+
+
+def _row_number(index: object) -> int:
+    """The index as an int; numpy's integers are row numbers too."""
+    if not isinstance(index, SupportsIndex):
+        raise TypeError(f"rows are numbered: expected an integer, not {index!r}; group.find(key) gives a key's row")
+    return int(index.__index__())
 
 
 @lru_cache(maxsize=1)

@@ -94,7 +94,9 @@ class LabelStore:
         return True  # `if store` asks whether there is one, and must not read it
 
     def __getitem__(self, name: str) -> LabelGroup:
-        """One group by its shard's name; raises as `group` does."""
+        """One group by its shard's name; raises as `group` does, and TypeError for what is no name."""
+        if not isinstance(name, str):
+            raise TypeError(f"groups have names, such as store['train-0000']: expected a text, not {name!r}")
         return self.group(name)
 
     def __iter__(self) -> Iterator[LabelGroup]:

@@ -13,8 +13,8 @@ from tests.builders.training import make_dataset
 
 SCRIPTS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
 ADVICE = (
-    "run from another folder and take that one off PYTHONPATH, or use relabel-annotate or relabel-train (torchrun "
-    "--no-python relabel-train ...), which ignore the current folder"
+    "take its folder off PYTHONPATH; instead of python -m, run from another folder or use the installed commands "
+    "(torchrun --no-python relabel-train ...), which ignore the current folder"
 )
 
 

@@ -1,6 +1,7 @@
 """`LabelStore`, `LabelGroup` and their rows as collections, and their one-line reprs."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,6 +56,21 @@ def test_store_without_groups_is_empty_and_still_a_store(tmp_path: Path) -> None
 def test_only_names_are_in_a_store(store: LabelStore) -> None:
     assert store["train-0"] not in store  # a group is what iteration gives, its name is what the store is asked for
     assert None not in store
+
+
+@pytest.mark.parametrize("index", [1.0, "seed0/row0003", None])
+def test_what_is_no_row_number_is_no_damage(store: LabelStore, index: Any) -> None:
+    for ask in (store["train-0"].__getitem__, store["train-0"].row):
+        with pytest.raises(TypeError, match="rows are numbered: expected an integer"):
+            ask(index)
+    with pytest.raises(TypeError, match="groups have names"):
+        store[3]  # type: ignore[index]
+
+
+def test_rows_beyond_the_end_are_named_as_they_were_asked_for(store: LabelStore) -> None:
+    with pytest.raises(RowNotFoundError, match=f"row -{ROWS + 1}; the group has {ROWS} rows"):
+        store["train-0"][-ROWS - 1]
+    assert store["train-0"][np.int64(3)].number == 3
 
 
 def test_group_is_a_sequence_of_its_rows(store: LabelStore) -> None:
