@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from store.errors import FileWriteError, RelabelError, RunFolderError, StoreWriteError
-from store.signals import ended_by_signals
+from store.signals import Terminated, ended_by_signals
 
 
 def check_outputs(outputs: Sequence[Path], inputs: Sequence[Path] = ()) -> None:
@@ -24,9 +24,9 @@ def check_outputs(outputs: Sequence[Path], inputs: Sequence[Path] = ()) -> None:
     Raises:
         StoreWriteError: an output that cannot be written there; the message says why.
     """
-    taken = {path.resolve() for path in inputs}
+    taken = {_resolved(path) for path in inputs}
     for file in outputs:
-        target = file.resolve()
+        target = _resolved(file)
         if target in taken:
             raise StoreWriteError(f"{file}: is an image shard or another output too; name another file")
         taken.add(target)
@@ -36,6 +36,13 @@ def check_outputs(outputs: Sequence[Path], inputs: Sequence[Path] = ()) -> None:
             raise StoreWriteError(f"{file}: there is no folder {target.parent}; make it first")
         if any((folder / "zarr.json").exists() for folder in target.parents):
             raise StoreWriteError(f"{file}: is inside a label store; choose a folder outside of it")
+
+
+def _resolved(file: Path) -> Path:
+    try:
+        return file.resolve()
+    except (RuntimeError, OSError) as error:  # Python 3.11 raises RuntimeError
+        raise StoreWriteError(f"{file}: is a loop of symbolic links; name another file") from error
 
 
 @contextmanager
@@ -57,21 +64,16 @@ def write_atomically(file: Path, *, synced: bool = True) -> Iterator[BinaryIO]:
     try:
         with ended_by_signals():
             partial.unlink(missing_ok=True)
-            with partial.open("xb") as handle:
-                own = os.fstat(handle.fileno())
-                try:
-                    yield handle
-                    handle.flush()
-                    if synced:
-                        os.fsync(handle.fileno())
-                    if file.is_file():
-                        os.fchmod(handle.fileno(), stat.S_IMODE(file.stat().st_mode))
-                    if not _is_same(own, partial):
-                        raise OSError(errno.EBUSY, "another process is writing it too", str(partial))
-                    partial.replace(file)
-                finally:
-                    if _is_same(own, partial):
-                        partial.unlink()
+            with _new_file(partial) as (handle, own):
+                yield handle
+                handle.flush()
+                if synced:
+                    os.fsync(handle.fileno())
+                if file.is_file():
+                    os.fchmod(handle.fileno(), stat.S_IMODE(file.stat().st_mode))
+                if not _is_same(own, partial):
+                    raise OSError(errno.EBUSY, "another process is writing it too", str(partial))
+                partial.replace(file)
             if synced:
                 sync_folder(file.parent)
     except OSError as error:
@@ -80,6 +82,23 @@ def write_atomically(file: Path, *, synced: bool = True) -> Iterator[BinaryIO]:
         if isinstance(error, RelabelError) or (error.filename and str(error.filename)) not in own_files:
             raise
         raise FileWriteError(f"{file}: cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def _new_file(partial: Path) -> Iterator[tuple[BinaryIO, os.stat_result]]:
+    """A new file with its identity; it is removed at the end if it still has this name."""
+    own: os.stat_result | None = None
+    try:
+        with partial.open("xb") as handle:
+            own = os.fstat(handle.fileno())
+            yield handle, own
+    except (Terminated, KeyboardInterrupt):
+        if own is None:  # the signal came while the file was made
+            partial.unlink(missing_ok=True)
+        raise
+    finally:
+        if own is not None and _is_same(own, partial):
+            partial.unlink()
 
 
 def partial_file(file: Path) -> Path:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 import numpy as np
-from webdataset import TarWriter
 
 from store.cli.base import OneLineError, examples
 from store.cli.progress import track
@@ -84,6 +83,8 @@ def write_shards(folder: Folder, out: Path, *, prefix: str, shard_size: int, see
 
 
 def _write_shard(path: Path, images: Sequence[ImageFile]) -> None:
+    from webdataset import TarWriter  # which imports torch: help must not wait for it
+
     with write_atomically(path) as stream, TarWriter(stream, encoder=False, mtime=0) as writer:
         for image in images:
             extension = image.file.suffix[1:].lower()

@@ -111,7 +111,7 @@ def _convert(value: object, kind: type[T], where: str) -> T:
     """The JSON value as this type, strictly: true is no number, 1.0 no integer; unknown fields are left out."""
     try:
         return msgspec.convert(value, kind)
-    except (msgspec.ValidationError, RecursionError) as error:
+    except (msgspec.ValidationError, RecursionError, UnicodeEncodeError) as error:  # a lone surrogate in a text
         raise DamagedStoreError(f"{where}: {error}") from error
 
 

@@ -3,6 +3,8 @@
 Shape letters: N images, K top-k, C classes, H W cells (y, x), P pairs of an image and a class that is present in it.
 """
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -82,7 +84,7 @@ def present_classes(
     Returns:
         (P,) image and (P,) class of each pair, each pair once, in rising order.
     """
-    top1 = maps.classes[:, 0].reshape(len(maps.classes), -1).astype(np.int32)
+    top1 = maps.classes[:, 0].reshape(len(maps.classes), math.prod(maps.classes.shape[2:])).astype(np.int32)
     is_confident = cell_confidence(maps.scores, maps.tail_logsumexp).reshape(top1.shape) >= threshold
     ordered = np.sort(np.where(is_confident, top1, -1), axis=1)  # -1 is no class
     # A class that fills `cells` cells begins a run of equal values of that length.

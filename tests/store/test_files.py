@@ -5,11 +5,13 @@ import signal
 import stat
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from store.errors import FileWriteError, RunFolderError, StoreWriteError
-from store.files import partial_file, write_atomically
+from store.files import check_outputs, partial_file, write_atomically
+from store.signals import Terminated
 
 
 def test_file_is_the_old_one_until_the_block_ends(tmp_path: Path) -> None:
@@ -31,6 +33,28 @@ def test_error_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: type[
         handle.write(b"new")
         raise error
     assert (os.listdir(tmp_path), file.read_bytes()) == (["a"], b"old")
+
+
+@pytest.mark.parametrize("error", [Terminated, KeyboardInterrupt])
+def test_signal_while_the_temporary_file_is_made_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    opened = Path.open
+
+    def open_and_die(path: Path, mode: str) -> Any:
+        opened(path, mode).close()
+        raise error
+
+    monkeypatch.setattr(Path, "open", open_and_die)
+    with pytest.raises(error), write_atomically(tmp_path / "a"):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_loop_of_links_is_no_output(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("a")
+    with pytest.raises(StoreWriteError, match="a: is a loop of symbolic links"):
+        check_outputs([tmp_path / "a"])
 
 
 def test_permissions_of_the_old_file_stay(tmp_path: Path) -> None:

@@ -275,7 +275,8 @@ def test_unknown_version_and_foreign_roots_are_clear_errors(tmp_path: Path) -> N
     file.write_text(json.dumps(document))
     with pytest.raises(FormatVersionError, match="format version 2; this release reads up to 1: upgrade"):
         LabelStore.open(path)
-    for text in ("", "[]", "{}", '{"zarr_format": 3, "node_type": "array"}', "[" * 100_000):
+    surrogate = json.dumps(document | {"attributes": {"relabel": {"\ud800": 1}}})
+    for text in ("", "[]", "{}", '{"zarr_format": 3, "node_type": "array"}', "[" * 100_000, surrogate):
         file.write_text(text)
         with pytest.raises(DamagedStoreError, match=r"zarr\.json: "):
             LabelStore.open(path)
@@ -334,6 +335,7 @@ def test_store_is_written_through_a_link_and_from_within(
         ({"objects": {"keys/\0": {"size": 1, "sha256": "0" * 64}}}, r"at `key` in `\$\.objects`"),
         ({"objects": {"keys/c/0\n": {"size": 1, "sha256": "0" * 64}}}, r"at `key` in `\$\.objects`"),
         ({"objects": {"keys/c/0": {"size": 1, "sha256": "0" * 63}}}, r"at `\$\.objects\[...\]\.sha256`"),
+        ({"objects": {"keys/c/0": {"\ud800": 1}}}, "surrogates not allowed"),
         ({"prefix": "../b"}, r"Expected `str` matching regex .* - at `\$\.prefix`"),
         ({"quarantined": [{"row": ROWS, "key": "a", "reason": "b"}]}, "should differ and be below 70"),
         (

@@ -386,6 +386,18 @@ def test_empty_store_has_an_audit(tmp_path: Path) -> None:
     assert run(path).exit_code == 0
 
 
+def test_group_of_undecodable_rows_alone_is_audited_with_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "labels.zarr"
+    writer = StoreWriter.open(path, SCHEMA)
+    writer.write("a", make_labels(SCHEMA, 3, 0), tar=TAR, provenance=PROVENANCE)
+    bad = make_labels(SCHEMA, 2, 1)
+    for row in range(2):
+        bad = mark_undecodable(bad, row, "damaged")
+    writer.write("b", bad, tar=TAR, provenance=PROVENANCE)
+    audit = found(path, "--index", tmp_path / "a.npz", "--html", tmp_path / "a.html", "--csv", tmp_path / "a.csv")
+    assert (audit["images"], len(audit["quarantined"])) == (3, 2)
+
+
 def test_failed_audit_leaves_the_old_files(tmp_path: Path) -> None:
     path, _ = write_view_store(tmp_path)  # whose last group has no tail
     for name in ("a.csv", "a.html", "a.npz"):
