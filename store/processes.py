@@ -95,7 +95,7 @@ def worker_deaths(error: type[RelabelError], advice: str) -> Iterator[None]:
         is_known = isinstance(death, BrokenExecutor) or says(death, WORKER_DIED)
         if isinstance(death, RuntimeError) and not is_known:
             raise
-        raise error(f"a worker process was killed, most often for want of memory; {advice}") from death
+        raise error(f"a worker process was killed, most often for lack of memory; {advice}") from death
 
 
 @contextmanager

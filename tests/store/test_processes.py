@@ -9,7 +9,7 @@ from store.errors import WorkerError
 from store.processes import worker_deaths
 from tests.builders.processes import small_disk
 
-KILLED = "^a worker process was killed, most often for want of memory; do this$"
+KILLED = "^a worker process was killed, most often for lack of memory; do this$"
 SHM_FULL = r"^/dev/shm is full, the shared memory for batches; enlarge it \(docker run --shm-size=8g\), or do this$"
 
 

@@ -24,7 +24,7 @@ from trainer.run.loop import train
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
-KILLED = "a worker process was killed, most often for want of memory; use fewer workers"
+KILLED = "a worker process was killed, most often for lack of memory; use fewer workers"
 SETTINGS = small_settings(workers=1, precision="float32")
 
 
