@@ -102,7 +102,7 @@ def worker_deaths(error: type[RelabelError], advice: str) -> Iterator[None]:
 def ending_workers() -> Iterator[Callable[[int], None]]:
     """Yield the function that each new worker has to call first (torch's `worker_init_fn`).
 
-    The workers end within about a second of this context, or of the main process, whatever they are doing.
+    The workers end within about a second of this context, or of the main process, also in the middle of an item.
     """
     wanted, wanting = multiprocessing.Pipe(duplex=False)
     end = util.Finalize(None, _request_end, (wanting,), exitpriority=1)  # also at the exit of the main process

@@ -9,7 +9,7 @@ ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Terminated(SystemExit):
-    """Raised in the main thread by a signal; a subclass, to be told apart from a call of `sys.exit`."""
+    """Raised in the main thread by a signal; a subclass, to be distinguished from a call of `sys.exit`."""
 
 
 @contextmanager

@@ -82,7 +82,7 @@ def import_maps(
 ) -> None:
     """Import the maps of every shard that has no labels yet.
 
-    The summary is told of each shard; those with maps that are missing or refused are in its failures.
+    The summary receives each shard's events; shards with missing or refused maps are in its failures.
 
     Raises:
         StoreMismatchError: the store holds other maps, or some that were imported with other axes.

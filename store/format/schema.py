@@ -1,7 +1,7 @@
 """Types of a store's JSON attributes: the schema in the root and the commit record of a group.
 
 The fields are specified in docs/format.md. `store.format.parse` converts untrusted JSON to these types; ranges and
-patterns in the annotations are checked there, `__post_init__` wherever an object is made.
+patterns in the annotations are checked there, `__post_init__` whenever an object is made.
 """
 
 import hashlib
@@ -72,7 +72,7 @@ class StoreSchema(msgspec.Struct, frozen=True, kw_only=True, rename={name: store
     """The root attributes of a store, shared by all of its groups.
 
     Raises:
-        LabelMapError: more classes than uint16 can tell apart, or sizes below one.
+        LabelMapError: more classes than uint16 can number, or sizes below one.
     """
 
     teacher: TeacherIdentity
