@@ -1,9 +1,19 @@
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 
-from store.signals import Terminated, ended_by_signals
+from store.signals import ENDING, Terminated, ended_by_signals
+
+
+@pytest.fixture(autouse=True)
+def unhandled() -> Iterator[None]:
+    """The signals as in a fresh process: Ray, for one, leaves a handler of SIGTERM in every process that uses it."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in ENDING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -24,10 +34,7 @@ def test_a_signal_runs_finally_blocks_and_the_next_one_ends_at_once(number: sign
 
 def test_sigterm_that_is_handled_already_is_left_alone() -> None:
     heard: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
-    try:
-        with ended_by_signals():
-            os.kill(os.getpid(), signal.SIGTERM)
-        assert heard == [signal.SIGTERM]
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    with ended_by_signals():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert heard == [signal.SIGTERM]
