@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from store.shards.remote import Shard
 
 
@@ -28,6 +31,9 @@ class Reporter:
 
     def undecodable(self, shard: Shard, key: str, reason: str) -> None:
         """An image could not be decoded; its row holds fill values."""
+
+    def rounded(self, changes: NDArray[np.float32]) -> None:
+        """Scores were rounded: the largest change of a probability in the target of each of some whole images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +139,7 @@ class Summary(Reporter):
     bad_images: list[tuple[Shard, str, str]] = field(default_factory=list)  # shard, key, reason
     waiting: Clock = field(default_factory=Clock)  # for data
     computing: Clock = field(default_factory=Clock)  # in the teacher
+    changes: list[NDArray[np.float32]] = field(default_factory=list)  # of the events `rounded`
 
     def annotated(self, images: int, shard: Shard, part: float) -> None:
         """Count images."""
@@ -165,3 +172,7 @@ class Summary(Reporter):
         """Record an image that could not be decoded."""
         self.bad_images.append((shard, key, reason))
         self.reporter.undecodable(shard, key, reason)
+
+    def rounded(self, changes: NDArray[np.float32]) -> None:
+        """Keep the changes."""
+        self.changes.append(changes)

@@ -23,18 +23,20 @@ class TeacherSettings:
     device: str = "auto"  # a GPU if there is one, else the CPU; or a device by torch's name
     local_rank: int = 0  # number of the GPU that `auto` takes, modulo their number
     precision: Precision = "float32"  # of the features; head and top-k are always float32
+    allow_disagreement: bool = False  # of a custom model's cells with its own logits
     compiled: bool = False  # by torch.compile: the first batch takes minutes, the others are faster
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunSettings:
-    """Sizes and limits of a run; apart from top_k none of them changes a label beyond rounding.
+    """Sizes and limits of a run; apart from top_k and score_step none of them changes a label beyond rounding.
 
     Raises:
         SettingsError: a number is too small.
     """
 
     top_k: int = 5  # kept classes per cell; the store grows with it
+    score_step: float | None = None  # scores are rounded to multiples of it, a power of two; the store shrinks with it
     batch_size: int = 32  # images per forward pass
     workers: int = 2  # decoding processes; 0 decodes in the main process
     max_bad: int = 100  # undecodable images in one run before it stops

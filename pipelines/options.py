@@ -167,6 +167,11 @@ TEACHER_OPTIONS = (
     ),
     teacher_arg_option,
     click.option(
+        "--allow-disagreement",
+        is_flag=True,
+        help="Take a custom model whose cells disagree with the logits of its own forward.",
+    ),
+    click.option(
         "--compile",
         "compiled",
         is_flag=True,

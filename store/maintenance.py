@@ -25,7 +25,7 @@ from store.errors import (
     StoreReadError,
 )
 from store.format.arrays import BIG_ARRAYS, array_specs
-from store.format.checks import check_maps, check_samples, check_topk_order
+from store.format.checks import check_centred, check_maps, check_samples, check_topk_order
 from store.format.schema import GROUP_FILE, StoreSchema
 from store.group import LabelGroup
 from store.reader import LabelStore, StoreFault
@@ -99,6 +99,7 @@ def _check_values(group: LabelGroup) -> Iterator[Fault]:
     problems = (
         check_maps(classes, scores, tail_logsumexp, usable, num_classes=group.schema.num_classes),
         check_topk_order(classes, scores, tail_logsumexp, usable),
+        check_centred(scores, usable, group.schema),
         check_samples(group.keys, group.offsets, group.labels, bad, tar_size=group.commit.tar.size),
     )
     for problem in problems:

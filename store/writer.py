@@ -26,7 +26,7 @@ from store.errors import (
     StoreWriteError,
 )
 from store.format.arrays import array_specs, encode_array
-from store.format.checks import check_maps, check_samples, check_topk_order
+from store.format.checks import check_centred, check_maps, check_samples, check_topk_order
 from store.format.schema import (
     COMMIT_ATTRIBUTE,
     GROUP_FILE,
@@ -245,9 +245,12 @@ def _check_fit(name: str, labels: GroupLabels, schema: StoreSchema, tar: TarIden
             f"{name}: maps of shape {labels.classes.shape[1:]}, the store holds {(schema.top_k, *schema.map_size)}"
         )
     bad = {row.row: row.key for row in labels.undecodable}
-    problem = check_maps(
-        labels.classes, labels.scores, labels.tail_logsumexp, labels.usable, num_classes=schema.num_classes
-    ) or check_samples(labels.keys, labels.offsets, labels.labels, bad, tar_size=tar.size)
+    maps = labels.classes, labels.scores, labels.tail_logsumexp, labels.usable
+    problem = (
+        check_maps(*maps, num_classes=schema.num_classes)
+        or check_centred(labels.scores, labels.usable, schema)
+        or check_samples(labels.keys, labels.offsets, labels.labels, bad, tar_size=tar.size)
+    )
     if problem is not None:
         raise LabelMapError(f"{name}: {problem[0]}: {problem[1]}")
 

@@ -16,7 +16,7 @@ from trainer.targets.targets import LabelBatch
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Batch(LabelBatch):
-    """Crops and the label maps of their whole images: uint16 classes, float16 scores and tails."""
+    """Crops and the label maps of their whole images: uint16 classes and float16 scores."""
 
     images: Tensor  # (B, 3, S, S) uint8
     flips: Tensor  # (B,) bool: mirror this crop left to right
@@ -53,7 +53,6 @@ def blank_batch(settings: TrainSettings, size: int) -> Batch:
         boxes=torch.tensor([[0.0, 0.0, 1.0, 1.0]]).repeat(size, 1),
         classes=torch.zeros(size, 1, 1, 1, dtype=torch.uint16),
         scores=torch.zeros(size, 1, 1, 1, dtype=torch.float16),
-        tail_logsumexp=torch.zeros(size, 1, 1, dtype=torch.float16) if settings.pools_tail else None,
         labels=torch.zeros(size, dtype=torch.int64),
         flips=torch.zeros(size, dtype=torch.bool),
     )

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from store.errors import SettingsError
-from store.maps.types import Fill, TargetKind
+from store.maps.types import TargetKind
 from store.text import brief
 from trainer.fields import Range, Setting, describe, setting, unexpected
 from trainer.types import Device, Interpolation, Precision, Schedule
@@ -77,7 +77,9 @@ class TrainSettings:
     warmup_lr: float = setting(1e-4, "learning rate at the start of the warm-up", RATE)
     min_lr: float = setting(0.0, "learning rate at the end of the schedule", RATE)
     target: TargetKind = setting("relabel", "kind of training target (docs/pooling.md)")
-    fill: Fill = setting("zero", "logit of the classes that a cell does not keep (docs/pooling.md)")
+    temperature: float = setting(
+        1.0, "divides pooled logits before softmax; below 1 the target is sharper, above 1 flatter", BETA
+    )
     original_weight: float = setting(
         0.0, "weight of the dataset's label mixed into the target; 0 with target=original", FRACTION
     )
@@ -126,11 +128,6 @@ class TrainSettings:
         )
 
     @property
-    def pools_tail(self) -> bool:
-        """Whether the targets use the probability mass outside the top k."""
-        return self.fill == "tail" and self.target != "original"
-
-    @property
     def needs_labels(self) -> bool:
         """Whether the targets use the dataset's own labels."""
         return self.target == "original" or self.original_weight > 0
@@ -139,6 +136,10 @@ class TrainSettings:
 SETTINGS = describe(TrainSettings)
 # A run may be resumed with other values of these; its result does not depend on them.
 MAY_DIFFER = frozenset({"workers", "device", "log_interval", "checkpoint_interval", "keep_checkpoints"})
+# Settings that runs of earlier releases lack, with the values that mean what those releases did.
+ADDED: dict[str, Any] = {"temperature": 1.0}
+# Settings of earlier releases, with the values whose meaning is now the only one.
+RETIRED: dict[str, Any] = {"fill": "zero"}
 
 
 def with_overrides(settings: TrainSettings, assignments: Sequence[str]) -> TrainSettings:
@@ -170,10 +171,22 @@ def settings_from_json(values: object) -> TrainSettings:
     """
     if not isinstance(values, Mapping):
         raise SettingsError(f"settings should be a JSON object, found {type(values).__name__}")
+    values = of_this_release(values)
+    if gone := sorted(RETIRED.keys() & values.keys()):
+        raise SettingsError(
+            f"{gone[0]}={brief(values[gone[0]])} is a setting of an earlier release, which this one has not; "
+            f"only {gone[0]}={RETIRED[gone[0]]} means the same here"
+        )
     read: dict[str, Any] = {str(name): _described(str(name)).from_json(value) for name, value in values.items()}
     if missing := sorted(SETTINGS.keys() - read.keys()):
         raise SettingsError(f"settings without {', '.join(missing)}: damaged, or written by another release")
     return TrainSettings(**read)
+
+
+def of_this_release(values: Mapping[str, object]) -> dict[str, object]:
+    """Settings as JSON, perhaps of an earlier release, with this release's fields where these mean the same."""
+    kept = {name: value for name, value in values.items() if name not in RETIRED or value != RETIRED[name]}
+    return {**ADDED, **kept}
 
 
 def settings_differences(then: Mapping[str, object], now: Mapping[str, object]) -> Iterator[str]:

@@ -44,6 +44,7 @@ class Origin:
         """
         top_k, first, second = shape
         return StoreSchema(
+            score_kind="logit",  # the published maps hold the network's own
             teacher=self.identity(),
             preprocessing=self.preprocessing(),
             num_classes=self.num_classes,

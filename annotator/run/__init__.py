@@ -4,6 +4,7 @@
 |-------------|--------------------------|-------------------------------------------------------|---------------|
 | annotate    | shards, a tested teacher | passes batches through the teacher, commits meanwhile | label groups  |
 | commit      | batches of label maps    | fills groups row by row, writes finished ones         | label groups  |
+| rounding    | scores of a batch        | rounds them, and measures what that changes           | label maps    |
 | ranks       | the environment          | finds the process's rank and its assigned shards      | `Rank`        |
 | watch       | patterns                 | finds shards as they appear, once they are complete   | shards        |
 | ray_cluster | shards, a Ray cluster    | annotates by actors, which may be lost                | label groups  |

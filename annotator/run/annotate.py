@@ -52,24 +52,26 @@ def load_in_own_process(job: Job) -> ReadyTeacher:
     teacher = Teacher(job.teacher)
     if teacher.device.type == "cpu":
         keep_freed_memory()
-    return make_ready(teacher, job.settings.top_k, job.class_names)
+    return make_ready(teacher, job.settings, job.class_names)
 
 
-def make_ready(teacher: Teacher, top_k: int, class_names: tuple[str, ...] | None) -> ReadyTeacher:
+def make_ready(teacher: Teacher, settings: RunSettings, class_names: tuple[str, ...] | None) -> ReadyTeacher:
     """Run the teacher's self-test.
 
     Raises:
         TeacherError: its cells are not predictions of their part of the image.
-        LabelMapError: class names that do not match the class count.
+        LabelMapError: class names that do not match the class count, or a score step that is no power of two.
     """
     with user_code_errors(f"teacher {teacher.name!r} fails in its self-test"):
         selftest = check_teacher(teacher)
     teacher.expect(selftest.map_size)
     schema = StoreSchema(
+        score_kind="centred_logit",
+        score_step=settings.score_step,
         teacher=teacher.identity,
         preprocessing=teacher.preprocessing,
         num_classes=teacher.num_classes,
-        top_k=min(top_k, teacher.num_classes),
+        top_k=min(settings.top_k, teacher.num_classes),
         map_size=selftest.map_size,
         class_names=class_names,
     )

@@ -13,6 +13,7 @@ from annotator.input.decode import DecodedBatch
 from annotator.input.local_copies import LocalCopies
 from annotator.input.plan import Plan
 from annotator.report import Reporter
+from annotator.run.rounding import Arrays, Rounding
 from annotator.teacher.copies import Maps
 from store.errors import GroupExistsError, ShardError
 from store.format.arrays import NO_CLASS
@@ -53,10 +54,11 @@ class Collector:
     def __init__(self, plan: Plan, schema: StoreSchema, reporter: Reporter) -> None:
         self.plan, self.schema, self.reporter = plan, schema, reporter
         self._open: dict[Path, OpenGroup] = {}
+        self._round = None if schema.score_step is None else Rounding(schema, schema.score_step, reporter)
 
     def add(self, batch: DecodedBatch, maps: Maps) -> Iterator[OpenGroup]:
         """Add a batch's rows to their groups and yield the groups that are finished."""
-        classes, scores, tail_logsumexp = (part.numpy() for part in maps)
+        classes, scores, tail_logsumexp = self._stored(batch, maps)
         for i, ref in enumerate(batch.rows):
             group = self._group(ref.path)
             group.digests[ref.row] = batch.digests[i]
@@ -75,6 +77,15 @@ class Collector:
         self.reporter.annotated(
             len(batch.rows), group.index.source, (ref.sample.offset + ref.sample.length) / group.index.size
         )
+
+    def _stored(self, batch: DecodedBatch, maps: Maps) -> Arrays:
+        """A batch's classes, scores and tails as they are stored."""
+        classes, scores, tail_logsumexp = (part.numpy() for part in maps)
+        if self._round is None:
+            return classes, scores, tail_logsumexp
+        left_out = batch.lost.keys() | batch.bad.keys()
+        usable = np.array([i not in left_out for i in range(len(batch.rows))])
+        return self._round((classes, scores, tail_logsumexp), usable)
 
     def _group(self, path: Path) -> OpenGroup:
         if path not in self._open:

@@ -198,6 +198,7 @@ class _Run:
     def _report(self, summary: Summary, events: list[ShardEvent], shards: tuple[Shard, ...]) -> None:
         self.summary.waiting.seconds += summary.waiting.seconds
         self.summary.computing.seconds += summary.computing.seconds
+        self.summary.changes += summary.changes
         self.summary.annotated(summary.images, shards[0], 0.0)
         for event in events:
             if isinstance(event, Skipped) and event.shard in self.repeated:

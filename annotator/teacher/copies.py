@@ -32,7 +32,9 @@ class AsyncMaps:
         if self.done is not None:
             self.done.synchronize()
         if not self.fits:
-            raise TeacherError("the teacher gave logits that are NaN or beyond 65,504; try --precision float32")
+            raise TeacherError(
+                "the teacher gave logits that are not finite, or more than 65,504 apart; try --precision float32"
+            )
         return self.maps
 
 

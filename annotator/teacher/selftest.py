@@ -20,6 +20,7 @@ from store.text import first_line
 
 TOLERANCE = 1e-3  # largest difference, relative to the largest logit
 REPEAT_TOLERANCE = 0.05  # the same for repeated features; rounding adds up in deep networks of random weights
+LEAST_CORRELATION = 0.8  # of a custom model's cells with its own logits; a class token's head on patches had 0.4
 MAX_RATIO = 1.5  # of the change in another corner to that in the corner where the image changed
 
 
@@ -30,6 +31,11 @@ class SelfTest:
     map_size: tuple[int, int]  # H, W cells
     correlation: float | None  # of the cells' mean with the network's own logits; None if it has no forward
     linear: bool  # whether they are equal, up to rounding
+
+    @property
+    def disagrees(self) -> bool:
+        """Whether the cells predict something else than the network."""
+        return self.correlation is not None and not self.linear and self.correlation < LEAST_CORRELATION
 
     def describe(self) -> str:
         """The head in a few words, as recorded with every group."""
@@ -68,7 +74,16 @@ def check_teacher(teacher: Teacher) -> SelfTest:
         _check_own_head(teacher, teacher.classifier, features_BDHW, apart_BDHW, own_BC)
         pooled_BC = teacher.classifier.pooled(apart_BDHW)
         linear = linear and _difference(teacher.head(apart_BDHW).mean(dim=(1, 2)), pooled_BC) <= TOLERANCE
-    return SelfTest(map_size=map_size, correlation=_correlation(teacher, features_BDHW, own_BC), linear=linear)
+    correlation = _correlation(teacher, features_BDHW, own_BC)
+    found = SelfTest(map_size=map_size, correlation=correlation, linear=linear)
+    is_custom = not isinstance(teacher.classifier, TimmClassifier)
+    if is_custom and found.disagrees and not teacher.allow_disagreement:
+        raise unsupported(
+            teacher.name,
+            f"its cells disagree with its forward: their mean correlates {correlation:.3f} with its own logits, and "
+            f"{LEAST_CORRELATION:g} is the least; --allow-disagreement takes the cells as they are",
+        )
+    return found
 
 
 def _images(height: int, width: int) -> Tensor:

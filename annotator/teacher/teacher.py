@@ -17,6 +17,7 @@ from annotator.teacher.build import build_custom, build_timm, is_custom_name, se
 from annotator.teacher.classifier import Classifier, TimmClassifier
 from annotator.teacher.copies import AsyncMaps, Maps, copy_to_device, send_to_host
 from annotator.teacher.preprocessing import custom_config, make_preprocessing, timm_config
+from annotator.teacher.source import source_digests
 from annotator.teacher.topk import fits_float16, keep_top_k
 from annotator.teacher.weights import digest_network
 from store.errors import SettingsError, TeacherError
@@ -41,6 +42,7 @@ class Teacher:
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
         self.precision, self.compiled = settings.precision, settings.compiled
+        self.allow_disagreement = settings.allow_disagreement
         is_custom = is_custom_name(settings.name)
         self.network = network = _build(settings)
         with user_code_errors(f"teacher {self.name!r} cannot be put into evaluation mode"):
@@ -54,9 +56,9 @@ class Teacher:
         self.classifier: Classifier = network if is_custom else TimmClassifier(network, self.name)  # type: ignore[assignment]
         self.num_classes = self._count_classes(settings.num_classes) if is_custom else int(network.num_classes)  # type: ignore[arg-type]
         with user_code_errors(f"teacher {self.name!r} has weights that cannot be digested"):
-            self.identity = self._identity(
-                self.name if is_custom else split_model_name_tag(self.name)[0], settings.args
-            )
+            architecture = self.name if is_custom else split_model_name_tag(self.name)[0]
+            sources = source_digests(self.name, network) if is_custom else {}
+            self.identity = self._identity(architecture, {**settings.args, **sources})
         if settings.input_size is not None and not is_custom:
             set_input_size(network, self.name, settings.input_size)
         # Convolutions are fastest in this layout, and images are decoded in it.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.figures import crop, fills, squash
+from benchmarks.figures import crop, rest, squash
 from benchmarks.figures.parts import make_teacher
 from store.cli.base import Command
 
@@ -26,7 +26,7 @@ def main(out: Path, scenes: int) -> None:
     numbers = [
         *crop.make(teacher, out / "crop_to_target.png"),
         *squash.make(teacher, out / "squash_or_centre.png", pairs=scenes),
-        *fills.make(teacher, out / "fills.png", scenes=scenes),
+        *rest.make(teacher, out / "rest.png", scenes=scenes),
     ]
     print(*numbers, sep="\n")
 

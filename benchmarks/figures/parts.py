@@ -18,7 +18,7 @@ from pipelines.demo.stages import SEED, demo_teacher
 from pipelines.digits.scenes import Scene, draw_scene, load_pool
 from pipelines.digits.shards import JPEG_QUALITY
 from store.maps.pooling import cell_confidence, pool_map, softmax
-from store.maps.types import Box, Fill
+from store.maps.types import Box
 from store.shards.decode import decode_image
 from store.view.marks import OTHER, PALETTE
 
@@ -50,15 +50,13 @@ class LabelMap:
     scores: NDArray[np.float16]  # (K, H, W)
     tail_logsumexp: NDArray[np.float16]  # (H, W)
 
-    def pooled(self, box: Box, fill: Fill = "zero") -> Floats:
+    def pooled(self, box: Box) -> Floats:
         """(C,) pooled logits of a crop."""
-        return pool_map(
-            self.classes, self.scores, num_classes=CLASSES, box=box, fill=fill, tail_logsumexp_HW=self.tail_logsumexp
-        )
+        return pool_map(self.classes, self.scores, num_classes=CLASSES, box=box)
 
-    def target(self, box: Box, fill: Fill = "zero") -> Floats:
+    def target(self, box: Box) -> Floats:
         """(C,) target of a crop."""
-        return softmax(self.pooled(box, fill))
+        return softmax(self.pooled(box))
 
 
 def make_teacher() -> Teacher:

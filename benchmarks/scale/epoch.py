@@ -108,7 +108,7 @@ def read_part(held: Rank, rank: int, worker: int) -> Part:
     keep_freed_memory()  # as the trainer's workers do
     mine = held.order.owned(rank=rank, world=RANKS, worker=worker, workers=WORKERS)
     reader = MapReader(
-        held.joined, held.table, cached_rows=len(mine) * CACHED_ROWS_PER_STREAM, with_tail=False
+        held.joined, held.table, cached_rows=len(mine) * CACHED_ROWS_PER_STREAM
     )  # fmt: skip
     before, start = bytes_read(), time.perf_counter()
     streams = held.order.streams(0)[mine]

@@ -89,7 +89,7 @@ def read_epoch(held: Rank) -> int:
     """Read all maps in the order of an epoch, as one worker does; returns the number of chunks decoded."""
     streams = held.order.streams(0)
     reader = MapReader(
-        held.joined, held.table, cached_rows=len(streams) * CACHED_ROWS_PER_STREAM, with_tail=False
+        held.joined, held.table, cached_rows=len(streams) * CACHED_ROWS_PER_STREAM
     )  # fmt: skip
     for step in range(held.order.steps):
         for _ in reader.maps(held.order.batch(streams, step).reshape(-1)):

@@ -43,6 +43,7 @@ atexit.register(lambda: print(peak_mib(), file=sys.stderr))
 main()
 """
 SCHEMA = StoreSchema(
+    score_kind="centred_logit",
     teacher=TeacherIdentity(architecture="random", arguments={}, digest="00"),
     preprocessing=Preprocessing(input_size=(480, 480), interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3),
     num_classes=1000,

@@ -9,7 +9,6 @@ is a few calls in a row, of which the median counts; the first is left out, sinc
 Shapes: B batch, K kept classes of a cell, C classes, H W cells (y, x).
 """
 
-import math
 import os
 import re
 import subprocess
@@ -27,7 +26,6 @@ from torchvision.ops import roi_align
 
 from benchmarks.measure import median, milliseconds, ratios, table, take_turns
 from store.cli.base import Command
-from store.maps.types import Fill
 from trainer.targets.pooling import pool_logits
 from trainer.targets.targets import LabelBatch, TargetMaker, soft_cross_entropy
 
@@ -43,14 +41,12 @@ class Case:
     """A kind of target to pool."""
 
     name: str
-    fill: Fill
     grid: int
 
 
 CASES = (
-    Case(name="one target, fill zero", fill="zero", grid=1),
-    Case(name="one target, fill tail", fill="tail", grid=1),
-    Case(name="7 x 7 targets, fill zero", fill="zero", grid=7),
+    Case(name="one target", grid=1),
+    Case(name="7 x 7 targets", grid=7),
 )
 
 
@@ -64,7 +60,6 @@ def make_labels(batch: int, device: str) -> LabelBatch:
     return LabelBatch(
         classes=classes.to(torch.uint16).contiguous().to(device),
         scores=scores.half().contiguous().to(device),
-        tail_logsumexp=torch.randn(batch, SIDE, SIDE, generator=generator).half().to(device),
         boxes=corners.reshape(batch, 4).to(device),
         labels=torch.zeros(batch, dtype=torch.int64, device=device),
     )
@@ -76,19 +71,13 @@ def sparse(labels: LabelBatch, case: Case) -> Tensor:
         labels.scores,
         labels.boxes,
         num_classes=CLASSES,
-        fill=case.fill,
         grid=case.grid,
-        tail_logsumexp_BHW=labels.tail_logsumexp,
     )
 
 
 def dense(labels: LabelBatch, case: Case) -> Tensor:
     batch = len(labels.boxes)
-    if case.fill == "zero":
-        maps = torch.zeros(batch, CLASSES, SIDE, SIDE, device=labels.boxes.device)
-    else:
-        assert labels.tail_logsumexp is not None
-        maps = (labels.tail_logsumexp.float() - math.log(CLASSES - TOP_K))[:, None].repeat(1, CLASSES, 1, 1)
+    maps = torch.zeros(batch, CLASSES, SIDE, SIDE, device=labels.boxes.device)
     maps.scatter_(1, labels.classes.long(), labels.scores.float())
     index = torch.arange(batch, dtype=torch.float32, device=maps.device)[:, None]
     rois = torch.cat([index, labels.boxes * SIDE], dim=1)
@@ -177,7 +166,7 @@ def bench_step(device: str, runs: int, batch: int) -> None:
     labels = make_labels(batch, device)
     images = torch.randn(batch, 3, STEP_SIZE, STEP_SIZE, device=device).to(memory_format=torch.channels_last)
     make_targets = TargetMaker(
-        kind="relabel", num_classes=CLASSES, fill="zero", original_weight=0.0, label_smoothing=0.0
+        kind="relabel", num_classes=CLASSES, temperature=1.0, original_weight=0.0, label_smoothing=0.0
     )
 
     def step() -> None:

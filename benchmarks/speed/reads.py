@@ -69,7 +69,7 @@ def main(labels: str, scratch: Path, groups: int, batch_size: int, runs: int) ->
 
         def chunked() -> Iterator[Maps]:
             streams = order.streams(0)
-            reader = MapReader(joined, rows, cached_rows=len(streams) * CACHED_ROWS_PER_STREAM, with_tail=False)
+            reader = MapReader(joined, rows, cached_rows=len(streams) * CACHED_ROWS_PER_STREAM)
             for step in range(order.steps):
                 yield from reader.maps(order.batch(streams, step).reshape(-1))
 

@@ -23,7 +23,6 @@ from annotator.teacher.teacher import Teacher
 from pipelines.options import teacher_options
 from store.cli.base import Command
 from store.cli.options import shards_option
-from store.maps.types import Fill
 from store.reader import LabelStore
 from store.shards.patterns import expand_shards
 from trainer.data.crops import crop_and_resize, draw_crop
@@ -32,7 +31,7 @@ from trainer.data.samples import SampleReader
 from trainer.targets.pooling import pool_logits
 from trainer.targets.targets import LabelBatch
 
-FILLS: tuple[Fill, ...] = ("zero", "tail", "min")
+TEMPERATURES = (0.25, 0.5, 1.0, 2.0)
 BOXES = ("the crop's box", "x and y swapped", "the whole map")
 
 
@@ -51,7 +50,7 @@ def draw_crops(
     joined = join_shards(shards, labels)
     rows = np.concatenate([shard.start + np.flatnonzero(shard.group.usable()) for shard in joined])
     table = check_rows(joined, num_classes=None, workers=0)
-    reader, rng = SampleReader(joined, table, cached_rows=len(rows), with_tail=True), np.random.default_rng(seed)
+    reader, rng = SampleReader(joined, table, cached_rows=len(rows)), np.random.default_rng(seed)
     samples = list(reader.read(np.resize(rows, crops)))
     pixels, boxes = [], []
     for sample in samples:
@@ -62,9 +61,6 @@ def draw_crops(
     batch = LabelBatch(
         classes=torch.from_numpy(np.stack([sample.classes for sample in samples])),
         scores=torch.from_numpy(np.stack([sample.scores for sample in samples])),
-        tail_logsumexp=torch.from_numpy(
-            np.stack([sample.tail_logsumexp for sample in samples if sample.tail_logsumexp is not None])
-        ),
         boxes=torch.tensor(boxes, dtype=torch.float32),
         labels=torch.tensor([sample.label for sample in samples]),
     )
@@ -78,7 +74,7 @@ def ask_teacher(teacher: Teacher, pixels_B3SS: Tensor) -> Tensor:
     return torch.cat(logits).softmax(1).cpu()
 
 
-def compare(answers_BC: Tensor, batch: LabelBatch, fill: Fill) -> dict[str, Agreement]:
+def compare(answers_BC: Tensor, batch: LabelBatch, temperature: float) -> dict[str, Agreement]:
     """The agreement for each kind of box."""
     whole_B4 = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).expand_as(batch.boxes)
     boxes = (batch.boxes, batch.boxes[:, [1, 0, 3, 2]], whole_B4)
@@ -89,9 +85,8 @@ def compare(answers_BC: Tensor, batch: LabelBatch, fill: Fill) -> dict[str, Agre
             batch.scores,
             boxes_B4,
             num_classes=answers_BC.shape[1],
-            fill=fill,
-            tail_logsumexp_BHW=batch.tail_logsumexp,
         )
+        logits_BC /= temperature
         entropies_B = -(answers_BC * logits_BC.log_softmax(1)).sum(1)
         same_B = logits_BC.argmax(1) == answers_BC.argmax(1)
         found[name] = Agreement(cross_entropy=float(entropies_B.mean()), same_class=float(same_B.float().mean()))
@@ -111,10 +106,10 @@ def main(patterns: tuple[str, ...], labels: str, teacher: TeacherSettings, crops
     pixels, batch = draw_crops(shards, LabelStore.open(labels), crops=crops, size=size, seed=seed)
     answers = ask_teacher(network, pixels)
     print(f"{teacher.name} at {size} pixels, {crops} random crops of {len(shards)} shards, seed {seed}")
-    print("\n| fill | pooled over | cross-entropy | same class |\n|---|---|---|---|")
-    for fill in FILLS:
-        for box, found in compare(answers, batch, fill).items():
-            print(f"| {fill} | {box} | {found.cross_entropy:.2f} | {found.same_class:.1%} |")
+    print("\n| temperature | pooled over | cross-entropy | same class |\n|---|---|---|---|")
+    for temperature in TEMPERATURES:
+        for box, found in compare(answers, batch, temperature).items():
+            print(f"| {temperature:g} | {box} | {found.cross_entropy:.2f} | {found.same_class:.1%} |")
 
 
 if __name__ == "__main__":

@@ -47,6 +47,14 @@ def main() -> None:
     help="Classes kept in each cell, or all if the teacher has fewer.",
 )
 @click.option(
+    "--score-step",
+    type=click.FloatRange(0, min_open=True),
+    callback=refuse_nan,
+    metavar="S",
+    help="Round scores to multiples of S, a power of two such as 0.25: a smaller store; docs/explanation.md has the "
+    "bytes and the effect on targets. Default: lossless.",
+)
+@click.option(
     "--batch-size",
     type=click.IntRange(1, 65_536),
     default=32,
@@ -84,6 +92,7 @@ def run(
     teacher: TeacherSettings,
     class_names: Path | None,
     top_k: int,
+    score_step: float | None,
     batch_size: int,
     workers: int,
     overwrite: bool,
@@ -112,7 +121,7 @@ def run(
         raise click.UsageError("--actors and --gpus-per-actor need --ray")
     names = None if class_names is None else read_class_names(class_names)
     settings = RunSettings(
-        top_k=top_k, batch_size=batch_size, workers=workers, max_bad=max_bad, overwrite=overwrite
+        top_k=top_k, score_step=score_step, batch_size=batch_size, workers=workers, max_bad=max_bad, overwrite=overwrite
     )  # fmt: skip
     job = Job(labels=labels, teacher=teacher, settings=settings, class_names=names)
     if watch:

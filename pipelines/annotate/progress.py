@@ -1,10 +1,12 @@
 """Progress of `relabel-annotate run`, `import` and `export`: a bar on a terminal, plain lines elsewhere."""
 
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from annotator.report import Reporter
 from store.cli.progress import ProgressDisplay
+from store.shards.index import shard_name
 from store.shards.remote import Shard
 from store.text import counted
 
@@ -30,9 +32,13 @@ class ShardProgress(Reporter):
     Args:
         shards: number of shards; None for a service that waits for more.
         text: the words for what is done to them.
+        check: says what speaks against a group, by its name; asked for the first one alone.
     """
 
-    def __init__(self, shards: int | None, text: RunText) -> None:
+    def __init__(
+        self, shards: int | None, text: RunText, *, check: Callable[[str], Iterable[str]] | None = None
+    ) -> None:
+        self.check = check
         self.display = ProgressDisplay(text.verb, shards, bar=shards is not None)
         self.shards, self.unit = shards, text.unit
         self.images, self.done, self.left_out = 0, 0, 0  # left out: skipped or failed shards, which take no time
@@ -63,6 +69,9 @@ class ShardProgress(Reporter):
         self.done += 1
         self._move(self.done - self.left_out)
         self.line(f"{shard.name}: {counted(maps, 'label map')} written ({self.describe()})")
+        check, self.check = self.check, None
+        for notice in check(shard_name(shard)) if check is not None else ():
+            self.line(f"warning: {notice}")
 
     def skipped(self, shard: Shard) -> None:
         """Print a shard that was done before."""

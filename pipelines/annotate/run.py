@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import numpy as np
 
 from annotator.report import Summary
 from annotator.run.watch import Watch, annotate_forever
 from annotator.settings import ClusterSettings, Job
+from pipelines.annotate.check import check_targets
 from pipelines.annotate.progress import ANNOTATE, RunText, ShardProgress
-from store.errors import FailedShardsError, RelabelError, TooManyBadImagesError
-from store.maps.statistics import labels_top1
-from store.reader import LabelStore
+from store.errors import FailedShardsError, TooManyBadImagesError
 from store.shards.index import shard_name
 from store.shards.patterns import find_sources
 from store.shards.remote import Shard
@@ -27,11 +27,6 @@ if TYPE_CHECKING:
 
 
 SHOWN_BAD_IMAGES = 20
-
-# The check of class ids after a run:
-CHECKED_ROWS = 256
-MIN_LABELS = 20  # with fewer, it may be chance
-MIN_TOP1 = 0.5  # fraction of the labels; even for an unconfident teacher most are top-1 in some cell
 
 
 def annotate_shards(shards: Sequence[Shard], job: Job) -> None:
@@ -127,6 +122,10 @@ def load_teacher(job: Job) -> "ReadyTeacher":
         f"{ready.selftest.describe()}; {ready.teacher.device}",
         err=True,
     )
+    if ready.selftest.disagrees:
+        click.echo(
+            "warning: the cells predict something else than the network; check the maps of some images", err=True
+        )
     return ready
 
 
@@ -145,7 +144,8 @@ def run_shards(
         FailedShardsError: some shards were left out; the summary names them.
     """
     start = time.monotonic()
-    with ShardProgress(shards, text) as progress:
+    first = partial(check_targets, labels) if shards is None or shards > 1 else None  # of one, the summary says it
+    with ShardProgress(shards, text, check=first) as progress:
         summary = Summary(progress)
         try:
             work(summary, progress)
@@ -178,26 +178,12 @@ def _print_summary(summary: Summary, labels: Path | str, text: RunText, seconds:
         out(f"  undecodable: {printable(f'{shard.name}: {key}: {reason}')}\n")
     if len(summary.bad_images) > SHOWN_BAD_IMAGES:
         out(f"  and {len(summary.bad_images) - SHOWN_BAD_IMAGES:,} more undecodable images\n")
-    if summary.last_committed and (warning := check_class_ids(labels, shard_name(summary.last_committed))):
-        out(f"  {warning}\n")
-
-
-def check_class_ids(labels: Path | str, name: str) -> str | None:
-    """A warning if few of a group's labels are top-1 in any cell of their map, or it cannot be read; else None.
-
-    Nothing else fails when a teacher numbers its classes differently from the shards.
-    """
-    try:
-        group = LabelStore.open(labels).group(name)
-        stop = min(len(group), CHECKED_ROWS)
-        labelled = group.usable(stop=stop) & (group.labels[:stop] >= 0)
-        top1 = int((labels_top1(group.read(stop=stop, with_tail=False), group.labels[:stop]) & labelled).sum())
-    except RelabelError as error:  # the labels are written; the run has not failed
-        return f"the written labels cannot be read: {printable(str(error))}"
-    count = int(labelled.sum())
-    if count < MIN_LABELS or top1 >= MIN_TOP1 * count:
-        return None
-    return (
-        f"only {top1:,} of {count:,} labels of {printable(name)} are top-1 in any cell of their map; "
-        "check that the teacher numbers its classes as the shards do"
-    )
+    if summary.changes:
+        changes = np.concatenate(summary.changes)
+        out(
+            f"  rounded scores change a probability of a whole image's target by {changes.mean():.4f} on average, "
+            f"{changes.max():.4f} at most ({counted(len(changes), 'image')} measured)\n"
+        )
+    if summary.last_committed:
+        for notice in check_targets(labels, shard_name(summary.last_committed)):
+            out(f"  warning: {printable(notice)}\n")

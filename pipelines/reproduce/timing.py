@@ -41,6 +41,9 @@ class _Clock:
 
     reports: list[tuple[int, float]] = field(default_factory=list)  # step, seconds
 
+    def notice(self, text: str) -> None:
+        """Leave it out: the maps are this program's own."""
+
     def step(self, report: StepReport) -> None:
         """Record the time."""
         self.reports.append((report.step, time.monotonic()))

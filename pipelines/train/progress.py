@@ -21,6 +21,10 @@ class TrainProgress:
     def __exit__(self, *_: object) -> None:
         self._display.__exit__()
 
+    def notice(self, text: str) -> None:
+        """Print a warning."""
+        self._display.line(f"warning: {text}")
+
     def step(self, report: StepReport) -> None:
         """Move the bar, or print a line."""
         epoch, rate = f"epoch {report.epoch}/{report.epochs}", f"{report.images_per_second:,.0f} images/s"

@@ -14,9 +14,16 @@ from numpy.typing import NDArray
 from store.errors import LabelMapError
 from store.format.arrays import CHUNK_ROWS
 from store.group import LabelGroup
-from store.maps.pooling import fill_logits, is_class
-from store.maps.statistics import labels_top1, pool_whole, present_classes, softmax_entropy, top1_classes
-from store.maps.types import Fill, LabelRows
+from store.maps.pooling import is_class
+from store.maps.statistics import (
+    labels_top1,
+    not_positive,
+    pool_whole,
+    present_classes,
+    softmax_entropy,
+    top1_classes,
+)
+from store.maps.types import LabelRows
 
 Floats = NDArray[np.float32]
 # The share of an image's cells, and the probability in each of them, that make a class present. A single cell is
@@ -31,10 +38,10 @@ class AuditSettings:
     """Settings of an audit.
 
     Raises:
-        LabelMapError: a threshold outside [0, 1], or a negative number of rows.
+        LabelMapError: a temperature that is not above 0, a threshold outside [0, 1], or a negative number of rows.
     """
 
-    fill: Fill = "zero"  # the logit of classes outside a cell's top K
+    temperature: float = 1.0  # divides pooled logits before softmax
     threshold: float = PRESENT_PROBABILITY  # least probability of a top-1 class that counts as present
     top: int = 10  # images and classes listed
 
@@ -42,6 +49,8 @@ class AuditSettings:
         """Check the ranges."""
         if not 0 <= self.threshold <= 1 or self.top < 0:
             raise LabelMapError(f"threshold {self.threshold}, top {self.top}: expected 0 to 1, and 0 or more")
+        if not 0 < self.temperature < math.inf:
+            raise LabelMapError(f"temperature {self.temperature}: expected a number above 0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -56,6 +65,7 @@ class ImageFigures:
     entropy: Floats  # (N,) bits, of the whole image's target
     present_rows: NDArray[np.int64]  # (P,) rising
     present: NDArray[np.int32]  # (P,) classes, rising within a row
+    not_positive: Floats  # (N,) share of the cells in which no score is above 0
     seen: NDArray[np.bool_]  # (C,) whether the class is top-1 in any cell of any of the images
 
     @property
@@ -81,10 +91,7 @@ def audit_group(group: LabelGroup, settings: AuditSettings) -> GroupAudit:
     Raises:
         DamagedStoreError: its labels cannot be read.
         StoreReadError: the disk or network failed.
-        LabelMapError: `fill` is `tail`, and the group has no tail.
     """
-    if settings.fill == "tail" and not group.has_tail and group.schema.top_k < group.schema.num_classes:
-        raise LabelMapError(f"{group}: fill 'tail' needs a tail, which this group does not have; use 'zero' or 'min'")
     usable, labels, keys = group.usable(), group.labels, group.keys
     rows = np.flatnonzero(usable).astype(np.int32)
     parts = [
@@ -92,7 +99,7 @@ def audit_group(group: LabelGroup, settings: AuditSettings) -> GroupAudit:
             maps,
             block_labels,
             num_classes=group.schema.num_classes,
-            fill=settings.fill,
+            temperature=settings.temperature,
             threshold=settings.threshold,
         )
         for maps, block_labels in _blocks(group, usable, labels)
@@ -102,7 +109,7 @@ def audit_group(group: LabelGroup, settings: AuditSettings) -> GroupAudit:
 
 
 def image_figures(
-    maps: LabelRows, labels: NDArray[np.int32], *, num_classes: int, fill: Fill, threshold: float
+    maps: LabelRows, labels: NDArray[np.int32], *, num_classes: int, temperature: float, threshold: float
 ) -> ImageFigures:
     """The figures of label maps, none of them undecodable.
 
@@ -110,17 +117,15 @@ def image_figures(
         maps: label maps of N images.
         labels: (N,) the dataset's labels; a number outside [0, C) counts as no label.
         num_classes: C.
-        fill: the logit of classes outside a cell's top K, as for `store.maps.pooling`.
+        temperature: divides the logits, pooled or of a cell, before softmax.
         threshold: a class is present if it is top-1 with this probability in `present_cells` cells.
-
-    Raises:
-        LabelMapError: `fill` is `tail`, and the maps have no tail.
     """
-    probabilities, entropy = softmax_entropy(pool_whole(maps, num_classes=num_classes, fill=fill))
+    logits_NC = pool_whole(maps, num_classes=num_classes) / np.float32(temperature)
+    probabilities, entropy = softmax_entropy(logits_NC)
     rows = np.flatnonzero(is_class(labels, num_classes))
     label_whole, label_best = np.full((2, len(labels)), np.nan, np.float32)
     label_whole[rows] = probabilities[rows, labels[rows]]
-    label_best[rows] = _best_cell(maps, labels, num_classes, fill)[rows]
+    label_best[rows] = _best_cell(maps, labels, num_classes, temperature)[rows]
     top = probabilities.argmax(axis=1)
     cells = present_cells(maps.scores.shape[2:])
     present_rows, present = present_classes(maps, threshold=threshold, cells=cells)
@@ -133,6 +138,7 @@ def image_figures(
         entropy=entropy,
         present_rows=present_rows,
         present=present,
+        not_positive=not_positive(maps, num_classes=num_classes),
         seen=top1_classes(maps, num_classes=num_classes),
     )
 
@@ -142,14 +148,13 @@ def present_cells(map_size: tuple[int, ...]) -> int:
     return max(math.ceil(PRESENT_AREA * math.prod(map_size)), 1)
 
 
-def _best_cell(maps: LabelRows, labels: NDArray[np.int32], num_classes: int, fill: Fill) -> Floats:
+def _best_cell(maps: LabelRows, labels: NDArray[np.int32], num_classes: int, temperature: float) -> Floats:
     """(N,) the highest probability that any cell gives to the label."""
-    scores = maps.scores.astype(np.float32)
-    fill_NHW = fill_logits(scores, num_classes, fill, maps.tail_logsumexp)
+    scores = maps.scores.astype(np.float32) / np.float32(temperature)
     others_count = num_classes - scores.shape[1]
-    # Relative to each cell's largest logit, which may be the fill of a class that is not kept.
-    largest = np.maximum(scores[:, 0], fill_NHW) if others_count else scores[:, 0]
-    others = np.exp(fill_NHW - largest) if others_count else np.zeros_like(largest)
+    # Relative to each cell's largest logit, which may be the 0 of a class that is not kept.
+    largest = np.maximum(scores[:, 0], 0) if others_count else scores[:, 0]
+    others = np.exp(-largest) if others_count else np.zeros_like(largest)
     total = np.exp(scores - largest[:, None]).sum(axis=1) + others_count * others
     label = others
     rows, ks, ys, xs = np.nonzero(maps.classes == labels[:, None, None, None])
@@ -180,5 +185,6 @@ def _join(parts: list[ImageFigures]) -> ImageFigures:
         entropy=np.concatenate([part.entropy for part in parts]),
         present_rows=np.concatenate([part.present_rows + i for part, i in zip(parts, first_rows, strict=False)]),
         present=np.concatenate([part.present for part in parts]),
+        not_positive=np.concatenate([part.not_positive for part in parts]),
         seen=np.logical_or.reduce([part.seen for part in parts]),
     )

@@ -4,7 +4,9 @@ Shape letters: N images of a group, C classes, M rows to be listed.
 """
 
 import heapq
+import math
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 from store.audit.figures import AuditSettings, GroupAudit, present_cells
 from store.format.schema import StoreSchema
 from store.group import LabelGroup
+from store.maps.notices import score_notice, target_notices
 from store.maps.pooling import is_class
 from store.reader import StoreFault
 
@@ -89,6 +92,7 @@ class Audit:
     counts: dict[str, NDArray[np.int64]] = field(init=False)  # (C,) for each of CLASS_COUNTS
     seen: NDArray[np.bool_] = field(init=False)  # (C,) top-1 in any cell of any image
     entropies: list[NDArray[np.float32]] = field(default_factory=list)  # (N,) bits, of each group's images
+    not_positive: float = 0.0  # sum over the images of the share of cells in which no score is above 0
     confusions: Counter[tuple[int, int]] = field(default_factory=Counter)  # label, top-1 class
     suspicious: TopImages = field(init=False)
     several: TopImages = field(init=False)
@@ -120,6 +124,7 @@ class Audit:
         self.counts["present"] += np.bincount(figures.present, minlength=num_classes)
         self.seen |= figures.seen
         self.entropies.append(figures.entropy)
+        self.not_positive += float(figures.not_positive.sum())
         held = np.minimum(figures.classes, COUNTED_CLASSES - 1)
         self.images_with_classes += np.bincount(held, minlength=COUNTED_CLASSES)
         rows = np.flatnonzero(figures.classes > 1)
@@ -148,7 +153,8 @@ class Audit:
         labelled, agree = int(self.counts["labelled"].sum()), int(self.counts["agree"].sum())
         return {
             "images": self.images,
-            "fill": self.settings.fill,
+            "temperature": self.settings.temperature,
+            "notices": list(self._notices()),
             "present": {"probability": self.settings.threshold, "cells": present_cells(self.schema.map_size)},
             "with_label": labelled,
             "without_label": self.without_label,
@@ -165,6 +171,17 @@ class Audit:
             "quarantined": self.undecodable,
             "damaged": self.damaged,
         }
+
+    def _notices(self) -> Iterator[str]:
+        """What speaks against training with these maps."""
+        entropy = sum(float(part.sum()) for part in self.entropies) / self.images if self.images else None
+        yield from score_notice(self.not_positive / max(self.images, 1))
+        yield from target_notices(
+            entropy_bits=entropy,
+            most_bits=math.log2(self.schema.num_classes),
+            with_label=int(self.counts["labelled"].sum()),
+            label_top1=self.label_top1_in_a_cell,
+        )
 
     def _statistics(self) -> dict[str, Any]:
         """Classes seen, labels that are top-1 in at least one cell, entropy of the whole images' targets."""

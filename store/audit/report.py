@@ -21,7 +21,6 @@ from store.view.terminal import Cell, data_table, fact_table, plain
 # Blue and vermilion can be distinguished with every kind of colour vision; the columns need no colour.
 TOP_COLOUR, LABEL_COLOUR = rgb(PALETTE[0]), rgb(PALETTE[3])
 MAX_CLASS = 32  # characters of a class's number and name
-FLAT = 0.9  # targets are nearly uniform above this share of a uniform target's entropy
 PICTURE_SIDE = 160  # pixels
 SHOWN_PROBLEMS = 3
 
@@ -83,9 +82,11 @@ def _statistics(audit: dict[str, Any]) -> Iterator[tuple[str, str]]:
     bits, most = statistics["entropy_bits"], statistics["max_entropy_bits"]
     if bits is not None:
         mean, p5, median, p95 = (bits[name] for name in ("mean", "p5", "p50", "p95"))
-        flat = "; nearly uniform: weak training signal" if mean > FLAT * most else ""
-        yield "target entropy", (f"fill {audit['fill']}: mean {mean:.2f} of max {most:.2f} bits (p5 {p5:.2f}, median "
-                                 f"{median:.2f}, p95 {p95:.2f}){flat}")  # fmt: skip
+        hot = "" if audit["temperature"] == 1 else f"temperature {audit['temperature']:g}: "
+        yield "target entropy", (f"{hot}mean {mean:.2f} of max {most:.2f} bits (p5 {p5:.2f}, median {median:.2f}, "
+                                 f"p95 {p95:.2f})")  # fmt: skip
+    for notice in audit["notices"]:
+        yield "notice", notice
 
 
 def render_audit(audit: dict[str, Any], top: int) -> Iterator[RenderableType]:

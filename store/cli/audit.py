@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, get_args
+from typing import Any, BinaryIO
 
 import click
 
@@ -12,11 +12,17 @@ from store.audit.findings import Audit
 from store.audit.index import CsvAudit, IndexParts, store_digest
 from store.audit.report import audit_page, read_pictures, refuse_without_extra, render_audit
 from store.cli.base import examples, refuse_nan
-from store.cli.options import json_option, labels_argument, output_option, print_result, shards_option
+from store.cli.options import (
+    json_option,
+    labels_argument,
+    output_option,
+    print_result,
+    shards_option,
+    temperature_option,
+)
 from store.cli.progress import track
 from store.errors import DamagedStoreError, StoreReadError
 from store.files import check_outputs, write_atomically
-from store.maps.types import Fill
 from store.reader import LabelStore
 from store.view.images import ShardImages
 
@@ -36,14 +42,7 @@ from store.view.images import ShardImages
     metavar="N",
     help="Rows of each table that is printed.",
 )
-@click.option(
-    "--fill",
-    type=click.Choice(get_args(Fill)),
-    default="zero",
-    show_default=True,
-    help="Logit of the classes that a cell did not keep: 0, the tail spread evenly, or the lowest kept score; "
-    "best as in training.",
-)
+@temperature_option
 @click.option(
     "--threshold",
     metavar="P",
@@ -61,7 +60,7 @@ from store.view.images import ShardImages
 def audit(
     labels: str,
     top: int,
-    fill: Fill,
+    temperature: float,
     threshold: float,
     as_json: bool,
     csv_file: Path | None,
@@ -87,7 +86,7 @@ def audit(
         [file for file in (csv_file, html_file, index_file) if file is not None],
         inputs=[] if images is None else images.files,
     )
-    audit = Audit(schema=store.schema, settings=AuditSettings(fill=fill, threshold=threshold, top=top))
+    audit = Audit(schema=store.schema, settings=AuditSettings(temperature=temperature, threshold=threshold, top=top))
     found = _write_files(store, audit, images, csv_file=csv_file, html_file=html_file, index_file=index_file)
     print_result(as_json, found, render_audit(found, top))
     if audit.damaged:

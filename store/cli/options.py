@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 from rich.console import RenderableType
 
+from store.cli.base import refuse_nan
 from store.view.describe import Description
 from store.view.terminal import make_console
 
@@ -33,6 +34,17 @@ def shards_option(purpose: str, *, required: bool = False) -> Callable[[Decorate
         required=required,
         help=f"{purpose}: local paths with braces ({{0000..1023}}) or globs (*), in quotes. Repeatable.",
     )
+
+
+temperature_option = click.option(
+    "--temperature",
+    metavar="T",
+    type=click.FloatRange(0, min_open=True),
+    callback=refuse_nan,
+    default=1.0,
+    show_default=True,
+    help="Divide pooled logits by T before softmax; best as in training.",
+)
 
 
 class OutputFile(click.Path):

@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 from rich.console import Console, RenderableType
 
 from store.cli.base import examples
-from store.cli.options import Numbers, json_option, labels_argument, output_option, print_result, shards_option
+from store.cli.options import (
+    Numbers,
+    json_option,
+    labels_argument,
+    output_option,
+    print_result,
+    shards_option,
+    temperature_option,
+)
 from store.errors import ImageError
 from store.files import check_outputs, write_atomically
 from store.group import GroupRow
@@ -56,6 +64,7 @@ from store.view.terminal import (
 )
 @click.option("--box", type=Numbers(float, "x1,y1,x2,y2"), metavar="X1,Y1,X2,Y2",
               help="The target of this crop; corners are 0 to 1, relative to the image's sides.")  # fmt: skip
+@temperature_option
 @output_option("--png", "png", "Write the image, its map over it and the target as a picture; needs --shards.")
 @output_option("--html", "html", "Write a page to explore cells and crops; with --shards it shows the image.")
 @json_option
@@ -65,6 +74,7 @@ def show(
     patterns: tuple[str, ...],
     cell: tuple[int, int] | None,
     box: Box | None,
+    temperature: float,
     png: Path | None,
     html: Path | None,
     as_json: bool,
@@ -77,6 +87,8 @@ def show(
     store = LabelStore.open(labels)
     of_key = {"--shards": patterns, "--cell": cell, "--box": box, "--png": png, "--html": html}
     given = [option for option, value in of_key.items() if value not in (None, ())]
+    if temperature != 1:
+        given.append("--temperature")
     if name is None or name in store:
         if given:
             raise click.UsageError(f"{given[0]} needs the key of an image")
@@ -85,7 +97,7 @@ def show(
 
     if png is not None and not patterns:
         raise click.UsageError("--png needs --shards, for the image itself")
-    view = RowView.find(store, name, patterns)
+    view = RowView.find(store, name, patterns, temperature)
     description = view.describe(cell, box)
     check_outputs([file for file in (png, html) if file is not None], inputs=view.shards)
     if png is not None:
@@ -125,11 +137,12 @@ class RowView:
     """A row of a store and, where its shard was given, its image."""
 
     row: GroupRow
+    temperature: float
     data: bytes | None = None  # of the image, as in the shard
     shards: Sequence[Path] = ()  # that were given
 
     @classmethod
-    def find(cls, store: LabelStore, key: str, patterns: Sequence[str]) -> "RowView":
+    def find(cls, store: LabelStore, key: str, patterns: Sequence[str], temperature: float) -> "RowView":
         """Look a key up, and read its image if shards are given.
 
         Raises:
@@ -140,8 +153,8 @@ class RowView:
         group, number = store.find(key)
         row = group[number]
         if images is None:
-            return cls(row=row)
-        return cls(row=row, data=images.read(group, number), shards=images.files)
+            return cls(row=row, temperature=temperature)
+        return cls(row=row, temperature=temperature, data=images.read(group, number), shards=images.files)
 
     @cached_property
     def image(self) -> NDArray[np.uint8] | None:
@@ -159,11 +172,11 @@ class RowView:
 
     def describe(self, cell: tuple[int, int] | None, box: Box | None) -> Description:
         """The row, with one cell under `cell` and one crop under `crop` where these are asked for."""
-        schema, description = self.row.group.schema, describe_row(self.row)
+        schema, description = self.row.group.schema, describe_row(self.row, temperature=self.temperature)
         if cell is not None:
             description["cell"] = describe_cell(schema, self.row, *cell)
         if box is not None:
-            description["crop"] = describe_box(schema, self.row, box)
+            description["crop"] = describe_box(schema, self.row, box, temperature=self.temperature)
         return description
 
     def render(self, description: Description, console: Console, box: Box | None) -> Iterator[RenderableType]:
@@ -181,13 +194,20 @@ class RowView:
         refuse_undecodable(self.row)
         assert self.image is not None
         with write_atomically(file.resolve()) as handle:
-            draw_map(handle, self.image, self.row, self.row.group.schema, crops=(box or WHOLE_IMAGE,))
+            draw_map(
+                handle,
+                self.image,
+                self.row,
+                self.row.group.schema,
+                crops=(box or WHOLE_IMAGE,),
+                temperature=self.temperature,
+            )
 
     def write_html(self, file: Path, box: Box | None) -> None:
         """Write the self-contained page."""
         from store.view.page import sample_page
 
         refuse_undecodable(self.row)
-        page = sample_page(self.row, self.image, box=box or WHOLE_IMAGE)
+        page = sample_page(self.row, self.image, box=box or WHOLE_IMAGE, temperature=self.temperature)
         with write_atomically(file.resolve()) as handle:
             handle.write(page.encode())

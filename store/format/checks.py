@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.format.arrays import NO_CLASS
+from store.format.schema import StoreSchema
 
 Problem = tuple[str, str]
 T = TypeVar("T", bound=np.generic)
@@ -71,6 +72,19 @@ def check_topk_order(
         if not is_fill.all():
             return name, "values in an undecodable row"
     return None
+
+
+def check_centred(scores: NDArray[np.float16], usable: NDArray[np.bool_], schema: StoreSchema) -> Problem | None:
+    """Check that no centred score is below 0, the mean of the logits that are lower than it.
+
+    Args:
+        scores: (N, K, H, W) float16.
+        usable: (N,) bool, false for undecodable rows.
+        schema: of the store.
+    """
+    if schema.score_kind != "centred_logit" or schema.top_k == schema.num_classes:
+        return None
+    return ("scores", "centred scores below 0") if (_kept(scores, usable)[:, -1] < 0).any() else None
 
 
 def check_samples(

@@ -4,12 +4,12 @@ Every field is checked once here; afterwards the objects are trusted. The fields
 """
 
 import json
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import msgspec
 
 from store.errors import DamagedStoreError, FormatVersionError
-from store.format.schema import FORMAT_VERSION, SCORE_KIND, CommitRecord, Json, StoreSchema, canonical, seal
+from store.format.schema import FORMAT_VERSION, CommitRecord, Json, ScoreKind, StoreSchema, canonical, seal
 from store.text import brief
 
 MAX_NESTING = 8
@@ -66,8 +66,11 @@ def parse_schema(attributes: object, where: str) -> StoreSchema:
         )
     if header.format_version < 1:
         raise DamagedStoreError(f"{where}: there is no format version {header.format_version}")
-    if header.score_kind != SCORE_KIND:
-        raise DamagedStoreError(f"{where}: score_kind should be {SCORE_KIND!r}, found {brief(header.score_kind)}")
+    if header.score_kind not in get_args(ScoreKind):
+        raise FormatVersionError(
+            f"{where}: scores of the kind {brief(header.score_kind)}; this release reads "
+            f"{' and '.join(get_args(ScoreKind))}: upgrade it"
+        )
     schema = _convert(attributes, StoreSchema, where)
     if not _is_within(schema.teacher.arguments, MAX_NESTING):
         raise DamagedStoreError(f"{where}: the teacher's arguments are nested more than {MAX_NESTING} deep")

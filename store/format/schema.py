@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -17,7 +17,6 @@ from store.errors import LabelMapError
 from store.text import brief
 
 FORMAT_VERSION = 1
-SCORE_KIND = "logit"
 PREPROCESSING_MODE = "squash"  # the whole image, its aspect not kept
 MAX_CLASSES = 65_535  # 65535 itself is the fill value of `classes`
 MAX_ROWS = 1 << 24  # far above any shard; keeps a hostile record from asking for all memory
@@ -26,7 +25,11 @@ GROUP_FILE = "zarr.json"  # of the root and of every group
 GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 ROOT_ATTRIBUTE = "relabel"
 COMMIT_ATTRIBUTE = "relabel.commit"
+MAX_STEP = 16.0  # of scores that are rounded; steps are powers of two
 NAMES = {"view": "preprocessing"}  # fields of the root that have another name in code and messages
+
+ScoreKind = Literal["logit", "centred_logit"]
+"""What `scores` and `tail` hold: logits, or logits less the mean of the cell's logits outside the top K."""
 
 Json = dict[str, Any]
 Natural = Annotated[int, Meta(ge=0, le=1 << 62)]
@@ -72,9 +75,11 @@ class StoreSchema(msgspec.Struct, frozen=True, kw_only=True, rename={name: store
     """The root attributes of a store, shared by all of its groups.
 
     Raises:
-        LabelMapError: more classes than uint16 can number, or sizes below one.
+        LabelMapError: more classes than uint16 can number, sizes below one, or a step that is no power of two.
     """
 
+    score_kind: ScoreKind
+    score_step: float | None = None  # scores and tail are multiples of it; None where they were not rounded
     teacher: TeacherIdentity
     preprocessing: Preprocessing
     num_classes: int
@@ -92,19 +97,27 @@ class StoreSchema(msgspec.Struct, frozen=True, kw_only=True, rename={name: store
             raise LabelMapError(f"a label map has sides of 1 to {MAX_SIDE} cells, not {brief(self.map_size)}")
         if self.class_names is not None and len(self.class_names) != self.num_classes:
             raise LabelMapError(f"{len(self.class_names)} class names given for {self.num_classes} classes")
+        if self.score_step is not None and not (
+            0 < self.score_step <= MAX_STEP and math.frexp(self.score_step)[0] == 0.5
+        ):
+            raise LabelMapError(
+                f"the score step should be a power of two up to {MAX_STEP:g}, such as 0.25, not {self.score_step}"
+            )
 
     def to_attributes(self) -> Json:
         """The value of the root attribute `relabel`."""
         # By way of JSON's text, so that tuples are lists, as they are when the attributes are read again.
         fields: Json = json.loads(json.dumps(msgspec.to_builtins(self)))
-        return {"format_version": FORMAT_VERSION, "score_kind": SCORE_KIND, **fields}
+        if self.score_step is None:
+            del fields["score_step"]
+        return {"format_version": FORMAT_VERSION, **fields}
 
     def differences(self, other: "StoreSchema", own: str = "here", others: str = "there") -> list[str]:
         """Fields in which two stores differ, as `field: mine own, theirs others`; class names are not compared."""
         mine, theirs = self.to_attributes(), other.to_attributes()
-        fields = ("num_classes", "top_k", "map_size", "view", "teacher")
-        return [f"{NAMES.get(name, name)}: {brief(mine[name])} {own}, {brief(theirs[name])} {others}"
-                for name in fields if mine[name] != theirs[name]]  # fmt: skip
+        fields = ("num_classes", "top_k", "map_size", "view", "score_kind", "score_step", "teacher")
+        return [f"{NAMES.get(name, name)}: {brief(mine.get(name))} {own}, {brief(theirs.get(name))} {others}"
+                for name in fields if mine.get(name) != theirs.get(name)]  # fmt: skip
 
     def class_name(self, class_id: int) -> str:
         """The class's name, or its number where the store has no names."""

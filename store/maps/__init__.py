@@ -2,7 +2,8 @@
 
 | file       | input                 | does                                              | output                |
 |------------|-----------------------|---------------------------------------------------|-----------------------|
-| types      |                       | declares `LabelRow`, `LabelRows`, `Box`, `Fill`   |                       |
+| types      |                       | declares `LabelRow`, `LabelRows` and `Box`        |                       |
 | pooling    | one map, a crop's box | LabelPooling: pools the map over the box          | the crop's target     |
+| notices    | figures of many maps  | what speaks against training with them            | sentences             |
 | statistics | maps of many images   | pools each whole image; top-1 and present classes | figures of each image |
 """

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from store.errors import LabelMapError
 from store.format.schema import StoreSchema
-from store.maps.types import WHOLE_IMAGE, Box, Fill, LabelRow, TargetKind
+from store.maps.types import WHOLE_IMAGE, Box, LabelRow, TargetKind
 
 KINDS: tuple[TargetKind, ...] = get_args(TargetKind)
-FILLS: tuple[Fill, ...] = get_args(Fill)
 
 
 def pool_map(
@@ -26,39 +25,35 @@ def pool_map(
     *,
     num_classes: int,
     box: Box = WHOLE_IMAGE,
-    fill: Fill = "zero",
     grid: int | tuple[int, int] = 1,
-    tail_logsumexp_HW: NDArray[np.float16] | None = None,
 ) -> NDArray[np.float32]:
     """Pool one label map over a box, or over each bin of a grid on it, to a logit for every class.
 
+    A class outside a cell's top K counts as 0 there: the mean of those classes' logits, where scores are centred.
+
     Args:
         classes_KHW: (K, H, W) uint16 class ids.
-        scores_KHW: (K, H, W) float16 logits.
+        scores_KHW: (K, H, W) float16 scores.
         num_classes: C.
         box: x1, y1, x2, y2, normalised to [0, 1] by the whole image.
-        fill: the logit of classes outside a cell's top K: 0, the tail's mass spread evenly, or the lowest kept score.
         grid: bins down and across that the box is cut into, or one number for both.
-        tail_logsumexp_HW: (H, W) float16 log-sum-exp of the other logits; needed for `fill="tail"`.
 
     Returns:
         (C,) float32 logits for one bin, (Y, X, C) for a grid.
 
     Raises:
-        LabelMapError: a box without area or outside the image, a grid without bins, or a fill that needs a tail where
-            there is none.
+        LabelMapError: a box without area or outside the image, or a grid without bins.
     """
     rows, columns = grid_shape(grid)
     check_box(box)
     scores = scores_KHW.astype(np.float32)
-    fill_HW = fill_logits(scores, num_classes, fill, tail_logsumexp_HW)
     down_YH = axis_weights(box[1], box[3], scores.shape[1], rows)
     across_XW = axis_weights(box[0], box[2], scores.shape[2], columns)
-    weights_GHW = np.einsum("yh,xw->yxhw", down_YH, across_XW).reshape(rows * columns, *fill_HW.shape)
-    pooled_GC = np.repeat((weights_GHW * fill_HW).sum((1, 2))[:, None], num_classes, axis=1)
+    weights_GHW = np.einsum("yh,xw->yxhw", down_YH, across_XW).reshape(rows * columns, *scores.shape[1:])
+    pooled_GC = np.zeros((rows * columns, num_classes), np.float32)
     classes = classes_KHW.reshape(-1).astype(np.int64)
     for pooled_C, weights_HW in zip(pooled_GC, weights_GHW, strict=True):
-        np.add.at(pooled_C, classes, (weights_HW * (scores - fill_HW)).reshape(-1))
+        np.add.at(pooled_C, classes, (weights_HW * scores).reshape(-1))
     return pooled_GC[0] if rows * columns == 1 else pooled_GC.reshape(rows, columns, num_classes)
 
 
@@ -109,33 +104,6 @@ def check_box(box: Box) -> None:
         raise LabelMapError(f"box {box}: expected 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1")
 
 
-def fill_logits(
-    scores: NDArray[np.float32], num_classes: int, fill: Fill, tail_logsumexp: NDArray[np.float16] | None
-) -> NDArray[np.float32]:
-    """The logit of the classes outside each cell's top K.
-
-    Args:
-        scores: (..., K, H, W) float32 logits.
-        num_classes: C.
-        fill: as for `pool_map`.
-        tail_logsumexp: (..., H, W) log-sum-exp of the other logits.
-
-    Returns:
-        (..., H, W) float32.
-
-    Raises:
-        LabelMapError: a fill that needs a tail where there is none.
-    """
-    top_k = scores.shape[-3]
-    if fill == "zero" or top_k == num_classes:
-        return np.zeros((*scores.shape[:-3], *scores.shape[-2:]), np.float32)
-    if fill == "min":
-        return np.asarray(scores[..., -1, :, :])
-    if tail_logsumexp is None:
-        raise LabelMapError("fill 'tail' needs the tail, which these labels do not have; use 'zero' or 'min'")
-    return tail_logsumexp.astype(np.float32) - np.float32(math.log(num_classes - top_k))
-
-
 def cell_confidence(scores: NDArray[np.float16], tail_logsumexp: NDArray[np.float16] | None) -> NDArray[np.float32]:
     """The probability of each cell's top-1 class: exact with a tail, else among the cell's kept classes.
 
@@ -155,7 +123,12 @@ def cell_confidence(scores: NDArray[np.float16], tail_logsumexp: NDArray[np.floa
 
 
 def crop_target(
-    schema: StoreSchema, row: LabelRow, *, box: Box = WHOLE_IMAGE, fill: Fill = "zero", kind: TargetKind = "relabel"
+    schema: StoreSchema,
+    row: LabelRow,
+    *,
+    box: Box = WHOLE_IMAGE,
+    kind: TargetKind = "relabel",
+    temperature: float = 1.0,
 ) -> NDArray[np.float32]:
     """The training target of a crop, without label smoothing.
 
@@ -163,16 +136,18 @@ def crop_target(
         schema: of the row's store.
         row: its image could be decoded.
         box: the crop, normalised by the whole image.
-        fill: the logit of the classes outside a cell's top K.
         kind: `relabel` pools the box, `global` the whole map, the `-single` kinds keep only the arg max of these,
             `original` is the dataset's label.
+        temperature: divides the pooled logits before softmax.
 
     Returns:
         (C,) float32 probabilities.
 
     Raises:
-        LabelMapError: a box without area or outside the image, fill `tail` without a tail, or no label.
+        LabelMapError: a box without area or outside the image, a temperature that is not above 0, or no label.
     """
+    if not 0 < temperature < math.inf:
+        raise LabelMapError(f"temperature {temperature}: expected a number above 0")
     if kind == "original":
         if not has_label(schema, row):
             raise LabelMapError(f"{row.key!r} has no label among the teacher's classes; choose another kind of target")
@@ -182,12 +157,10 @@ def crop_target(
         row.scores,
         num_classes=schema.num_classes,
         box=WHOLE_IMAGE if kind.startswith("global") else box,
-        fill=fill,
-        tail_logsumexp_HW=row.tail_logsumexp,
     )
     if kind.endswith("-single"):
         return _one_hot(int(logits_C.argmax()), schema.num_classes)
-    return softmax(logits_C)
+    return softmax(logits_C / np.float32(temperature))
 
 
 def has_label(schema: StoreSchema, row: LabelRow) -> bool:
@@ -202,11 +175,6 @@ def is_class(label: NDArray[np.int32], num_classes: int) -> NDArray[np.bool_]: .
 def is_class(label: int | NDArray[np.int32], num_classes: int) -> bool | NDArray[np.bool_]:
     """Whether a label, or each label of an array, is one of the teacher's classes."""
     return (label >= 0) & (label < num_classes)
-
-
-def fills_of(row: LabelRow) -> tuple[Fill, ...]:
-    """The fills that can be used with a row's map: `tail` needs a tail."""
-    return tuple(fill for fill in FILLS if fill != "tail" or row.tail_logsumexp is not None)
 
 
 def _one_hot(class_id: int, num_classes: int) -> NDArray[np.float32]:

@@ -8,35 +8,28 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from store.maps.pooling import axis_weights, cell_confidence, fill_logits
-from store.maps.types import Fill, LabelRows
+from store.maps.pooling import axis_weights, cell_confidence
+from store.maps.types import LabelRows
 
 Floats = NDArray[np.float32]
 
 
-def pool_whole(maps: LabelRows, *, num_classes: int, fill: Fill) -> Floats:
+def pool_whole(maps: LabelRows, *, num_classes: int) -> Floats:
     """Pool each whole image; equal to `store.maps.pooling.pool_map` image by image, in one sum for all.
 
     Args:
         maps: label maps of N images.
         num_classes: C.
-        fill: the logit of classes outside a cell's top K.
 
     Returns:
         (N, C) float32 logits.
-
-    Raises:
-        LabelMapError: `fill` is `tail`, and the maps have no tail.
     """
     scores = maps.scores.astype(np.float32)
     n, _, h, w = scores.shape
-    fill_NHW = fill_logits(scores, num_classes, fill, maps.tail_logsumexp)
     weights_HW = np.outer(axis_weights(0, 1, h)[0], axis_weights(0, 1, w)[0])
     index = np.arange(n)[:, None, None, None] * num_classes + maps.classes
-    added = (scores - fill_NHW[:, None]) * weights_HW
-    pooled = np.bincount(index.reshape(-1), weights=added.reshape(-1), minlength=n * num_classes)
+    pooled = np.bincount(index.reshape(-1), weights=(scores * weights_HW).reshape(-1), minlength=n * num_classes)
     logits: Floats = pooled.astype(np.float32).reshape(n, num_classes)
-    logits += (fill_NHW * weights_HW).sum(axis=(1, 2))[:, None]
     return logits
 
 
@@ -62,6 +55,14 @@ def labels_top1(maps: LabelRows, labels_N: NDArray[np.int32]) -> NDArray[np.bool
     """(N,) whether an image's label is the top-1 class of at least one of its cells."""
     is_top1: NDArray[np.bool_] = (maps.classes[:, 0] == labels_N[:, None, None]).any(axis=(1, 2))
     return is_top1
+
+
+def not_positive(maps: LabelRows, *, num_classes: int) -> Floats:
+    """(N,) share of each image's cells in which no score is above 0, the value of the classes that are not kept."""
+    if maps.scores.shape[1] == num_classes:  # every class is kept, so a shift of all means nothing
+        return np.zeros(len(maps.scores), np.float32)
+    share: Floats = (maps.scores[:, 0] <= 0).mean(axis=(1, 2), dtype=np.float32)
+    return share
 
 
 def top1_classes(maps: LabelRows, *, num_classes: int) -> NDArray[np.bool_]:

@@ -21,16 +21,13 @@ TargetKind = Literal["relabel", "global", "local-single", "global-single", "orig
 `original` is the dataset's label.
 """
 
-Fill = Literal["zero", "tail", "min"]
-"""The logit of classes outside a cell's top K: 0, the tail's mass spread evenly, or the cell's lowest kept score."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class LabelRows:
     """Label maps of N rows of a group."""
 
     classes: NDArray[np.uint16]  # (N, K, H, W)
-    scores: NDArray[np.float16]  # (N, K, H, W), logits
+    scores: NDArray[np.float16]  # (N, K, H, W), of the store's score kind
     tail_logsumexp: NDArray[np.float16] | None  # (N, H, W)
 
     def select(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> "LabelRows":
@@ -45,8 +42,8 @@ class LabelRow:
 
     key: str
     classes: NDArray[np.uint16]  # (K, H, W)
-    scores: NDArray[np.float16]  # (K, H, W), logits
-    tail_logsumexp: NDArray[np.float16] | None  # (H, W) log-sum-exp of the logits outside the top K
+    scores: NDArray[np.float16]  # (K, H, W), of the store's score kind
+    tail_logsumexp: NDArray[np.float16] | None  # (H, W) log-sum-exp of the logits outside the top K, less the same
     label: int  # the dataset's, -1 where there is none
     offset: int  # of the image in its tar, bytes
     length: int  # of the image, bytes

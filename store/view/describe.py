@@ -14,7 +14,7 @@ from store.errors import DamagedStoreError, LabelMapError, RelabelError
 from store.format.arrays import ArraySpec, array_specs
 from store.format.schema import StoreSchema
 from store.group import GroupRow, LabelGroup
-from store.maps.pooling import cell_confidence, crop_target, fills_of, has_label
+from store.maps.pooling import cell_confidence, crop_target, has_label
 from store.maps.types import WHOLE_IMAGE, Box, LabelRow
 from store.reader import LabelStore, StoreFault
 
@@ -93,7 +93,7 @@ def _bytes(group: LabelGroup) -> int:
     return sum(record.size for record in group.commit.objects.values())
 
 
-def describe_row(row: GroupRow) -> Description:
+def describe_row(row: GroupRow, *, temperature: float = 1.0) -> Description:
     """One label map: the pooled target of the whole image, the dominant classes, and the map itself."""
     schema = row.group.schema
     name = schema.class_name(row.label) if has_label(schema, row) else None
@@ -108,7 +108,7 @@ def describe_row(row: GroupRow) -> Description:
     if row.undecodable is not None:
         return description
     return description | {
-        "pooled": _pooled(schema, row)[0],
+        "pooled": _pooled(schema, row, temperature=temperature)[0],
         "dominant": [{"class": c, "name": schema.class_name(c), "cells": cells} for c, cells in top1_cells(row)],
         "classes": row.classes.tolist(),
         "scores": row.scores.tolist(),
@@ -142,14 +142,14 @@ def describe_cell(schema: StoreSchema, row: LabelRow, y: int, x: int) -> Descrip
     }
 
 
-def describe_box(schema: StoreSchema, row: LabelRow, box: Box) -> Description:
+def describe_box(schema: StoreSchema, row: LabelRow, box: Box, *, temperature: float = 1.0) -> Description:
     """The pooled target of a crop, with its probability of the label.
 
     Raises:
         LabelMapError: a box without area or outside the image, or an undecodable image.
     """
     refuse_undecodable(row)
-    pooled, label = _pooled(schema, row, box)
+    pooled, label = _pooled(schema, row, box, temperature=temperature)
     return {"box": list(box), "pooled": pooled, "label": label}
 
 
@@ -159,15 +159,16 @@ def refuse_undecodable(row: LabelRow) -> None:
         raise LabelMapError(f"{row.key!r} was undecodable and has no label map: {row.undecodable}")
 
 
-def _pooled(schema: StoreSchema, row: LabelRow, box: Box = WHOLE_IMAGE) -> tuple[list[Description], Description | None]:
-    """The largest classes of a crop's target under fill `zero`, and its label, each with the probability by fill."""
-    targets = {fill: crop_target(schema, row, box=box, fill=fill) for fill in fills_of(row)}
+def _pooled(
+    schema: StoreSchema, row: LabelRow, box: Box = WHOLE_IMAGE, *, temperature: float
+) -> tuple[list[Description], Description | None]:
+    """The largest classes of a crop's target, and its label, each with its probability."""
+    target = crop_target(schema, row, box=box, temperature=temperature)
 
     def entry(c: int) -> Description:
-        probabilities = {fill: float(target[c]) for fill, target in targets.items()}
-        return {"class": c, "name": schema.class_name(c), "probability": probabilities}
+        return {"class": c, "name": schema.class_name(c), "probability": float(target[c])}
 
-    best = np.argsort(-targets["zero"], kind="stable")[:SHOWN_CLASSES]
+    best = np.argsort(-target, kind="stable")[:SHOWN_CLASSES]
     return [entry(c) for c in best.tolist()], entry(row.label) if has_label(schema, row) else None
 
 

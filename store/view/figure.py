@@ -31,6 +31,7 @@ def draw_map(
     schema: StoreSchema,
     *,
     crops: tuple[Box, ...] = (WHOLE_IMAGE,),
+    temperature: float = 1.0,
 ) -> None:
     """Draw an image, its label map, and the pooled targets of some crops.
 
@@ -40,16 +41,23 @@ def draw_map(
         row: its label map.
         schema: of the row's store.
         crops: boxes, normalised by the whole image.
+        temperature: divides the pooled logits before softmax.
     """
     import matplotlib  # takes a second to import, and most commands draw nothing
 
     # Names are hostile: they are not parsed as mathematics, and letters that the font lacks cause no warning.
     with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings(action="ignore"):
-        _draw(file, image, row, schema, crops)
+        targets = [crop_target(schema, row, box=box, temperature=temperature) for box in crops]
+        _draw(file, image, row, schema, crops, targets)
 
 
 def _draw(
-    file: Path | BinaryIO, image: NDArray[np.uint8], row: LabelRow, schema: StoreSchema, crops: tuple[Box, ...]
+    file: Path | BinaryIO,
+    image: NDArray[np.uint8],
+    row: LabelRow,
+    schema: StoreSchema,
+    crops: tuple[Box, ...],
+    targets: list[NDArray[np.float32]],
 ) -> None:
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
@@ -73,7 +81,6 @@ def _draw(
         panels[1].plot([], [], "s", color=_unit(colour), label=f"{letter} {_name(schema, class_id, 22)}")
     panels[1].plot([], [], "s", color=_unit(OTHERS[1]), label=f"{OTHERS[0]} any other class")
     figure.legend(loc="outside lower left", ncols=4, fontsize=8, frameon=False)  # beside a panel it would squeeze it
-    targets = [crop_target(schema, row, box=box) for box in crops]
     longest = float(max(target.max() for target in targets))
     for i, (box, target) in enumerate(zip(crops, targets, strict=True)):
         style = ("-", "--", ":", "-.")[i % 4]

@@ -111,11 +111,11 @@ def _legend(row: Description, marks: Marks) -> str:
 
 
 def _bars(row: Description, marks: Marks) -> str:
-    """The largest classes of the whole image's target, with fill `zero`."""
-    longest = row["pooled"][0]["probability"]["zero"]
+    """The largest classes of the whole image's target."""
+    longest = row["pooled"][0]["probability"]
     lines = []
     for entry in row["pooled"]:
-        probability = entry["probability"]["zero"]
+        probability = entry["probability"]
         colour = marks.get(entry["class"], OTHERS)[1]
         bar = f"height:12px;width:{max(BAR_WIDTH * probability / longest, 1):.0f}px;background:{rgb(colour)}"
         lines.append(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from store.format.schema import StoreSchema
 from store.group import GroupRow
-from store.maps.pooling import FILLS, KINDS, fills_of, has_label
+from store.maps.pooling import KINDS, has_label
 from store.maps.types import WHOLE_IMAGE, Box, LabelRow
 from store.text import printable
 from store.view.describe import top1_cells
@@ -58,6 +58,7 @@ def sample_page(
     image: NDArray[np.uint8] | None,
     *,
     box: Box = WHOLE_IMAGE,
+    temperature: float = 1.0,
     problem: str | None = None,
     links: Links | None = None,
 ) -> str:
@@ -67,6 +68,7 @@ def sample_page(
         row: a row of a store; an undecodable one gets a page with the reason.
         image: (h, w, 3) uint8, None to show the map alone.
         box: the crop to begin with, normalised by the whole image.
+        temperature: to begin with; divides the pooled logits before softmax.
         problem: why there is no image.
         links: to other images' pages.
     """
@@ -79,7 +81,7 @@ def sample_page(
         data=None if shown is None else script_json(shown),
         image=None if image is None else {"url": jpeg_url(image)},
         kinds=_choices(KINDS, KINDS if has_label(schema, row) else KINDS[:-1]),
-        fills=_choices(FILLS, fills_of(row)),
+        temperature=f"{temperature:g}",
         links=links,
     )
 

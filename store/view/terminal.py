@@ -201,14 +201,13 @@ def _beside(*parts: RenderableType) -> RenderableType:
 
 
 def _pooled_table(title: str, entries: list[Description], label: Description | None = None) -> Table:
-    fills = list(entries[0]["probability"])
     rows: list[Sequence[Cell]] = []
     for entry in entries:
         name = class_cell(entry)
         if entry == label:
             name.append(" (label)")
-        rows.append((name, *(f"{entry['probability'][fill]:.3f}" for fill in fills)))
-    return data_table((title, *(f"fill {fill}" for fill in fills)), rows)
+        rows.append((name, f"{entry['probability']:.3f}"))
+    return data_table((title, "probability"), rows)
 
 
 def _legend(row: Description, marks: Marks) -> Table:

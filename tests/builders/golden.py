@@ -20,6 +20,7 @@ NAMES = ("ant", "bee", "\u00e9l\u00e9phant", "<b>", "zebra", "yak")
 
 def golden_schema() -> StoreSchema:
     return StoreSchema(
+        score_kind="logit",
         teacher=TeacherIdentity(architecture="resnet18", arguments={"output_stride": 8}, digest="ab" * 32),
         preprocessing=Preprocessing(
             input_size=(96, 128), interpolation="bicubic", mean=(0.5, 0.25, 0.125), std=(0.5, 0.5, 0.25)

@@ -26,6 +26,7 @@ def make_schema(
     *, num_classes: int = 20, top_k: int = 3, map_size: tuple[int, int] = (2, 4), digest: str = "d1gest"
 ) -> StoreSchema:
     return StoreSchema(
+        score_kind="centred_logit",
         teacher=TeacherIdentity(architecture="resnet18", arguments={"pad_type": "same"}, digest=digest),
         preprocessing=Preprocessing(
             input_size=(64, 128), interpolation="bicubic", mean=(0.5, 0.5, 0.5), std=(0.5, 0.25, 0.1)
@@ -43,7 +44,7 @@ def make_labels(schema: StoreSchema, rows: int, seed: int = 0, *, with_tail: boo
     order = rng.random((rows, schema.num_classes, *schema.map_size)).argsort(axis=1)
     return GroupLabels(
         classes=order[:, : schema.top_k].astype(np.uint16),
-        scores=-np.sort(-rng.normal(4, 3, shape), axis=1).astype(np.float16),
+        scores=-np.sort(-np.abs(rng.normal(4, 3, shape)), axis=1).astype(np.float16),
         tail_logsumexp=rng.normal(2, 1, (rows, *schema.map_size)).astype(np.float16) if with_tail else None,
         keys=tuple(f"seed{seed}/row{row:04}" for row in range(rows)),
         offsets=rng.integers(0, 1 << 40, (rows, 2)).astype(np.uint64),

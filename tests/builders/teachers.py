@@ -44,7 +44,7 @@ def run_annotator(
     **settings: Any,
 ) -> Summary:
     chosen = RunSettings(**({"batch_size": 4, "workers": 0} | settings))
-    ready, summary = make_ready(teacher, chosen.top_k, class_names), Summary()
+    ready, summary = make_ready(teacher, chosen, class_names), Summary()
     writer = open_labels(shards, labels, ready.schema, summary, overwrite=chosen.overwrite)
     annotate(shards, writer, ready, chosen, summary)
     return summary

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from store.format.schema import Preprocessing, StoreSchema, TarIdentity, TeacherIdentity, Undecodable
+from store.format.schema import Preprocessing, ScoreKind, StoreSchema, TarIdentity, TeacherIdentity, Undecodable
 from store.shards.index import hash_file, image_digest, index_shard
 from store.writer import GroupLabels, StoreWriter
 from trainer.batch import Batch
@@ -36,6 +36,10 @@ class Recorder:
 
     steps: list[StepReport] = field(default_factory=list)
     epochs: list[EpochReport] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+
+    def notice(self, text: str) -> None:
+        self.notices.append(text)
 
     def step(self, report: StepReport) -> None:
         self.steps.append(report)
@@ -82,8 +86,9 @@ def write_shard(path: Path, count: int, *, first: int = 0, labelled: bool = True
     return write_tar(path, members)
 
 
-def make_schema(*, digest: str = "0" * 64) -> StoreSchema:
+def make_schema(*, digest: str = "0" * 64, score_kind: ScoreKind = "centred_logit") -> StoreSchema:
     return StoreSchema(
+        score_kind=score_kind,
         teacher=TeacherIdentity(architecture="test", arguments={}, digest=digest),
         preprocessing=Preprocessing(
             input_size=(24, 32), interpolation="bilinear", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
@@ -98,15 +103,22 @@ def random_maps(rng: np.random.Generator, count: int) -> tuple[NDArray[np.uint16
     """(N, K, H, W) class ids, different within a cell, and descending logits."""
     shape = (count, NUM_CLASSES, *MAP_SIZE)
     classes = rng.random(shape).argsort(axis=1)[:, :TOP_K].astype(np.uint16)
-    scores = -np.sort(-rng.normal(3, 2, shape), axis=1)[:, :TOP_K].astype(np.float16)
+    scores = -np.sort(-np.abs(rng.normal(3, 2, shape)), axis=1)[:, :TOP_K].astype(np.float16)
     return classes, scores
 
 
 def label_shard(
-    store: Path, shard: Path, *, undecodable: Sequence[int] = (), with_tail: bool = True, digest: str = "0" * 64
+    store: Path,
+    shard: Path,
+    *,
+    undecodable: Sequence[int] = (),
+    with_tail: bool = True,
+    digest: str = "0" * 64,
+    score_kind: ScoreKind = "centred_logit",
+    shift: float = 0.0,
 ) -> None:
-    """Commit a group of random maps for a shard."""
-    writer = StoreWriter.open(store, make_schema(digest=digest))
+    """Commit a group of random maps for a shard; `shift` is added to its scores."""
+    writer = StoreWriter.open(store, make_schema(digest=digest, score_kind=score_kind))
     index = index_shard(shard)
     data = shard.read_bytes()
     images = [data[sample.offset : sample.offset + sample.length] for sample in index.samples]
@@ -119,7 +131,7 @@ def label_shard(
         tail_logsumexp[list(undecodable)] = np.nan
     labels = GroupLabels(
         classes=classes,
-        scores=scores,
+        scores=scores + np.float16(shift),
         tail_logsumexp=tail_logsumexp,
         keys=tuple(sample.key for sample in index.samples),
         offsets=np.array([(sample.offset, sample.length) for sample in index.samples], np.uint64),
@@ -225,5 +237,5 @@ def interrupted_run(data: Dataset, out: Path, *, at_step: int, **changes: Any) -
 
 
 def assert_same(ours: Batch, theirs: Batch) -> None:
-    for name in ("images", "boxes", "classes", "scores", "tail_logsumexp", "labels", "flips"):
+    for name in ("images", "boxes", "classes", "scores", "labels", "flips"):
         assert torch.equal(getattr(ours, name), getattr(theirs, name)), name

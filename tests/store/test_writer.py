@@ -9,6 +9,7 @@ import shutil
 import signal
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from store.errors import (
     DamagedStoreError,
     FormatVersionError,
     GroupExistsError,
+    LabelMapError,
     LabelNotFoundError,
     RelabelError,
     ShardError,
@@ -213,10 +215,25 @@ def test_foreign_score_kinds_and_views_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "labels.zarr"
     StoreWriter.open(path, SCHEMA)
     whole = (path / "zarr.json").read_text()
-    for known, foreign in (("logit", "probability"), ("squash", "centre-crop")):
+    for known, foreign, error, message in (
+        (
+            "centred_logit",
+            "odds",
+            FormatVersionError,
+            "scores of the kind 'odds'; this release reads logit and centred",
+        ),
+        ("squash", "centre-crop", DamagedStoreError, "should be 'squash', found"),
+    ):
         (path / "zarr.json").write_text(whole.replace(f'"{known}"', f'"{foreign}"'))
-        with pytest.raises(DamagedStoreError, match=f"should be '{known}', found"):
+        with pytest.raises(error, match=message):
             LabelStore.open(path)
+
+
+def test_centred_scores_below_zero_are_not_written(tmp_path: Path) -> None:
+    labels = make_labels(SCHEMA, 2)
+    labels = replace(labels, scores=labels.scores - np.float16(10))
+    with pytest.raises(LabelMapError, match="a: scores: centred scores below 0"):
+        StoreWriter.open(tmp_path / "labels.zarr", SCHEMA).write("a", labels, tar=TAR, provenance=PROVENANCE)
 
 
 def test_folder_that_is_no_store_is_left_alone(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from trainer.student.model import pretrained_settings
         ({"mean": (1e50, 0.5, 0.5)}, "mean="),
         ({"momentum": 1.0}, "momentum=1.0"),
         ({"target": "both"}, "target='both': expected one of relabel, global, local-single, global-single, original"),
-        ({"fill": "mean"}, "fill='mean'"),
+        ({"temperature": 0.0}, "temperature=0"),
         ({"original_weight": 1.5}, "original_weight=1.5: expected 0 to 1"),
         ({"target": "original", "original_weight": 0.5}, "original_weight=0.5: expected 0 with target=original"),
         ({"label_smoothing": 1.0}, "label_smoothing=1.0"),
@@ -100,17 +100,19 @@ def test_the_widest_values_are_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "needs_labels", "pools_tail"),
-    [
-        ({}, False, False),
-        ({"fill": "tail"}, False, True),
-        ({"fill": "tail", "original_weight": 0.5}, True, True),
-        ({"fill": "tail", "target": "original"}, True, False),
-    ],
+    ("changes", "needs_labels"),
+    [({}, False), ({"original_weight": 0.5}, True), ({"target": "original"}, True)],
 )
-def test_settings_know_which_labels_they_need(changes: dict[str, Any], needs_labels: bool, pools_tail: bool) -> None:
-    settings = small_settings(**changes)
-    assert (settings.needs_labels, settings.pools_tail) == (needs_labels, pools_tail)
+def test_settings_know_whether_they_need_labels(changes: dict[str, Any], needs_labels: bool) -> None:
+    assert small_settings(**changes).needs_labels == needs_labels
+
+
+def test_settings_of_earlier_releases_are_read_where_they_mean_the_same() -> None:
+    values = settings_to_json(small_settings())
+    del values["temperature"]
+    assert settings_from_json(values | {"fill": "zero"}) == small_settings()
+    with pytest.raises(SettingsError, match="fill='tail' is a setting of an earlier release"):
+        settings_from_json(values | {"fill": "tail"})
 
 
 def test_overrides_take_each_fields_type() -> None:

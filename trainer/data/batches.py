@@ -80,7 +80,6 @@ def read_batches(
     epochs: int,
     rank: int,
     world: int,
-    with_tail: bool,
 ) -> Iterator[tuple[int, Iterator[tuple[int, TrainSample]]]]:
     """Read the part of every batch that belongs to this process: a rank's main process, or one of its workers.
 
@@ -92,7 +91,6 @@ def read_batches(
         epochs: epochs in all, counted from the first.
         rank: of this process among the `world` that train together.
         world: number of these processes.
-        with_tail: whether to read the tails.
 
     Yields:
         For each batch its epoch, and its row numbers with their samples, which are decoded one by one.
@@ -105,7 +103,7 @@ def read_batches(
     worker, workers = (info.id, info.num_workers) if info else (0, 1)
     check_topology(order, world=world, workers=workers)
     owned = order.owned(rank=rank, world=world, worker=worker, workers=workers)
-    reader = SampleReader(joined, table, cached_rows=len(owned) * CACHED_ROWS_PER_STREAM, with_tail=with_tail)
+    reader = SampleReader(joined, table, cached_rows=len(owned) * CACHED_ROWS_PER_STREAM)
     first_epoch, first_step = divmod(start_step, order.steps)
     for epoch in range(first_epoch, epochs):
         streams = order.streams(epoch)[owned]
@@ -152,7 +150,6 @@ class SampleStream(IterableDataset[Batch | RelabelError]):
             epochs=self.settings.epochs,
             rank=self.rank,
             world=self.world,
-            with_tail=self.settings.pools_tail,
         )
         try:
             for epoch, samples in batches:
@@ -171,7 +168,6 @@ class SampleStream(IterableDataset[Batch | RelabelError]):
             flip=settings.flip and bool(rng.random() < 0.5),
             classes_KHW=sample.classes,
             scores_KHW=sample.scores,
-            tail_logsumexp_HW=sample.tail_logsumexp,
             label=sample.label,
         )
 
@@ -184,7 +180,6 @@ class _Crop(NamedTuple):
     flip: bool
     classes_KHW: NDArray[np.uint16]
     scores_KHW: NDArray[np.float16]
-    tail_logsumexp_HW: NDArray[np.float16] | None
     label: int
 
 
@@ -192,14 +187,12 @@ def _make_batch(crops: Sequence[_Crop]) -> Batch:
     boxes = torch.tensor([crop.box for crop in crops], dtype=torch.float32)
     check_boxes(boxes)
     # In a worker, default_collate stacks directly into the shared memory that the batch is sent through.
-    tails = [crop.tail_logsumexp_HW for crop in crops if crop.tail_logsumexp_HW is not None]
     return Batch(
         # Channels stay last in memory, as decoded.
         images=default_collate([crop.pixels_SS3 for crop in crops]).permute(0, 3, 1, 2),
         boxes=boxes,
         classes=default_collate([crop.classes_KHW for crop in crops]),
         scores=default_collate([crop.scores_KHW for crop in crops]),
-        tail_logsumexp=default_collate(tails) if tails else None,
         labels=torch.tensor([crop.label for crop in crops], dtype=torch.int64),
         flips=torch.tensor([crop.flip for crop in crops], dtype=torch.bool),
     )

@@ -12,7 +12,7 @@ from torch.utils.data import IterableDataset
 from store.reader import LabelStore
 from store.shards.patterns import expand_sources
 from trainer.data.batches import check_topology, order_of, read_batches
-from trainer.data.join import check_rows, check_tails, join_shards
+from trainer.data.join import check_rows, join_shards
 from trainer.data.samples import TrainSample
 
 
@@ -20,16 +20,15 @@ class LabelledSamples(IterableDataset[dict[str, Any]]):
     """One epoch of whole images with their label maps, in the trainer's order.
 
     Each sample is a dict: `__key__`, `__epoch__` and `__row__` (its number among all rows); `image` (H, W, 3) uint8;
-    `classes` (K, h, w) uint16, `scores` (K, h, w) float16 and, with `with_tail`, `tail_logsumexp` (h, w) float16;
-    `label`, the dataset's own, -1 without one. Every batch is divided among the ranks, and a rank's part among the
-    workers of its `DataLoader`: of each `batch_size` samples, each of W workers yields batch_size / world / W.
+    `classes` (K, h, w) uint16 and `scores` (K, h, w) float16; `label`, the dataset's own, -1 without one. Every batch
+    is divided among the ranks, and a rank's part among the workers of its `DataLoader`: of each `batch_size` samples,
+    each of W workers yields batch_size / world / W.
 
     Args:
         shards: patterns of paths or URLs, such as `train-{0000..1023}.tar`.
         labels: the label store, a path or a URL.
         batch_size: of all ranks together.
         seed: of the order.
-        with_tail: whether to read the tails.
         rank: of this process among the `world` that train together; default: from `torch.distributed` if it runs.
         world: number of these processes; default likewise.
 
@@ -45,7 +44,6 @@ class LabelledSamples(IterableDataset[dict[str, Any]]):
         *,
         batch_size: int,
         seed: int = 0,
-        with_tail: bool = False,
         rank: int | None = None,
         world: int | None = None,
     ) -> None:
@@ -53,12 +51,10 @@ class LabelledSamples(IterableDataset[dict[str, Any]]):
         self.rank = rank if rank is not None else dist.get_rank() if runs else 0
         self.world = world if world is not None else dist.get_world_size() if runs else 1
         store = LabelStore.open(labels)
-        self.num_classes, self.with_tail = store.schema.num_classes, with_tail
+        self.num_classes = store.schema.num_classes
         self._joined = join_shards(expand_sources([shards] if isinstance(shards, str) else shards), store)
         self._order = order_of(self._joined, batch_size=batch_size, seed=seed)
         check_topology(self._order, world=self.world, workers=0)
-        if with_tail:
-            check_tails(self._joined)
         self._table = check_rows(self._joined, num_classes=None, workers=0)
         self._epoch = torch.zeros((), dtype=torch.int64)
         self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # persistent workers see it change
@@ -87,7 +83,6 @@ class LabelledSamples(IterableDataset[dict[str, Any]]):
             epochs=epoch + 1,
             rank=self.rank,
             world=self.world,
-            with_tail=self.with_tail,
         )
         for _, samples in batches:
             for row, sample in samples:
@@ -96,11 +91,10 @@ class LabelledSamples(IterableDataset[dict[str, Any]]):
 
 def _fields(sample: TrainSample) -> dict[str, Any]:
     """A sample as a dict of writable arrays; label maps are copied, since a sample's are views into cached chunks."""
-    fields = {
+    return {
         "__key__": sample.key,
         "image": np.require(sample.image, requirements="W"),
         "classes": sample.classes.copy(),
         "scores": sample.scores.copy(),
         "label": sample.label,
     }
-    return fields if sample.tail_logsumexp is None else {**fields, "tail_logsumexp": sample.tail_logsumexp.copy()}

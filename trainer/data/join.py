@@ -6,7 +6,7 @@ Letters: N rows of all shards, in their order; n some of them.
 """
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -20,7 +20,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from store.errors import ChangedShardError, JoinError, RelabelError, ShardError
+from store.format.arrays import CHUNK_ROWS
 from store.group import LabelGroup
+from store.maps.notices import score_notice
+from store.maps.statistics import not_positive
 from store.reader import LabelStore
 from store.shards.images import REQUESTS, ImageMember, read_images
 from store.shards.index import NO_LABEL, ShardIndex, index_shard, shard_name
@@ -156,7 +159,7 @@ def undecodable_rows(joined: Sequence[JoinedShard]) -> tuple[int, ...]:
 
 
 def check_join(joined: Sequence[JoinedShard], settings: TrainSettings, *, num_classes: int) -> RowTable:
-    """Compare every shard with its labels before training starts: size, first and last member, labels, tail.
+    """Compare every shard with its labels before training starts: size, first and last member, labels.
 
     Returns:
         All rows, for a `SampleStream`.
@@ -166,15 +169,7 @@ def check_join(joined: Sequence[JoinedShard], settings: TrainSettings, *, num_cl
         ShardError: a shard that differs from its labels and is damaged.
         DamagedStoreError: label arrays that cannot be read.
     """
-    if settings.pools_tail:
-        check_tails(joined)
     return check_rows(joined, num_classes=num_classes if settings.needs_labels else None, workers=settings.workers)
-
-
-def check_tails(joined: Sequence[JoinedShard]) -> None:
-    """Raise JoinError unless all labels have a tail."""
-    if without := [shard.group.name for shard in joined if not shard.group.has_tail]:
-        raise JoinError(f"fill=tail needs labels with a tail; {first_few(without)} have none: use fill=zero or min")
 
 
 def check_rows(joined: Sequence[JoinedShard], *, num_classes: int | None, workers: int) -> RowTable:
@@ -192,6 +187,15 @@ def _raised(found: Iterable[GroupRows | RelabelError]) -> Iterable[GroupRows]:
         if isinstance(rows, RelabelError):
             raise rows
         yield rows
+
+
+def score_notices(joined: Sequence[JoinedShard]) -> Iterator[str]:
+    """Say so where the scores of the first label maps are of another kind than pooling assumes."""
+    group = joined[0].group.fresh()
+    stop = min(len(group), CHUNK_ROWS)
+    maps = group.read(stop=stop, with_tail=False).select(group.usable(stop=stop))
+    if len(maps.scores):
+        yield from score_notice(float(not_positive(maps, num_classes=group.schema.num_classes).mean()))
 
 
 class _Checks(Dataset[GroupRows | RelabelError]):

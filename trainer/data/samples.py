@@ -35,7 +35,6 @@ class TrainSample:
     image: NDArray[np.uint8]  # height, width, 3
     classes: NDArray[np.uint16]  # (K, H, W)
     scores: NDArray[np.float16]  # (K, H, W)
-    tail_logsumexp: NDArray[np.float16] | None  # (H, W); None unless the reader reads tails
     label: int  # the dataset's own label, -1 without one
 
 
@@ -53,11 +52,10 @@ class SampleReader:
         joined: the shards.
         table: their rows.
         cached_rows: rows whose label chunks are kept.
-        with_tail: whether to read the tails.
     """
 
-    def __init__(self, joined: Sequence[JoinedShard], table: RowTable, *, cached_rows: int, with_tail: bool) -> None:
-        self._joined, self._table, self._with_tail = joined, table, with_tail
+    def __init__(self, joined: Sequence[JoinedShard], table: RowTable, *, cached_rows: int) -> None:
+        self._joined, self._table = joined, table
         self._chunks = _ChunkCache(cached_rows)
         self._group = lru_cache(maxsize=OPEN_GROUPS)(lambda shard_number: joined[shard_number].group.fresh())
 
@@ -81,7 +79,6 @@ class SampleReader:
                 image=_decoded(shard, member, data),
                 classes=chunk.classes[i],
                 scores=chunk.scores[i],
-                tail_logsumexp=None if chunk.tail_logsumexp is None else chunk.tail_logsumexp[i],
                 label=row.label,
             )
 
@@ -100,7 +97,7 @@ class SampleReader:
     def _read_chunk(self, chunk: ChunkId) -> LabelRows:
         group: LabelGroup = self._group(chunk.shard_number)
         start = chunk.number * CHUNK_ROWS
-        return group.read(start, min(start + CHUNK_ROWS, len(group)), with_tail=self._with_tail)
+        return group.read(start, min(start + CHUNK_ROWS, len(group)), with_tail=False)
 
 
 def _chunk_of(row: TableRow) -> ChunkId:

@@ -20,6 +20,7 @@ from store.shards.index import ShardIndex
 from store.shards.remote import Shard
 from trainer.batch import Batch
 from trainer.data.batches import SampleStream, load_batches
+from trainer.data.join import score_notices
 from trainer.data.loading import worker_deaths
 from trainer.distributed import Ranks, joined_ranks, peer_deaths
 from trainer.evaluation.evaluate import evaluate
@@ -142,6 +143,9 @@ def train(
         )
         ranks.together(lambda: stack.enter_context(locked_folder(out)) if ranks.rank == 0 else None)
         train_state = open_folder(out, prepared, ranks, resume=resume)
+        if ranks.rank == 0 and settings.target != "original":
+            for text in score_notices(prepared.joined):
+                reporter.notice(text)
         run = _open_run(stack, settings, out, prepared, train_state, ranks, reporter)
         stream = SampleStream(
             prepared.joined,

@@ -145,6 +145,9 @@ class EpochReport:
 class Reporter(Protocol):
     """Shows progress."""
 
+    def notice(self, text: str) -> None:
+        """Show what speaks against a run that can go on."""
+
     def step(self, report: StepReport) -> None:
         """Show a report on some steps."""
 

@@ -21,7 +21,7 @@ from store.text import brief, first_line
 from trainer.augment.augment import Augment
 from trainer.batch import Batch, blank_batch
 from trainer.distributed import Ranks
-from trainer.settings import TrainSettings, settings_differences, settings_to_json
+from trainer.settings import TrainSettings, of_this_release, settings_differences, settings_to_json
 from trainer.student.checkpoint import Checkpoint, TrainState, load_checkpoint
 from trainer.student.device import autocast, compilation, full_memory
 from trainer.student.model import build_student, check_images
@@ -210,7 +210,7 @@ class Student:
     def _differences(self, checkpoint: Checkpoint) -> Iterator[str]:
         """Yield the differences between a checkpoint's run and this one, as `name: then, now`."""
         settings, size = self.settings, self.settings.batch_size
-        yield from settings_differences(checkpoint.settings, settings_to_json(settings))
+        yield from settings_differences(of_this_release(checkpoint.settings), settings_to_json(settings))
         if checkpoint.num_classes != self.num_classes:
             yield f"classes: {checkpoint.num_classes} then, {self.num_classes} now"
         if checkpoint.epoch > settings.epochs:

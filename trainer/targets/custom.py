@@ -22,7 +22,7 @@ MakeTargets = Callable[[Batch], Tensor]
 class CustomTargets:
     """A caller's targets in place of the settings' kind.
 
-    The settings then decide only which data are read: by `target` the dataset's labels, by `fill` the tails.
+    The settings then decide only whether the dataset's labels are needed, by `target`.
     """
 
     name: str  # written to settings.json; a run resumes only with targets of the same name
@@ -60,7 +60,7 @@ def settings_targets(settings: TrainSettings, num_classes: int) -> MakeTargets:
     return TargetMaker(
         kind=settings.target,
         num_classes=num_classes,
-        fill=settings.fill,
+        temperature=settings.temperature,
         original_weight=settings.original_weight,
         label_smoothing=settings.label_smoothing,
     )

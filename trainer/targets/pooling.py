@@ -14,44 +14,39 @@ import math
 import torch
 from torch import Tensor, nn
 
-from store.maps.types import Fill
-
 
 class LabelPooling(nn.Module):
     """`pool_logits` as a layer without weights.
 
     Args:
         num_classes: C.
-        fill: logit of the classes outside a cell's top k: `zero`, `tail` or `min`; see `pool_logits`.
         grid: bins down and across that each box is cut into, or one number for both.
 
     Shapes:
         classes_BKHW (B, K, H, W) integers, scores_BKHW (B, K, H, W) floating, boxes_B4 (B, 4) float32 in [0, 1];
-        tail_logsumexp_BHW (B, H, W) with `fill="tail"`; flips_B (B,) bool. Output: (B, C) float32 logits for one bin,
-        (B, Y, X, C) for a grid.
+        flips_B (B,) bool. Output: (B, C) float32 logits for one bin, (B, Y, X, C) for a grid.
 
     Raises:
         ValueError: a grid without bins.
 
-    >>> LabelPooling(1000, fill="tail")
-    LabelPooling(num_classes=1000, fill='tail', grid=1)
+    >>> LabelPooling(1000, grid=7)
+    LabelPooling(num_classes=1000, grid=7)
     """
 
-    def __init__(self, num_classes: int, *, fill: Fill = "zero", grid: int | tuple[int, int] = 1) -> None:
+    def __init__(self, num_classes: int, *, grid: int | tuple[int, int] = 1) -> None:
         super().__init__()
         grid_shape(grid)
-        self.num_classes, self.fill, self.grid = num_classes, fill, grid
+        self.num_classes, self.grid = num_classes, grid
 
     def extra_repr(self) -> str:
         """The settings, for `print(module)`."""
-        return f"num_classes={self.num_classes}, fill={self.fill!r}, grid={self.grid}"
+        return f"num_classes={self.num_classes}, grid={self.grid}"
 
     def forward(
         self,
         classes_BKHW: Tensor,
         scores_BKHW: Tensor,
         boxes_B4: Tensor,
-        tail_logsumexp_BHW: Tensor | None = None,
         flips_B: Tensor | None = None,
     ) -> Tensor:
         """Pool one box per label map; see `pool_logits` for arguments and errors."""
@@ -60,9 +55,7 @@ class LabelPooling(nn.Module):
             scores_BKHW,
             boxes_B4,
             num_classes=self.num_classes,
-            fill=self.fill,
             grid=self.grid,
-            tail_logsumexp_BHW=tail_logsumexp_BHW,
             flips_B=flips_B,
         )
 
@@ -73,47 +66,37 @@ def pool_logits(
     boxes_B4: Tensor,
     *,
     num_classes: int,
-    fill: Fill = "zero",
     grid: int | tuple[int, int] = 1,
-    tail_logsumexp_BHW: Tensor | None = None,
     flips_B: Tensor | None = None,
 ) -> Tensor:
     """Pool one box per label map to a logit for every class.
 
+    A class outside a cell's top K counts as 0 there: the mean of those classes' logits, where scores are centred.
+
     Args:
         classes_BKHW: (B, K, H, W) integer class ids below `num_classes`, different within a cell. Undecodable rows
             hold other ids, so they must be left out.
-        scores_BKHW: (B, K, H, W) floating logits, descending along K.
+        scores_BKHW: (B, K, H, W) floating scores, descending along K.
         boxes_B4: (B, 4) float32 x1, y1, x2, y2, normalised by the whole image; not checked here, see `check_boxes`.
         num_classes: C.
-        fill: logit of the classes outside a cell's top k. `zero`: 0; `tail`: the tail's probability mass spread evenly
-            over them; `min`: the lowest kept score.
         grid: bins down and across that each box is cut into, or one number for both. ReLabel uses 1.
-        tail_logsumexp_BHW: (B, H, W) log-sum-exp of the other logits; needed for `fill="tail"`.
         flips_B: (B,) bool, the crops that are mirrored left to right; mirrors their grids. No effect on one bin.
 
     Returns:
         (B, C) float32 logits for one bin, (B, Y, X, C) for a grid; `flatten(1, 2)` gives a row-major list of tokens.
 
     Raises:
-        ValueError: a grid without bins, or `fill="tail"` without `tail_logsumexp_BHW`.
+        ValueError: a grid without bins.
     """
     (batch, top_k, height, width), (rows, columns) = classes_BKHW.shape, grid_shape(grid)
     cells_BGN, weights_BGN = bin_cells(boxes_B4.float(), flips_B, (height, width), (rows, columns))
-    fill_BHW = _fill_logits(scores_BKHW, num_classes, fill, tail_logsumexp_BHW)
-    if fill_BHW is None:
-        pooled_BGC = torch.zeros(batch, rows * columns, num_classes, device=scores_BKHW.device)
-    else:
-        # Pooling stays sparse with a fill: pool the fill itself, then add the kept scores' differences from it.
-        pooled_BG1 = (weights_BGN * _take(fill_BHW, cells_BGN)).sum(2, keepdim=True)
-        pooled_BGC = pooled_BG1.repeat(1, 1, num_classes)
+    pooled_BGC = torch.zeros(batch, rows * columns, num_classes, device=scores_BKHW.device)
     # One k at a time: the largest temporaries, the int64 classes, then stay small enough for the allocator to reuse
     # their pages, whose clearing took three quarters of the time on a CPU.
     for k in range(top_k):
-        scores_BHW = scores_BKHW[:, k].float()
-        difference_BHW = scores_BHW if fill_BHW is None else scores_BHW - fill_BHW
+        scores_BGN = _take(scores_BKHW[:, k].float(), cells_BGN)
         classes_BGN = _take(classes_BKHW[:, k].long(), cells_BGN)
-        pooled_BGC.scatter_add_(2, classes_BGN, weights_BGN * _take(difference_BHW, cells_BGN))
+        pooled_BGC.scatter_add_(2, classes_BGN, weights_BGN * scores_BGN)
     return pooled_BGC[:, 0] if rows * columns == 1 else pooled_BGC.reshape(batch, rows, columns, num_classes)
 
 
@@ -130,18 +113,6 @@ def _take(values_BHW: Tensor, cells_BGN: Tensor | None) -> Tensor:
     """The values of each bin's cells (B, G, N), or of all cells (B, 1, L) without a selection."""
     values_BL = values_BHW.flatten(1)
     return values_BL[:, None] if cells_BGN is None else values_BL.gather(1, cells_BGN.flatten(1)).view_as(cells_BGN)
-
-
-def _fill_logits(scores_BKHW: Tensor, num_classes: int, fill: Fill, tail_logsumexp_BHW: Tensor | None) -> Tensor | None:
-    """(B, H, W) float32 logit of the classes outside each cell's top k; None stands for 0."""
-    top_k = scores_BKHW.shape[1]
-    if fill == "zero" or top_k == num_classes:
-        return None
-    if fill == "min":
-        return scores_BKHW[:, -1].float()
-    if tail_logsumexp_BHW is None:
-        raise ValueError("fill 'tail' needs the tail, which these labels do not have; use 'zero' or 'min'")
-    return tail_logsumexp_BHW.float() - math.log(num_classes - top_k)
 
 
 # RoIAlign's weights of the cells

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from store.maps.types import Fill, TargetKind
+from store.maps.types import TargetKind
 from trainer.targets.pooling import pool_logits
 
 
@@ -18,19 +18,18 @@ class LabelBatch:
     """The label maps, crops' boxes and labels of a batch."""
 
     classes: Tensor  # (B, K, H, W) integer class ids
-    scores: Tensor  # (B, K, H, W) logits
-    tail_logsumexp: Tensor | None  # (B, H, W) log-sum-exp of the logits outside the top k; needed for fill "tail" only
+    scores: Tensor  # (B, K, H, W)
     boxes: Tensor  # (B, 4) float32: x1, y1, x2, y2 of the crops, normalised by the whole images
     labels: Tensor  # (B,) int64, the dataset's own labels, -1 where there is none; needed for some kinds only
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TargetMaker:
-    """Makes soft targets; see docs/pooling.md for kinds and fills."""
+    """Makes soft targets; see docs/pooling.md for the kinds."""
 
     kind: TargetKind
     num_classes: int  # C
-    fill: Fill
+    temperature: float  # divides pooled logits before softmax
     original_weight: float  # weight of the dataset's label in the target, 0 to 1
     label_smoothing: float  # of the dataset's label
 
@@ -52,11 +51,9 @@ class TargetMaker:
             batch.scores,
             batch.boxes if local else whole_B4,
             num_classes=self.num_classes,
-            fill=self.fill,
-            tail_logsumexp_BHW=batch.tail_logsumexp,
         )
         if self.kind in ("relabel", "global"):
-            return logits_BC.softmax(1)
+            return (logits_BC / self.temperature).softmax(1)
         return one_hot(logits_BC.argmax(1), self.num_classes)
 
     def _label_target(self, labels_B: Tensor) -> Tensor:

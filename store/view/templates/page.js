@@ -17,6 +17,12 @@ function chosen(name) {
   return document.querySelector(`input[name=${name}]:checked`).value;
 }
 
+// The chosen temperature, 1 while the field holds no number above 0.
+function temperature() {
+  const value = byId("temperature").valueAsNumber;
+  return value > 0 ? value : 1;
+}
+
 function barScale(largest) {
   return largest < FLAT ? 1 / largest : 1;
 }
@@ -34,7 +40,7 @@ function bar(map, at, probability, scale) {
 
 // The largest classes first, then the label if it is not among them.
 function showTarget(map, box) {
-  const { probabilities, other } = cropTarget(map, box, chosen("fill"), chosen("kind"));
+  const { probabilities, other } = cropTarget(map, box, chosen("kind"), temperature());
   const order = map.ids.map((_, at) => at).sort((a, b) => probabilities[b] - probabilities[a] || a - b);
   const shown = order.slice(0, SHOWN_BARS);
   const label = map.ids.indexOf(map.label);
@@ -92,8 +98,8 @@ function start() {
   const crop = new Crop(stage, map.box, (box) => showTarget(map, box));
   listenToStage(map, stage, crop);
   byId("whole").addEventListener("click", () => crop.set([0, 0, 1, 1]));
-  for (const input of document.querySelectorAll("input[type=radio]")) {
-    input.addEventListener("change", () => showTarget(map, crop.box));
+  for (const input of document.querySelectorAll("input[type=radio], #temperature")) {
+    input.addEventListener("input", () => showTarget(map, crop.box));
   }
   const opacity = byId("opacity");
   const fade = () => {

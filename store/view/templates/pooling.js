@@ -22,43 +22,34 @@ function axisWeights(low, high, cells) {
   return weights.map((weight) => weight / count);
 }
 
-// The logit of the classes outside a cell's top K.
-function fillLogit(map, fill, cell) {
-  if (fill === "zero" || map.topK === map.count) return 0;
-  if (fill === "min") return map.scores[(map.topK - 1) * map.height * map.width + cell];
-  return f32(map.tail[cell] - f32(Math.log(map.count - map.topK)));
-}
-
-// Pooled logits of map.ids, and the one logit of every other class.
-function poolLogits(map, box, fill) {
+// Pooled logits of map.ids. A class that no cell keeps has the logit 0.
+function poolLogits(map, box) {
   const cells = map.height * map.width;
   const down = axisWeights(box[1], box[3], map.height);
   const across = axisWeights(box[0], box[2], map.width);
   const logits = new Float64Array(map.ids.length);
-  let other = 0;
   for (let cell = 0; cell < cells; cell++) {
     const weight = f32(down[Math.floor(cell / map.width)] * across[cell % map.width]);
     if (weight === 0) continue;
-    const filled = fillLogit(map, fill, cell);
-    other += weight * filled;
     for (let k = 0; k < map.topK; k++) {
-      logits[map.index[k * cells + cell]] += weight * f32(map.scores[k * cells + cell] - filled);
+      logits[map.index[k * cells + cell]] += weight * map.scores[k * cells + cell];
     }
   }
-  return { logits: logits.map((logit) => logit + other), other };
+  return logits;
 }
 
-// The training target of a crop: the probability of each of map.ids, and that of each other class.
-function cropTarget(map, box, fill, kind) {
+// The training target of a crop: the probability of each of map.ids, and that of each other class. The temperature
+// divides the logits.
+function cropTarget(map, box, kind, temperature) {
   if (kind === "original") return oneHot(map, map.ids.indexOf(map.label));
   const whole = kind.startsWith("global") ? [0, 0, 1, 1] : box;
-  const { logits, other } = poolLogits(map, whole, fill);
+  const logits = poolLogits(map, whole).map((logit) => logit / temperature);
   // Of equal logits the first class is the arg max, as in numpy; map.ids are rising.
   if (kind.endsWith("-single")) return oneHot(map, logits.indexOf(Math.max(...logits)));
   const others = map.count - map.ids.length; // where there are none, their logit is unused
-  const highest = others ? Math.max(other, ...logits) : Math.max(...logits);
+  const highest = others ? Math.max(0, ...logits) : Math.max(...logits);
   const masses = logits.map((logit) => Math.exp(logit - highest));
-  const otherMass = others ? Math.exp(other - highest) : 0;
+  const otherMass = others ? Math.exp(-highest) : 0;
   const total = masses.reduce((sum, mass) => sum + mass, others * otherMass);
   return { probabilities: masses.map((mass) => mass / total), other: otherMass / total };
 }

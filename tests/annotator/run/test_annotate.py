@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -200,10 +201,10 @@ def test_annotator_that_comes_second_goes_on(
 
 def test_teacher_that_gives_nan_writes_nothing(tmp_path: Path, shards: list[Path]) -> None:
     teacher = make_teacher(tmp_path)
-    ready = make_ready(teacher, 5, None)
+    ready = make_ready(teacher, RunSettings(), None)
     teacher.network.get_parameter("fc.weight")[2] = torch.nan
     writer = open_labels(shards, tmp_path / "labels.zarr", ready.schema, Summary(), overwrite=False)
-    with pytest.raises(TeacherError, match="NaN"):
+    with pytest.raises(TeacherError, match="not finite"):
         annotate(shards, writer, ready, RunSettings(workers=0), Summary())
     assert LabelStore.open(tmp_path / "labels.zarr").names() == []
 
@@ -242,11 +243,11 @@ def test_impossible_settings_are_named(name: str, value: int) -> None:
 
 def test_class_names_must_be_as_many_as_classes(teacher: Teacher) -> None:
     with pytest.raises(LabelMapError, match="2 class names given for 12 classes"):
-        make_ready(teacher, 5, ("cat", "dog"))
+        make_ready(teacher, RunSettings(), ("cat", "dog"))
 
 
 def test_top_k_is_at_most_the_class_count(teacher: Teacher) -> None:
-    assert make_ready(teacher, 50, None).schema.top_k == 12
+    assert make_ready(teacher, RunSettings(top_k=50), None).schema.top_k == 12
 
 
 def test_group_that_cannot_be_read_leaves_out_its_shard_alone(
@@ -277,3 +278,48 @@ def test_any_class_count_and_top_k_is_stored(
     assert np.isneginf(rows.tail_logsumexp).all() == (kept == num_classes)
     everything = np.logaddexp(np.logaddexp.reduce(rows.scores.astype(float), axis=1), rows.tail_logsumexp.astype(float))
     assert np.isfinite(everything).all()
+
+
+def test_scores_are_stored_less_the_mean_of_the_rest_whatever_the_logits_are_centred_on(
+    tmp_path: Path, shards: list[Path]
+) -> None:
+    """As of a teacher that gives log-probabilities: a shift of all classes in every cell."""
+    found = []
+    for shift in (0.0, -40.0):
+        teacher = make_teacher(tmp_path)
+        with torch.no_grad():
+            teacher.network.get_parameter("fc.bias").add_(shift)
+        run_annotator(shards[:1], tmp_path / f"{shift}.zarr", teacher)
+        found.append(LabelStore.open(tmp_path / f"{shift}.zarr"))
+    ours, theirs = (store.group("a").read() for store in found)
+    assert [store.schema.score_kind for store in found] == ["centred_logit"] * 2
+    np.testing.assert_allclose(ours.scores.astype(float), theirs.scores.astype(float), atol=2e-3)
+    assert ours.tail_logsumexp is not None
+    assert theirs.tail_logsumexp is not None
+    np.testing.assert_allclose(ours.tail_logsumexp.astype(float), theirs.tail_logsumexp.astype(float), atol=4e-3)
+    assert ours.scores.min() >= 0
+
+
+def test_score_step_is_recorded_and_kept_to(tmp_path: Path, shards: list[Path], teacher: Teacher) -> None:
+    labels = tmp_path / "labels.zarr"
+    summary = run_annotator(shards[:1], labels, teacher, score_step=0.125)
+    store = LabelStore.open(labels)
+    maps = store.group("a").read()
+    assert store.schema.score_step == 0.125
+    assert not np.mod(maps.scores.astype(float), 0.125).any()
+    assert sum(map(len, summary.changes)) == len(maps.scores)
+    with pytest.raises(StoreMismatchError, match=r"score_step: 0\.125 in the store, None in this run"):
+        run_annotator(shards, labels, teacher)
+
+
+@pytest.mark.parametrize("step", [0.3, 32.0, 0.0, -0.25, float("nan"), float("inf")])
+def test_score_step_is_a_power_of_two(teacher: Teacher, step: float) -> None:
+    with pytest.raises(LabelMapError, match="a power of two up to 16"):
+        make_ready(teacher, RunSettings(score_step=step), None)
+
+
+def test_labels_of_logits_are_not_mixed_with_centred_ones(tmp_path: Path, shards: list[Path], teacher: Teacher) -> None:
+    schema = msgspec.structs.replace(make_ready(teacher, RunSettings(), None).schema, score_kind="logit")
+    StoreWriter.open(tmp_path / "labels.zarr", schema)
+    with pytest.raises(StoreMismatchError, match="score_kind: 'logit' in the store, 'centred_logit' in this run"):
+        run_annotator(shards, tmp_path / "labels.zarr", teacher)

@@ -1,5 +1,6 @@
 """Custom models as teachers."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,14 @@ class Whole(Net):
 class Squared(Whole):
     def head(self, cells):
         return self.top(cells) ** 2
+
+class ClassToken(Whole):
+    def __init__(self):
+        super().__init__()
+        self.token = nn.Linear(8, 7)
+
+    def forward(self, images):
+        return self.token(self.features(images).mean((2, 3)))
 
 class Turned(Whole):
     def features(self, images):
@@ -171,6 +180,35 @@ def test_module_is_compared_with_its_own_forward_where_it_has_one(module: str) -
     squared = check_teacher(build(f"{module}:Squared"))
     assert not squared.linear
     assert squared.correlation is not None
+
+
+def test_cells_that_predict_something_else_than_the_network_are_refused_unless_allowed(module: str) -> None:
+    with pytest.raises(TeacherError, match=r"its cells disagree with its forward: their mean correlates -?0\.\d+ with"):
+        check_teacher(build(f"{module}:ClassToken"))
+    found = check_teacher(build(f"{module}:ClassToken", allow_disagreement=True))
+    assert found.disagrees
+    assert found.correlation is not None
+    assert found.correlation < 0.8
+    assert not check_teacher(build(f"{module}:Whole")).disagrees
+
+
+def test_edited_code_is_another_teacher(tmp_path: Path) -> None:
+    found = []
+    for name in ("first", "second"):
+        package = tmp_path / f"{name}_{tmp_path.name}"
+        package.mkdir()
+        (package / "__init__.py").touch()
+        (package / "own.py").write_text(MODULE)
+        (package / "make.py").write_text(f"from {package.name}.own import Whole\ndef teacher():\n    return Whole()\n")
+        for edited in ("", "own.py", "make.py"):
+            if edited:
+                with (package / edited).open("a") as file:
+                    file.write("# edited\n")
+                for imported in [loaded for loaded in sys.modules if loaded.startswith(package.name)]:
+                    del sys.modules[imported]
+            found.append(build(f"{package.name}.make:teacher").identity)
+    assert [sorted(identity.arguments)[:2] for identity in found] == [["make.py", "num_classes"]] * 6
+    assert len({identity.digest for identity in found}) == 6
 
 
 def test_checkpoint_replaces_the_weights(tmp_path: Path, module: str) -> None:

@@ -13,6 +13,7 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -20,7 +21,6 @@ from click.testing import CliRunner, Result
 from store.audit.index import read_index, safe_cell
 from store.cli.main import main
 from store.maps.pooling import pool_map, softmax
-from store.maps.types import Fill
 from store.reader import LabelStore
 from store.text import printable
 from store.writer import StoreWriter
@@ -53,19 +53,16 @@ def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def plain_figures(path: Path, fill: Fill) -> list[dict[str, Any]]:
+def plain_figures(path: Path, temperature: float) -> list[dict[str, Any]]:
     """The audit's figures of every row, computed one row at a time."""
     rows: list[dict[str, Any]] = []
     for group in LabelStore.open(path):
         for i in np.flatnonzero(group.usable()).tolist():
             row = group.row(i)
-            target = softmax(
-                pool_map(row.classes, row.scores, num_classes=20, fill=fill, tail_logsumexp_HW=row.tail_logsumexp)
-            )
+            target = softmax(pool_map(row.classes, row.scores, num_classes=20) / np.float32(temperature))
             cells = np.array([
                 softmax(pool_map(row.classes[:, y : y + 1, x : x + 1], row.scores[:, y : y + 1, x : x + 1],
-                                 num_classes=20, fill=fill, tail_logsumexp_HW=None if row.tail_logsumexp is None else
-                                 row.tail_logsumexp[y : y + 1, x : x + 1]))
+                                 num_classes=20) / np.float32(temperature))
                 for y in range(3) for x in range(5)
             ])  # fmt: skip
             exact = np.exp(row.scores[0].astype(np.float64)) / (
@@ -83,10 +80,10 @@ def plain_figures(path: Path, fill: Fill) -> list[dict[str, Any]]:
     return rows
 
 
-@pytest.mark.parametrize("fill", ["zero", "tail", "min"])
-def test_figures_are_those_of_a_plain_loop_over_the_rows(labels: Path, fill: Fill) -> None:
-    audit = found(labels, "--fill", fill, "--threshold", THRESHOLD, "--top", 400)
-    rows = plain_figures(labels, fill)
+@pytest.mark.parametrize("temperature", [1.0, 0.5, 3.0])
+def test_figures_are_those_of_a_plain_loop_over_the_rows(labels: Path, temperature: float) -> None:
+    audit = found(labels, "--temperature", temperature, "--threshold", THRESHOLD, "--top", 400)
+    rows = plain_figures(labels, temperature)
     assert audit["images"] == len(rows) == 368
     labelled = [row for row in rows if row["label"] >= 0]
     assert audit["with_label"] == len(labelled) < 368
@@ -191,7 +188,7 @@ def test_tables_show_what_json_has(labels: Path, tmp_path: Path) -> None:
         assert re.search(rf"^{name} +{audit[count]} ", text, re.MULTILINE)
     bits = audit["statistics"]["entropy_bits"]
     spread = f"(p5 {bits['p5']:.2f}, median {bits['p50']:.2f}, p95 {bits['p95']:.2f})"
-    entropy = f"fill zero: mean {bits['mean']:.2f} of max 4.32 bits {spread}"
+    entropy = f"mean {bits['mean']:.2f} of max 4.32 bits {spread}"
     assert f"target entropy {entropy}" in " ".join(text.split())
     assert entropy in page
 
@@ -203,8 +200,28 @@ def test_nearly_uniform_targets_are_warned_of(tmp_path: Path, scale: float, warn
     path = tmp_path / "labels.zarr"
     StoreWriter.open(path, SCHEMA).write("a", group, tar=TAR, provenance=PROVENANCE)
     text = " ".join(run(path, "--html", tmp_path / "a.html").output.split())
-    assert ("p95" in text, "nearly uniform: weak training signal" in text) == (True, warned)
+    assert ("p95" in text, "the targets are nearly uniform" in text) == (True, warned)
     assert ("nearly uniform" in (tmp_path / "a.html").read_text()) == warned
+
+
+def test_labels_that_most_maps_contradict_are_warned_of(tmp_path: Path) -> None:
+    labels = make_labels(SCHEMA, 40)
+    nowhere = [min(set(range(20)) - set(row[0].ravel().tolist())) for row in labels.classes]
+    for name, own in (("wrong", np.array(nowhere, np.int32)), ("right", labels.classes[:, 0, 0, 0].astype(np.int32))):
+        path = tmp_path / name
+        StoreWriter.open(path, SCHEMA).write("a", replace(labels, labels=own), tar=TAR, provenance=PROVENANCE)
+        text = " ".join(run(path).output.split())
+        assert ("40 of 40 labels are top-1 in no cell of their image" in text) == (name == "wrong")
+
+
+def test_scores_that_a_class_outside_the_top_k_exceeds_are_warned_of(tmp_path: Path) -> None:
+    schema = msgspec.structs.replace(SCHEMA, score_kind="logit")
+    labels = make_labels(SCHEMA, 40)
+    for name, scores in (("log-p", labels.scores - np.float16(30)), ("logits", labels.scores)):
+        path = tmp_path / name
+        group = replace(labels, scores=scores, tail_logsumexp=None)
+        StoreWriter.open(path, schema).write("a", group, tar=TAR, provenance=PROVENANCE)
+        assert ("in 100% of the cells no score is above 0" in " ".join(run(path).output.split())) == (name == "log-p")
 
 
 def test_outputs_never_replace_what_is_read_or_is_no_file(tmp_path: Path) -> None:
@@ -270,7 +287,7 @@ def test_csv_has_a_line_for_every_image(labels: Path, tmp_path: Path) -> None:
     audit = found(labels, "--csv", tmp_path / "a.csv", "--threshold", THRESHOLD)
     with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
-    rows = plain_figures(labels, "zero")
+    rows = plain_figures(labels, 1.0)
     assert [line["key"] for line in lines] == [row["key"] for row in rows]
     for line, row in zip(lines, rows, strict=True):
         assert line["label"] == ("" if row["label"] < 0 else str(row["label"]))
@@ -398,14 +415,16 @@ def test_group_of_undecodable_rows_alone_is_audited_with_the_others(tmp_path: Pa
     assert (audit["images"], len(audit["quarantined"])) == (3, 2)
 
 
-def test_failed_audit_leaves_the_old_files(tmp_path: Path) -> None:
-    path, _ = write_view_store(tmp_path)  # whose last group has no tail
+def test_interrupted_audit_leaves_the_old_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    path, _ = write_view_store(tmp_path)
+    monkeypatch.setattr("store.cli.audit.audit_group", interrupt)
     for name in ("a.csv", "a.html", "a.npz"):
         (tmp_path / name).write_text("old")
-    result = run(path, "--fill", "tail", "--csv", tmp_path / "a.csv", "--html", tmp_path / "a.html", "--index",
-                 tmp_path / "a.npz")  # fmt: skip
+    result = run(path, "--csv", tmp_path / "a.csv", "--html", tmp_path / "a.html", "--index", tmp_path / "a.npz")
     assert result.exit_code == 1
-    assert "train-1: fill 'tail' needs a tail" in result.stderr
     assert {(tmp_path / name).read_text() for name in ("a.csv", "a.html", "a.npz")} == {"old"}
     assert not list(tmp_path.glob(".*partial"))
 

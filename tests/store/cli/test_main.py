@@ -56,7 +56,7 @@ def test_key_shows_its_pooled_classes_and_every_cell(path: Path) -> None:
     assert np.array_equal(row["scores"], labels.scores[3])
     expected = softmax(pool_map(labels.classes[3], labels.scores[3], num_classes=20))
     assert [entry["class"] for entry in row["pooled"]] == np.argsort(-expected, kind="stable")[:5].tolist()
-    assert row["pooled"][0]["probability"]["zero"] == pytest.approx(expected.max(), abs=1e-6)
+    assert row["pooled"][0]["probability"] == pytest.approx(expected.max(), abs=1e-6)
     assert sum(entry["cells"] for entry in row["dominant"]) == 24
     lines = show(path, "seed1/row0003").output.splitlines()
     legend = {row["dominant"][i]["class"]: letter for i, letter in enumerate("ABCDEFG"[: len(row["dominant"])])}

@@ -54,14 +54,12 @@ def test_probabilities_of_a_cell_without_a_tail_say_what_they_are_of(made: tuple
 
 def test_box_is_the_pooled_target_of_that_crop(made: tuple[Path, str]) -> None:
     row = LabelStore.open(made[0]).group("train-0").row(0)
-    crop = json.loads(show(made[0], row.key, "--box", BOX_TEXT, "--json").output)["crop"]
-    for fill in ("zero", "tail", "min"):
-        logits = pool_map(
-            row.classes, row.scores, num_classes=20, box=BOX, fill=fill, tail_logsumexp_HW=row.tail_logsumexp
-        )
-        expected = softmax(logits)
+    for temperature in (1.0, 2.5):
+        asked = show(made[0], row.key, "--box", BOX_TEXT, "--temperature", temperature, "--json")
+        crop = json.loads(asked.output)["crop"]
+        expected = softmax(pool_map(row.classes, row.scores, num_classes=20, box=BOX) / np.float32(temperature))
         for entry in [*crop["pooled"], crop["label"]]:
-            assert entry["probability"][fill] == pytest.approx(expected[entry["class"]], abs=1e-6)
+            assert entry["probability"] == pytest.approx(expected[entry["class"]], abs=1e-6)
     assert crop["label"]["class"] == 3
     assert "(label)" in " ".join(show(made[0], row.key, "--box", BOX_TEXT).output.split())
 
@@ -189,6 +187,6 @@ def test_hostile_names_never_reach_the_terminal(made: tuple[Path, str]) -> None:
 def test_image_is_read_at_its_own_offset(made: tuple[Path, str]) -> None:
     from store.cli.show import RowView
 
-    view = RowView.find(LabelStore.open(made[0]), "g1/img004", [made[1]])
+    view = RowView.find(LabelStore.open(made[0]), "g1/img004", [made[1]], 1.0)
     assert view.image is not None
     assert np.array_equal(view.image, decode_image(make_jpeg(104, width=WIDTH, height=HEIGHT)))

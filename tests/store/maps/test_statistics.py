@@ -3,7 +3,7 @@ import pytest
 
 from store.maps.pooling import cell_confidence, pool_map
 from store.maps.statistics import labels_top1, pool_whole, top1_classes
-from store.maps.types import Fill, LabelRows
+from store.maps.types import LabelRows
 from tests.builders.stores import make_labels, make_schema
 
 SCHEMA = make_schema(map_size=(3, 5))
@@ -14,15 +14,10 @@ def make_maps(rows: int) -> LabelRows:
     return LabelRows(classes=labels.classes, scores=labels.scores, tail_logsumexp=labels.tail_logsumexp)
 
 
-@pytest.mark.parametrize("fill", ["zero", "tail", "min"])
-def test_logits_of_many_images_are_those_of_each(fill: Fill) -> None:
+def test_logits_of_many_images_are_those_of_each() -> None:
     maps = make_maps(9)
-    assert maps.tail_logsumexp is not None
-    expected = [
-        pool_map(maps.classes[i], maps.scores[i], num_classes=20, fill=fill, tail_logsumexp_HW=maps.tail_logsumexp[i])
-        for i in range(9)
-    ]
-    np.testing.assert_allclose(pool_whole(maps, num_classes=20, fill=fill), expected, atol=1e-5)
+    expected = [pool_map(maps.classes[i], maps.scores[i], num_classes=20) for i in range(9)]
+    np.testing.assert_allclose(pool_whole(maps, num_classes=20), expected, atol=1e-5)
 
 
 def test_top1_classes_and_labels_are_those_of_a_plain_loop() -> None:

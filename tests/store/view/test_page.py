@@ -16,8 +16,8 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from store.cli.main import main
 from store.format.schema import StoreSchema
-from store.maps.pooling import FILLS, KINDS, axis_weights, crop_target
-from store.maps.types import Box, Fill, LabelRow, TargetKind
+from store.maps.pooling import KINDS, axis_weights, crop_target
+from store.maps.types import Box, LabelRow, TargetKind
 from store.reader import LabelStore
 from store.text import printable
 from store.view.describe import describe_cell
@@ -75,8 +75,8 @@ def crop(page: Page) -> Box:
     return x1, y1, x2, y2
 
 
-def check_bars(page: Page, row: LabelRow, *, fill: Fill = "zero", kind: TargetKind = "relabel") -> None:
-    expected = crop_target(view_schema(), row, box=crop(page), fill=fill, kind=kind)
+def check_bars(page: Page, row: LabelRow, *, kind: TargetKind = "relabel", temperature: float = 1.0) -> None:
+    expected = crop_target(view_schema(), row, box=crop(page), kind=kind, temperature=temperature)
     found = bars(page)
     assert {c: expected[c] for c in found} == pytest.approx(found, abs=TOLERANCE)
     assert max(found.values()) == pytest.approx(expected.max(), abs=TOLERANCE)
@@ -110,10 +110,11 @@ def test_hovered_cell_says_what_python_says(sample: Page, row: LabelRow) -> None
 
 def test_bars_of_a_flat_target_are_drawn_longer(sample: Page) -> None:
     assert [sample.evaluate(f"barScale({largest})") for largest in (1, 0.1, 0.02)] == [1, 1, 50]
+    sample.locator("#temperature").fill("20")
     assert 0 < max(bars(sample).values()) < 0.1
     longest = sample.locator("#bars .fill").first
     assert float(longest.evaluate("fill => parseFloat(fill.style.width)")) == pytest.approx(100)
-    expect(sample.locator("#rest")).to_have_text(re.compile("; bars 10 times as long as elsewhere$"))
+    expect(sample.locator("#rest")).to_have_text(re.compile(r"; bars 1\d times as long as elsewhere$"))
 
 
 def test_dragged_crop_shows_the_target_that_python_pools(sample: Page, row: LabelRow) -> None:
@@ -123,9 +124,10 @@ def test_dragged_crop_shows_the_target_that_python_pools(sample: Page, row: Labe
         assert crop(sample) != (0, 0, 1, 1)
         for kind in KINDS:
             sample.locator(f"input[name=kind][value={kind}]").check()
-            for fill in FILLS:
-                sample.locator(f"input[name=fill][value={fill}]").check()
-                check_bars(sample, row, fill=fill, kind=kind)
+            for temperature in (0.25, 2.0):
+                sample.locator("#temperature").fill(str(temperature))
+                check_bars(sample, row, kind=kind, temperature=temperature)
+        sample.locator("#temperature").fill("1")
         sample.locator("input[name=kind][value=relabel]").check()
 
 
@@ -176,10 +178,10 @@ def test_everything_can_be_done_with_the_keyboard(sample: Page, row: LabelRow) -
     sample.keyboard.press("Tab")
     sample.keyboard.press("ArrowDown")
     sample.keyboard.press("Tab")
-    sample.keyboard.press("ArrowRight")
+    sample.keyboard.press("ArrowUp")
     assert sample.locator("input[name=kind]:checked").input_value() == "global"
-    assert sample.locator("input[name=fill]:checked").input_value() == "tail"
-    check_bars(sample, row, fill="tail", kind="global")
+    assert sample.locator("#temperature").input_value() == "1.05"
+    check_bars(sample, row, temperature=1.05, kind="global")
 
 
 def test_hostile_names_are_text(sample: Page) -> None:
@@ -232,9 +234,8 @@ def test_crop_of_the_command_line_is_where_the_page_begins(page: Page, made: tup
     assert crop(page) == (0.125, 0.25, 0.5, 1)
 
 
-def test_map_without_tail_or_label_offers_neither(page: Page, made: tuple[Path, str]) -> None:
+def test_map_without_tail_or_label_says_so(page: Page, made: tuple[Path, str]) -> None:
     page.goto(write_page(made, "g1/img003").as_uri())
-    expect(page.locator("input[name=fill][value=tail]")).to_be_disabled()
     expect(page.locator("input[name=kind][value=original]")).to_be_disabled()
     expect(page.locator("th").nth(2)).to_have_text("probability among these")
 
@@ -246,7 +247,7 @@ def random_row(schema: StoreSchema, seed: int) -> LabelRow:
     return LabelRow(
         key="k",
         classes=labels.classes[0],
-        # Far below the fill of zero for every third map, so that the largest logit is of a class that was not kept.
+        # Far below zero for every third map, so that the largest logit is of a class that was not kept.
         scores=(labels.scores[0] - np.float16(20 * (seed % 3 == 0))),
         tail_logsumexp=np.full_like(tail_logsumexp[0], -np.inf)
         if schema.top_k == schema.num_classes
@@ -286,28 +287,29 @@ def test_script_weighs_cells_as_python_does_where_boxes_meet_cells(page: Page) -
 def test_script_pools_as_python_does(page: Page, num_classes: int, top_k: int, size: tuple[int, int]) -> None:
     schema = make_schema(num_classes=num_classes, top_k=top_k, map_size=size)
     page.add_script_tag(content=(FOLDER / "pooling.js").read_text())
-    worst = 0.0
+    worst, temperatures = 0.0, (1.0, 0.25, 3.0)
     for seed in range(6):
         row = random_row(schema, seed)
         data = map_data(schema, row, None, (0, 0, 1, 1))
         boxes = random_boxes(np.random.default_rng(seed), *size, 25)
         found = page.evaluate(
-            """([text, boxes, kinds, fills]) => {
+            """([text, boxes, kinds, temperatures]) => {
                 const map = JSON.parse(text);
                 map.index = map.classes.map((id) => map.ids.indexOf(id));
-                const of = (box, kind, fill) => {
-                    const target = cropTarget(map, box, fill, kind);
+                const of = (box, kind, temperature) => {
+                    const target = cropTarget(map, box, kind, temperature);
                     return [...target.probabilities, target.other];
                 };
-                return boxes.map((box) => kinds.map((kind) => fills.map((fill) => of(box, kind, fill))));
+                const ofKind = (box, kind) => temperatures.map((temperature) => of(box, kind, temperature));
+                return boxes.map((box) => kinds.map((kind) => ofKind(box, kind)));
             }""",
-            [json.dumps(data), boxes.tolist(), list(KINDS), list(FILLS)],
+            [json.dumps(data), boxes.tolist(), list(KINDS), list(temperatures)],
         )
         ids = data["ids"]
         for box, by_kind in zip(boxes, found, strict=True):
-            for kind, by_fill in zip(KINDS, by_kind, strict=True):
-                for fill, values in zip(FILLS, by_fill, strict=True):
-                    expected = crop_target(schema, row, box=tuple(box.tolist()), fill=fill, kind=kind)
+            for kind, by_temperature in zip(KINDS, by_kind, strict=True):
+                for temperature, values in zip(temperatures, by_temperature, strict=True):
+                    expected = crop_target(schema, row, box=tuple(box.tolist()), kind=kind, temperature=temperature)
                     worst = max(worst, np.abs(expected[ids] - values[:-1]).max())
                     total = math.fsum(values[:-1]) + values[-1] * (num_classes - len(ids))
                     assert total == pytest.approx(1, abs=1e-6)

@@ -50,11 +50,11 @@ def rows_of(data: Dataset, **changes: Any) -> list[list[int]]:
 
 
 def test_batches_have_the_promised_shapes_and_types(dataset: Dataset) -> None:
-    batch = batches(dataset, fill="tail")[0]
+    batch = batches(dataset)[0]
     shapes = {
         "images": ((32, 3, 32, 32), torch.uint8), "boxes": ((32, 4), torch.float32),
         "classes": ((32, 2, 3, 4), torch.uint16), "scores": ((32, 2, 3, 4), torch.float16),
-        "tail_logsumexp": ((32, 3, 4), torch.float16), "labels": ((32,), torch.int64), "flips": ((32,), torch.bool),
+        "labels": ((32,), torch.int64), "flips": ((32,), torch.bool),
     }  # fmt: skip
     for name, (shape, dtype) in shapes.items():
         assert (tuple(getattr(batch, name).shape), getattr(batch, name).dtype) == (shape, dtype), name
@@ -63,11 +63,9 @@ def test_batches_have_the_promised_shapes_and_types(dataset: Dataset) -> None:
 def test_every_row_comes_with_its_own_image_crop_and_labels(dataset: Dataset) -> None:
     """Each column against an independent way to it: the strict index, the reader, the crop's own key."""
     samples = [(path, i, sample) for path in dataset.shards for i, sample in enumerate(index_shard(path).samples)]
-    settings, store = small_settings(fill="tail"), LabelStore.open(dataset.labels)
+    settings, store = small_settings(), LabelStore.open(dataset.labels)
     labels = {name: store.group(name).read() for name in store.names()}
-    tails_logsumexp = {name: maps.tail_logsumexp for name, maps in labels.items() if maps.tail_logsumexp is not None}
-    for epoch_step, (batch, rows) in enumerate(zip(batches(dataset, fill="tail"), rows_of(dataset), strict=True)):
-        assert batch.tail_logsumexp is not None
+    for epoch_step, (batch, rows) in enumerate(zip(batches(dataset), rows_of(dataset), strict=True)):
         for i, row in enumerate(rows):
             path, place, sample = samples[row]
             data = path.read_bytes()[sample.offset : sample.offset + sample.length]
@@ -78,7 +76,6 @@ def test_every_row_comes_with_its_own_image_crop_and_labels(dataset: Dataset) ->
             assert batch.boxes[i].tolist() == pytest.approx(box.normalised(20, 24))
             assert np.array_equal(batch.classes[i].numpy(), labels[path.stem].classes[place])
             assert np.array_equal(batch.scores[i].numpy(), labels[path.stem].scores[place])
-            assert np.array_equal(batch.tail_logsumexp[i].numpy(), tails_logsumexp[path.stem][place])
             assert batch.labels[i] == sample.label
             assert bool(batch.flips[i]) == (rng.random() < 0.5)
 
@@ -86,7 +83,7 @@ def test_every_row_comes_with_its_own_image_crop_and_labels(dataset: Dataset) ->
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_batches_are_the_same_for_every_number_of_workers(dataset: Dataset, workers: int) -> None:
     """Three workers own unequal numbers of the 32 streams."""
-    pairs = zip(batches(dataset, workers=workers, fill="tail"), batches(dataset, fill="tail"), strict=True)
+    pairs = zip(batches(dataset, workers=workers), batches(dataset), strict=True)
     for ours, theirs in pairs:
         assert_same(ours, theirs)
 
@@ -95,7 +92,7 @@ def global_batches(data: Dataset, workers_of: Sequence[int], *, start_step: int 
     """The batches of as many ranks as there are numbers of workers, put together."""
     world = len(workers_of)
     parts = [
-        batches(data, rank=rank, world=world, workers=workers, start_step=start_step, fill="tail")
+        batches(data, rank=rank, world=world, workers=workers, start_step=start_step)
         for rank, workers in enumerate(workers_of)
     ]
     assert all(len(part.images) == 32 // world for rank in parts for part in rank)
@@ -105,20 +102,20 @@ def global_batches(data: Dataset, workers_of: Sequence[int], *, start_step: int 
 @pytest.mark.parametrize("workers_of", [(0, 0), (3, 2), (0, 1, 0, 0)])
 def test_the_ranks_batches_together_are_the_batch_of_one_rank(dataset: Dataset, workers_of: Sequence[int]) -> None:
     """Three workers own unequal numbers of a rank's 16 streams."""
-    for ours, theirs in zip(global_batches(dataset, workers_of), batches(dataset, fill="tail"), strict=True):
+    for ours, theirs in zip(global_batches(dataset, workers_of), batches(dataset), strict=True):
         assert_same(ours, theirs)
 
 
 def test_resuming_on_another_topology_gives_exactly_the_remainder(dataset: Dataset) -> None:
-    expected = batches(dataset, fill="tail")[5:]
+    expected = batches(dataset)[5:]
     for ours, theirs in zip(global_batches(dataset, (0, 2), start_step=5), expected, strict=True):
         assert_same(ours, theirs)
 
 
 @pytest.mark.parametrize("start_step", [1, 4, 7])
 def test_starting_at_a_step_gives_exactly_the_remainder(dataset: Dataset, start_step: int) -> None:
-    expected = batches(dataset, fill="tail")[start_step:]
-    for ours, theirs in zip(batches(dataset, start_step=start_step, fill="tail"), expected, strict=True):
+    expected = batches(dataset)[start_step:]
+    for ours, theirs in zip(batches(dataset, start_step=start_step), expected, strict=True):
         assert_same(ours, theirs)
 
 
@@ -140,17 +137,14 @@ def test_quarantined_rows_are_left_out(tmp_path: Path) -> None:
     assert sum(len(batch.images) for batch in batches(data, batch_size=22, epochs=1)) == 66
 
 
-@pytest.mark.parametrize("changes", [{"fill": "zero"}, {"fill": "min"}, {"fill": "tail", "target": "original"}])
-def test_the_tail_is_read_only_where_it_is_pooled(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_tails_are_not_read(tmp_path: Path) -> None:
     data = make_dataset(tmp_path, (40,))
-    without, pooled = (stream(data, small_settings(**settings)) for settings in (changes, {"fill": "tail"}))
+    part = stream(data, small_settings())
     shutil.rmtree(data.labels / "train-0" / "tail")
-    assert all(batch.tail_logsumexp is None for batch in load_batches(without, torch.device("cpu")))
-    with pytest.raises(DamagedStoreError, match="tail"):
-        next(load_batches(pooled, torch.device("cpu")))
+    assert len(next(load_batches(part, torch.device("cpu"))).images) == 32
 
 
-def test_groups_with_and_without_a_tail_go_together_where_it_is_not_pooled(tmp_path: Path) -> None:
+def test_groups_with_and_without_a_tail_go_together(tmp_path: Path) -> None:
     data = make_dataset(tmp_path, (40,))
     shard = write_shard(tmp_path / "more.tar", 24, first=500)
     label_shard(data.labels, shard, with_tail=False)
@@ -177,7 +171,7 @@ def test_label_chunks_are_decoded_about_once_an_epoch(dataset: Dataset, monkeypa
 
 def test_the_chunk_cache_stays_within_its_rows(dataset: Dataset) -> None:
     joined = join_shards(dataset.shards, LabelStore.open(dataset.labels))
-    reader = SampleReader(joined, check_rows(joined, num_classes=None, workers=0), cached_rows=70, with_tail=True)
+    reader = SampleReader(joined, check_rows(joined, num_classes=None, workers=0), cached_rows=70)
     for row in (0, 65, 75, 100, 0):
         assert len(list(reader.read(np.array([row])))) == 1
     assert reader._chunks._rows <= 70

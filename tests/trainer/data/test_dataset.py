@@ -36,17 +36,15 @@ def test_samples_are_the_shards_images_with_their_own_labels(dataset: Dataset) -
         for path in dataset.shards
         for row, sample in enumerate(index_shard(path).samples)
     }
-    for sample in samples_of(dataset, with_tail=True):
+    for sample in samples_of(dataset):
         path, row, found = images.pop(sample["__key__"])
         maps = store.group(path.stem).read(row, row + 1)
-        assert maps.tail_logsumexp is not None
         data = path.read_bytes()[found.offset : found.offset + found.length]
         assert np.array_equal(sample["image"], decode_image(data))
         assert np.array_equal(sample["classes"], maps.classes[0])
         assert np.array_equal(sample["scores"], maps.scores[0])
-        assert np.array_equal(sample["tail_logsumexp"], maps.tail_logsumexp[0])
         assert sample["label"] == found.label
-        for name in ("image", "classes", "scores", "tail_logsumexp"):
+        for name in ("image", "classes", "scores"):
             sample[name][:] = 0  # a changed sample changes no other
     assert not images
 
@@ -54,7 +52,6 @@ def test_samples_are_the_shards_images_with_their_own_labels(dataset: Dataset) -
 def test_an_epoch_is_the_same_until_another_one_is_set(dataset: Dataset) -> None:
     stage = samples_of(dataset)
     first = keys(stage)
-    assert "tail_logsumexp" not in next(iter(stage))
     assert keys(stage) == first
     stage.set_epoch(1)
     assert keys(stage) != first
@@ -101,11 +98,9 @@ def test_rank_and_world_are_those_of_torch_where_it_runs(dataset: Dataset, tmp_p
 
 
 def test_shards_and_labels_that_do_not_belong_together_are_refused_at_once(tmp_path: Path) -> None:
-    data = make_dataset(tmp_path, (40, 30), with_tail=False)
+    data = make_dataset(tmp_path, (40, 30))
     with pytest.raises(SettingsError, match="3 ranks cannot share a batch_size of 32 equally"):
         samples_of(data, rank=0, world=3)
-    with pytest.raises(JoinError, match="'train-0', 'train-1' have none"):
-        samples_of(data, with_tail=True)
     with data.shards[1].open("ab") as file:
         file.write(bytes(10240))
     with pytest.raises(JoinError, match=r"train-1.tar: [0-9,]+ bytes, annotated with"):

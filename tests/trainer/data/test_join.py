@@ -21,7 +21,7 @@ def check(shards: list[Path], labels: Path, settings: TrainSettings | None = Non
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_shards_that_belong_to_their_labels_pass(dataset: Dataset, workers: int) -> None:
-    check(dataset.shards, dataset.labels, small_settings(workers=workers, target="original", fill="tail"))
+    check(dataset.shards, dataset.labels, small_settings(workers=workers, target="original"))
 
 
 def test_rows_are_numbered_through_all_shards(dataset: Dataset) -> None:
@@ -119,14 +119,6 @@ def test_a_read_that_fails_is_reported_without_downloading_the_shard(
     with pytest.raises(JoinError, match=r"train-0\.tar: cannot be read: the server refuses \(the image of 's00000'\)$"):
         check_join(joined, small_settings(workers=0), num_classes=5)
     assert not downloads
-
-
-def test_fill_tail_needs_labels_with_a_tail(tmp_path: Path) -> None:
-    data = make_dataset(tmp_path, (5, 6), with_tail=False)
-    with pytest.raises(JoinError, match=r"fill=tail needs labels with a tail; 'train-0', 'train-1' have none"):
-        check(data.shards, data.labels, small_settings(fill="tail"))
-    check(data.shards, data.labels, small_settings(fill="min"))
-    check(data.shards, data.labels, small_settings(fill="tail", target="original"))
 
 
 @pytest.mark.parametrize("needs", [{"target": "original"}, {"original_weight": 0.5}])

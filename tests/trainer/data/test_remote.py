@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
 def load(data: Dataset, base: str, **changes: Any) -> Iterator[Batch]:
     """The batches of a data set whose shards and labels lie below a URL."""
-    settings = small_settings(fill="tail", epochs=1, **changes)
+    settings = small_settings(epochs=1, **changes)
     shards = [RemoteShard(f"{base}/{shard.name}") for shard in data.shards]
     joined = join_shards(shards, LabelStore.open(f"{base}/labels"))
     table = check_join(joined, settings, num_classes=5)
@@ -36,7 +36,7 @@ def load(data: Dataset, base: str, **changes: Any) -> Iterator[Batch]:
 
 
 def local(data: Dataset) -> Iterator[Batch]:
-    settings = small_settings(fill="tail", epochs=1)
+    settings = small_settings(epochs=1)
     joined = join_shards(data.shards, LabelStore.open(data.labels))
     table = check_join(joined, settings, num_classes=5)
     return load_batches(

@@ -119,7 +119,7 @@ def plain_run(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Pat
     [
         {"target": "global"}, {"target": "local-single"}, {"target": "global-single"}, {"target": "original"},
         {"target": "original", "label_smoothing": 0.1}, {"original_weight": 0.5, "label_smoothing": 0.1},
-        {"fill": "tail"}, {"fill": "min"},
+        {"temperature": 0.5},
         {"opt": "adamw", "lr": 1e-3}, {"batch_size": 25}, {"interpolation": "bicubic"}, {"accumulate": 4},
         {"colour_jitter": 0.4, "lighting": 0.1}, {"cutmix_prob": 0.5, "mixup_prob": 0.5}, {"ema_decay": 0.9},
         {"clip_grad": 1.0}, {"sched": "step", "sched_args": {"decay_epochs": 0.5}},
@@ -353,3 +353,13 @@ def test_a_signal_after_the_last_step_is_reported(dataset: Dataset, tmp_path: Pa
     )
     assert (quiet.finished, quiet.stopped) == (True, False)
     assert (asked.finished, asked.stopped) == (True, True)
+
+
+def test_labels_whose_scores_are_not_centred_are_warned_of(tmp_path: Path) -> None:
+    """Log-probabilities, as a release before centred scores would have stored them."""
+    data = make_dataset(tmp_path, (40,), score_kind="logit", shift=-30.0)
+    for target, expected in (("relabel", 1), ("original", 0)):
+        reporter = Recorder()
+        run(data, tmp_path / target, reporter=reporter, target=target, epochs=1)
+        assert len(reporter.notices) == expected
+        assert all("in 100% of the cells no score is above 0" in notice for notice in reporter.notices)

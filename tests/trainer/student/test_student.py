@@ -26,7 +26,6 @@ def make_batch(size: int = 8) -> Batch:
         boxes=torch.tensor([[0.0, 0.25, 0.5, 1.0]]).repeat(size, 1),
         classes=torch.arange(3).reshape(1, 3, 1, 1).expand(size, 3, 2, 2).to(torch.uint16),
         scores=torch.tensor([9.0, 2.0, 1.0]).reshape(1, 3, 1, 1).expand(size, 3, 2, 2).half(),
-        tail_logsumexp=None,
         labels=torch.zeros(size, dtype=torch.int64),
         flips=torch.zeros(size, dtype=torch.bool),
     )

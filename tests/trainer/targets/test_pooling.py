@@ -14,18 +14,17 @@ from torchvision.ops import roi_align
 
 from store.errors import LabelMapError
 from store.maps.pooling import pool_map
-from store.maps.types import Fill
 from tests.builders.maps import random_boxes, random_maps
 from tests.builders.paths import DOCS
 from trainer.targets.pooling import LabelPooling, axis_weights, check_boxes, pool_logits
 
 PAGE = DOCS / "pooling.md"
-FILLS: tuple[Fill, ...] = ("zero", "tail", "min")
 
 
-def dense_map(classes: Tensor, scores: Tensor, rest: Tensor, num_classes: int) -> Tensor:
-    """(B, C, H, W): the kept scores, and `rest` (B, H, W) for every other class."""
-    dense = rest.float()[:, None].repeat(1, num_classes, 1, 1)
+def dense_map(classes: Tensor, scores: Tensor, num_classes: int) -> Tensor:
+    """(B, C, H, W): the kept scores, and 0 for every other class."""
+    batch, _, height, width = classes.shape
+    dense = torch.zeros(batch, num_classes, height, width, device=classes.device)
     return dense.scatter_(1, classes.long(), scores.float())
 
 
@@ -42,23 +41,15 @@ sizes = st.integers(1, 17)
 grids = st.tuples(st.integers(1, 6), st.integers(1, 6))
 
 
-def rest_of(scores: Tensor, tail_logsumexp: Tensor, num_classes: int, fill: Fill) -> Tensor:
-    """(B, H, W): the logit that a fill gives the classes outside the top K."""
-    if fill == "tail" and num_classes > scores.shape[1]:
-        return tail_logsumexp - math.log(num_classes - scores.shape[1])
-    return scores[:, -1].float() if fill == "min" else torch.zeros_like(tail_logsumexp)
-
-
 @settings(max_examples=100, deadline=None)
-@given(st.integers(0, 2**32 - 1), sizes, sizes, st.integers(1, 40), st.integers(1, 5), grids, st.sampled_from(FILLS))
+@given(st.integers(0, 2**32 - 1), sizes, sizes, st.integers(1, 40), st.integers(1, 5), grids)
 def test_pooling_equals_roi_align_on_the_dense_map(
-    seed: int, height: int, width: int, num_classes: int, k: int, grid: tuple[int, int], fill: Fill
+    seed: int, height: int, width: int, num_classes: int, k: int, grid: tuple[int, int]
 ) -> None:
     maps = random_maps(seed, 32, min(k, num_classes), num_classes, height, width)  # 100 x 32 boxes
     boxes = random_boxes(seed, 32, height, width)
-    tail_logsumexp = torch.randn(32, height, width, generator=torch.Generator().manual_seed(seed))
-    ours = pool_logits(*maps, boxes, num_classes=num_classes, fill=fill, grid=grid, tail_logsumexp_BHW=tail_logsumexp)
-    dense = dense_map(*maps, rest_of(maps[1], tail_logsumexp, num_classes, fill), num_classes)
+    ours = pool_logits(*maps, boxes, num_classes=num_classes, grid=grid)
+    dense = dense_map(*maps, num_classes)
     torch.testing.assert_close(ours, dense_pooling(dense, boxes, grid), rtol=0, atol=1e-5)
 
 
@@ -66,21 +57,18 @@ def test_pooling_equals_roi_align_on_the_dense_map(
 def test_a_student_s_token_grid_equals_roi_align_at_the_teacher_s_size(grid: int) -> None:
     maps, boxes = random_maps(0, 16, 5, 100, 15, 15), random_boxes(0, 16, 15, 15)
     ours = pool_logits(*maps, boxes, num_classes=100, grid=grid)
-    dense = dense_map(*maps, torch.zeros(16, 15, 15), 100)
+    dense = dense_map(*maps, 100)
     torch.testing.assert_close(ours, dense_pooling(dense, boxes, (grid, grid)), rtol=0, atol=1e-5)
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("fill", FILLS)
 @pytest.mark.parametrize("grid", [1, (3, 4)])
-def test_pooling_on_the_gpu_equals_pooling_on_the_cpu(
-    cuda: torch.device, fill: Fill, grid: int | tuple[int, int]
-) -> None:
+def test_pooling_on_the_gpu_equals_pooling_on_the_cpu(cuda: torch.device, grid: int | tuple[int, int]) -> None:
     maps, boxes = random_maps(0, 256, 5, 1000, 15, 15), random_boxes(0, 256, 15, 15)
-    tail_logsumexp, flips = torch.randn(256, 15, 15), torch.arange(256) % 2 == 0
-    layer = LabelPooling(1000, fill=fill, grid=grid)
-    ours = layer(*(part.to(cuda) for part in (*maps, boxes, tail_logsumexp, flips)))
-    torch.testing.assert_close(ours.cpu(), layer(*maps, boxes, tail_logsumexp, flips), rtol=0, atol=1e-5)
+    flips = torch.arange(256) % 2 == 0
+    layer = LabelPooling(1000, grid=grid)
+    ours = layer(*(part.to(cuda) for part in (*maps, boxes, flips)))
+    torch.testing.assert_close(ours.cpu(), layer(*maps, boxes, flips), rtol=0, atol=1e-5)
 
 
 @pytest.mark.gpu
@@ -93,21 +81,18 @@ def test_pooling_on_the_gpu_equals_roi_align_and_never_waits(cuda: torch.device,
         ours = pool_logits(classes, scores, boxes, num_classes=1000, grid=grid, flips_B=flips)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    dense = dense_map(classes, scores, torch.zeros(1024, 15, 12, device=cuda), 1000)
+    dense = dense_map(classes, scores, 1000)
     torch.testing.assert_close(ours, dense_pooling(dense, boxes, grid), rtol=0, atol=1e-5)
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 2**32 - 1), sizes, sizes, st.integers(1, 12), st.integers(1, 5), st.sampled_from(FILLS), grids)
+@given(st.integers(0, 2**32 - 1), sizes, sizes, st.integers(1, 12), st.integers(1, 5), grids)
 def test_pooling_equals_the_store_s_numpy_version(
-    seed: int, height: int, width: int, num_classes: int, k: int, fill: Fill, grid: tuple[int, int]
+    seed: int, height: int, width: int, num_classes: int, k: int, grid: tuple[int, int]
 ) -> None:
     classes, scores = random_maps(seed, 8, min(k, num_classes), num_classes, height, width)
-    tail_logsumexp = torch.randn(8, height, width, generator=torch.Generator().manual_seed(seed)).half()
     boxes = random_boxes(seed, 8, height, width)
-    ours = pool_logits(
-        classes, scores, boxes, num_classes=num_classes, fill=fill, grid=grid, tail_logsumexp_BHW=tail_logsumexp
-    )
+    ours = pool_logits(classes, scores, boxes, num_classes=num_classes, grid=grid)
     for i in range(8):
         x1, y1, x2, y2 = (float(side) for side in boxes[i])
         theirs = pool_map(
@@ -115,16 +100,14 @@ def test_pooling_equals_the_store_s_numpy_version(
             scores[i].numpy(),
             num_classes=num_classes,
             box=(x1, y1, x2, y2),
-            fill=fill,
             grid=grid,
-            tail_logsumexp_HW=tail_logsumexp[i].numpy(),
         )
         np.testing.assert_allclose(ours[i].numpy(), theirs, rtol=0, atol=2e-5, strict=True)
 
 
 def test_pooling_twice_gives_the_same_bits() -> None:
     maps, boxes = random_maps(2, 32, 5, 50, 15, 15), random_boxes(2, 32, 15, 15)
-    first, second = (pool_logits(*maps, boxes, num_classes=50, fill="min", grid=3) for _ in range(2))
+    first, second = (pool_logits(*maps, boxes, num_classes=50, grid=3) for _ in range(2))
     assert torch.equal(first, second)
 
 
@@ -212,13 +195,9 @@ def test_the_grid_of_a_flipped_crop_is_mirrored_left_to_right() -> None:
     assert not torch.equal(flipped, plain)
 
 
-@pytest.mark.parametrize("fill", FILLS)
-def test_one_target_of_a_flipped_crop_is_that_of_the_crop(fill: Fill) -> None:
-    maps, boxes, tail_logsumexp = random_maps(3, 8, 2, 6, 5, 7), random_boxes(3, 8, 5, 7), torch.randn(8, 5, 7)
-    layer = LabelPooling(6, fill=fill)
-    assert torch.equal(
-        layer(*maps, boxes, tail_logsumexp, torch.ones(8, dtype=torch.bool)), layer(*maps, boxes, tail_logsumexp)
-    )
+def test_one_target_of_a_flipped_crop_is_that_of_the_crop() -> None:
+    maps, boxes, layer = random_maps(3, 8, 2, 6, 5, 7), random_boxes(3, 8, 5, 7), LabelPooling(6)
+    assert torch.equal(layer(*maps, boxes, torch.ones(8, dtype=torch.bool)), layer(*maps, boxes))
 
 
 @pytest.mark.parametrize("grid", [0, (2, 0), (-1, 2)])
@@ -229,31 +208,10 @@ def test_a_grid_without_bins_is_refused(grid: int | tuple[int, int]) -> None:
         pool_map(np.zeros((1, 2, 2), np.uint16), np.zeros((1, 2, 2), np.float16), num_classes=2, grid=grid)
 
 
-def test_the_tail_fill_gives_kept_classes_their_exact_probability() -> None:
-    full = torch.randn(1, 9, 1, 1) * 3
-    scores, order = full.sort(1, descending=True)
-    tail_logsumexp = scores[:, 4:].logsumexp(1)
-    pooled = pool_logits(
-        order[:, :4],
-        scores[:, :4],
-        torch.tensor([[0.0, 0.0, 1.0, 1.0]]),
-        num_classes=9,
-        fill="tail",
-        tail_logsumexp_BHW=tail_logsumexp,
-    )
-    kept = order[0, :4, 0, 0]
-    torch.testing.assert_close(pooled.softmax(1)[0, kept], full.softmax(1)[0, kept, 0, 0])
-
-
-def test_fill_tail_without_a_tail_is_refused() -> None:
-    with pytest.raises(ValueError, match="needs the tail"):
-        pool_logits(*hot_cell_map(0, 0), torch.tensor([[0.0, 0.0, 1.0, 1.0]]), num_classes=2 + 1, fill="tail")
-
-
 def test_the_module_is_the_function() -> None:
     maps, boxes = random_maps(7, 4, 2, 6, 3, 3), random_boxes(7, 4, 3, 3)
-    expected = pool_logits(*maps, boxes, num_classes=6, fill="min", grid=2)
-    assert torch.equal(LabelPooling(6, fill="min", grid=2)(*maps, boxes), expected)
+    expected = pool_logits(*maps, boxes, num_classes=6, grid=2)
+    assert torch.equal(LabelPooling(6, grid=2)(*maps, boxes), expected)
 
 
 @pytest.mark.parametrize(
@@ -281,6 +239,6 @@ def test_every_example_of_the_docs_gives_its_stated_result() -> None:
 
 
 def test_a_pooling_layer_prints_its_settings() -> None:
-    assert repr(LabelPooling(10)) == "LabelPooling(num_classes=10, fill='zero', grid=1)"
-    model = torch.nn.Sequential(LabelPooling(1000, fill="tail", grid=(7, 14)))
-    assert "LabelPooling(num_classes=1000, fill='tail', grid=(7, 14))" in str(model)
+    assert repr(LabelPooling(10)) == "LabelPooling(num_classes=10, grid=1)"
+    model = torch.nn.Sequential(LabelPooling(1000, grid=(7, 14)))
+    assert "LabelPooling(num_classes=1000, grid=(7, 14))" in str(model)

@@ -17,7 +17,6 @@ def make_batch(batch: int = 16) -> LabelBatch:
     return LabelBatch(
         classes=classes,
         scores=scores,
-        tail_logsumexp=torch.randn(batch, 4, 5),
         boxes=random_boxes(0, batch, 4, 5),
         labels=torch.arange(batch) % 8,
     )
@@ -27,7 +26,7 @@ def maker(**changes: Any) -> TargetMaker:
     values: dict[str, Any] = {
         "kind": "relabel",
         "num_classes": 8,
-        "fill": "zero",
+        "temperature": 1.0,
         "original_weight": 0.0,
         "label_smoothing": 0.0,
     }
@@ -35,11 +34,11 @@ def maker(**changes: Any) -> TargetMaker:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("fill", ["zero", "tail", "min"])
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
 @pytest.mark.parametrize("weight", [0.0, 0.3])
-def test_rows_of_every_kind_sum_to_one(kind: TargetKind, fill: str, weight: float) -> None:
+def test_rows_of_every_kind_sum_to_one(kind: TargetKind, temperature: float, weight: float) -> None:
     weight = 0.0 if kind == "original" else weight
-    targets = maker(kind=kind, fill=fill, original_weight=weight, label_smoothing=0.1)(make_batch())
+    targets = maker(kind=kind, temperature=temperature, original_weight=weight, label_smoothing=0.1)(make_batch())
     torch.testing.assert_close(targets.sum(1), torch.ones(16))
     assert targets.min() >= 0
 
@@ -47,10 +46,8 @@ def test_rows_of_every_kind_sum_to_one(kind: TargetKind, fill: str, weight: floa
 @pytest.mark.parametrize("kind", KINDS)
 def test_targets_do_not_depend_on_the_batch_size(kind: TargetKind) -> None:
     batch = make_batch()
-    assert batch.tail_logsumexp is not None
     first = LabelBatch(
-        classes=batch.classes[:1], scores=batch.scores[:1], tail_logsumexp=batch.tail_logsumexp[:1],
-        boxes=batch.boxes[:1], labels=batch.labels[:1],
+        classes=batch.classes[:1], scores=batch.scores[:1], boxes=batch.boxes[:1], labels=batch.labels[:1],
     )  # fmt: skip
     torch.testing.assert_close(maker(kind=kind)(first), maker(kind=kind)(batch)[:1])
 
@@ -59,6 +56,13 @@ def test_relabel_is_the_softmax_of_the_pooled_box() -> None:
     batch = make_batch()
     expected = pool_logits(batch.classes, batch.scores, batch.boxes, num_classes=8).softmax(1)
     torch.testing.assert_close(maker()(batch), expected)
+
+
+def test_temperature_divides_the_pooled_logits() -> None:
+    batch = make_batch()
+    for kind, boxes in (("relabel", batch.boxes), ("global", WHOLE.repeat(16, 1))):
+        logits = pool_logits(batch.classes, batch.scores, boxes, num_classes=8)
+        torch.testing.assert_close(maker(kind=kind, temperature=2.0)(batch), (logits / 2).softmax(1))
 
 
 def test_global_kinds_pool_the_whole_map_and_single_kinds_are_its_arg_max() -> None:
@@ -86,9 +90,7 @@ def test_original_weight_mixes_the_two_targets() -> None:
 
 def test_originals_of_minus_one_do_no_harm_where_they_are_not_needed() -> None:
     batch = make_batch()
-    without = LabelBatch(
-        classes=batch.classes, scores=batch.scores, tail_logsumexp=None, boxes=batch.boxes, labels=torch.full((16,), -1)
-    )
+    without = LabelBatch(classes=batch.classes, scores=batch.scores, boxes=batch.boxes, labels=torch.full((16,), -1))
     assert torch.equal(maker()(without), maker()(batch))
 
 
