@@ -79,17 +79,17 @@ def pool(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("command", "working", "status"),
+    ("command", "working", "statuses"),
     [
-        (annotate, "", 143),
-        (train, "", 143),  # while the shards are compared with their labels
-        pytest.param(train, "epoch 1/1000", 0, marks=pytest.mark.slow),
-        pytest.param(pool, "working", 143, marks=pytest.mark.slow),
+        (annotate, "", {143}),
+        (train, "", {143, 0}),  # while the shards are compared with their labels; 0 from the first step on
+        pytest.param(train, "epoch 1/1000", {0}, marks=pytest.mark.slow),
+        pytest.param(pool, "working", {143}, marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.parametrize("to_all", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_sigterm_leaves_no_semaphore_and_no_warning(
-    tmp_path: Path, command: Callable[[Path], Sequence[str]], working: str, status: int, *, to_all: bool
+    tmp_path: Path, command: Callable[[Path], Sequence[str]], working: str, statuses: set[int], *, to_all: bool
 ) -> None:
     with (tmp_path / "stderr").open("w") as stderr:
         process = subprocess.Popen(
@@ -100,7 +100,7 @@ def test_sigterm_leaves_no_semaphore_and_no_warning(
         wait_until(lambda: working in read(stderr.name) and len(semaphores_of(process)) > 0, process)
         semaphores = semaphores_of(process)
         os.killpg(process.pid, signal.SIGTERM) if to_all else process.terminate()
-        assert process.wait(timeout=60) == status, read(stderr.name)
+        assert process.wait(timeout=60) in statuses, read(stderr.name)
         wait_until(lambda: not processes_of(process))  # the resource tracker is the last to print
     finally:
         with suppress(ProcessLookupError):
