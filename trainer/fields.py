@@ -173,8 +173,9 @@ def _json_value(text: str) -> object:
 
 
 def _number(text: str) -> float | str:
+    """The number that a text is; the text if it is none, or has digits that are not ASCII, which Python takes too."""
     try:
-        return float(text)
+        return float(text) if text.isascii() else text
     except ValueError:
         return text
 

@@ -35,6 +35,12 @@ class TrainSettings:
 
     model: str = field(metadata={"meaning": "the student, by timm's name"})
     model_args: dict[str, Any] = setting({}, 'for timm.create_model, such as {"output_stride": 16}')
+    zero_init_last: bool = setting(
+        True, "the last norm of each residual block starts at zero in timm's networks that do so; false: at one"
+    )
+    sync_norms: bool = setting(
+        False, "batch norms use the images of all ranks (SyncBatchNorm, on GPUs only); false: each rank's own"
+    )
     image_size: int = setting(224, "side of a training crop, pixels", PIXELS)
     crop_scale: tuple[float, float] = setting(
         (0.08, 1.0), "least and largest area of a random crop, as a fraction of the image's", Range(0, 1, above=True)
@@ -64,16 +70,20 @@ class TrainSettings:
         1, "equal parts in which each rank computes its part of a batch, to need less memory", COUNT
     )
     opt: str = setting("sgd", "the optimiser, by timm's name; sgd has Nesterov momentum")
-    opt_args: dict[str, Any] = setting({}, 'for timm\'s create_optimizer_v2, such as {"eps": 1e-6}')
+    opt_args: dict[str, Any] = setting({}, 'more arguments of the optimiser, such as {"eps": 1e-6} of adamw')
     lr: float = setting(
         0.1, "learning rate for the whole batch; not scaled by its size", Range(0, MAX_RATE, above=True)
     )
     momentum: float = setting(0.9, "of the optimiser, where it has one", BELOW_ONE)
-    weight_decay: float = setting(1e-4, "not applied to biases and norms", RATE)
+    weight_decay: float = setting(1e-4, "of the weights, without biases and norms unless decay_all", RATE)
+    decay_all: bool = setting(False, "apply weight_decay to biases and norms as well")
     clip_grad: float = setting(0.0, "largest norm of all gradients together; 0 clips nothing", RATE)
     sched: Schedule = setting("cosine", "the learning-rate schedule, by timm's name")
-    sched_args: dict[str, Any] = setting({}, 'for timm\'s create_scheduler_v2, such as {"decay_epochs": 30}')
+    sched_args: dict[str, Any] = setting({}, 'more arguments of the schedule, such as {"decay_epochs": 30} of step')
     warmup_epochs: int = setting(5, "part of `epochs`, and fewer", Range(0, 1_000_000))
+    decay_after_warmup: bool = setting(
+        False, "the schedule spans the epochs after the warm-up; false: all epochs, the warm-up replaces its beginning"
+    )
     warmup_lr: float = setting(1e-4, "learning rate at the start of the warm-up", RATE)
     min_lr: float = setting(0.0, "learning rate at the end of the schedule", RATE)
     target: TargetKind = setting("relabel", "kind of training target (docs/pooling.md)")
@@ -136,10 +146,16 @@ class TrainSettings:
 SETTINGS = describe(TrainSettings)
 # A run may be resumed with other values of these; its result does not depend on them.
 MAY_DIFFER = frozenset({"workers", "device", "log_interval", "checkpoint_interval", "keep_checkpoints"})
-# Settings that runs of earlier releases lack, with the values that mean what those releases did.
-ADDED: dict[str, Any] = {"temperature": 1.0}
+# Settings that run folders and checkpoints of earlier releases lack, with the values that mean what was done then.
+ADDED: Mapping[str, object] = {
+    "zero_init_last": True,
+    "sync_norms": False,
+    "decay_all": False,
+    "decay_after_warmup": False,
+    "temperature": 1.0,
+}
 # Settings of earlier releases, with the values whose meaning is now the only one.
-RETIRED: dict[str, Any] = {"fill": "zero"}
+RETIRED: Mapping[str, object] = {"fill": "zero"}
 
 
 def with_overrides(settings: TrainSettings, assignments: Sequence[str]) -> TrainSettings:
@@ -164,10 +180,10 @@ def settings_to_json(settings: TrainSettings) -> dict[str, Any]:
 
 
 def settings_from_json(values: object) -> TrainSettings:
-    """Read what `settings_to_json` wrote, possibly edited or damaged since.
+    """Read what `settings_to_json` wrote, in this release or an earlier one, possibly edited or damaged since.
 
     Raises:
-        SettingsError: not an object of exactly the settings' fields, each of its type and range.
+        SettingsError: not an object of exactly the settings' fields, each of its type and range; `ADDED` may be absent.
     """
     if not isinstance(values, Mapping):
         raise SettingsError(f"settings should be a JSON object, found {type(values).__name__}")
@@ -190,7 +206,11 @@ def of_this_release(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def settings_differences(then: Mapping[str, object], now: Mapping[str, object]) -> Iterator[str]:
-    """Yield the differences between a run's settings at its start and now, both as JSON, but for `MAY_DIFFER`."""
+    """Yield the differences between a run's settings at its start and now, both as JSON, but for `MAY_DIFFER`.
+
+    Those of an earlier release are compared as what they mean in this one.
+    """
+    then, now = of_this_release(then), of_this_release(now)
     for name in sorted((then.keys() | now.keys()) - MAY_DIFFER, key=str):
         if then.get(name) != now.get(name):
             yield f"{name}: {brief(then.get(name))} then, {brief(now.get(name))} now"

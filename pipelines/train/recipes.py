@@ -59,10 +59,27 @@ def resnet101_relabel_cutmix() -> TrainSettings:
     return _with_cutmix(resnet101_relabel())
 
 
+def resnet50_relabel_timm() -> TrainSettings:
+    """ResNet-50 with ReLabel and timm's habits: norms and biases without decay, the last norms of blocks from zero.
+
+    These were the settings of `resnet50_relabel` in earlier releases; its run folders are resumed with this recipe.
+    """
+    return _with_timm_habits(resnet50_relabel())
+
+
+def resnet50_relabel_cutmix_timm() -> TrainSettings:
+    """The same with CutMix, and with timm's own wd_ratio of AdamP, 0.01."""
+    return replace(_with_timm_habits(resnet50_relabel_cutmix()), opt_args={})
+
+
 def _imagenet(model: str) -> TrainSettings:
-    """The published settings: 300 epochs of SGD at batch 1,024, cosine schedule, colour jitter and PCA lighting."""
+    """The published settings: 300 epochs of SGD at batch 1,024, cosine schedule, colour jitter and PCA lighting.
+
+    They are those of the official training code (docs/design/0008-published-recipes.md).
+    """
     return TrainSettings(
         model=model,
+        zero_init_last=False,
         image_size=224,
         crop_scale=(0.08, 1.0),
         flip=True,
@@ -76,9 +93,11 @@ def _imagenet(model: str) -> TrainSettings:
         lr=0.1,
         momentum=0.9,
         weight_decay=1e-4,
+        decay_all=True,
         sched="cosine",
         warmup_epochs=5,
-        label_smoothing=0.1,
+        warmup_lr=0.0,
+        decay_after_warmup=True,
         workers=8,
         log_interval=100,
         checkpoint_interval=500,
@@ -86,8 +105,27 @@ def _imagenet(model: str) -> TrainSettings:
 
 
 def _with_cutmix(settings: TrainSettings) -> TrainSettings:
-    """The published settings with CutMix: AdamP, and the last epochs without it."""
-    return replace(settings, opt="adamp", lr=2e-3, weight_decay=1e-2, cutmix_prob=1.0, mixing_off_epochs=5)
+    """The published settings with CutMix: AdamP as its authors' package has it, and the last epochs without CutMix."""
+    return replace(
+        settings,
+        opt="adamp",
+        opt_args={"wd_ratio": 0.1},  # timm's default is 0.01
+        lr=2e-3,
+        weight_decay=1e-2,
+        cutmix_prob=1.0,
+        mixing_off_epochs=5,
+    )
+
+
+def _with_timm_habits(settings: TrainSettings) -> TrainSettings:
+    return replace(
+        settings,
+        zero_init_last=True,
+        decay_all=False,
+        decay_after_warmup=False,
+        warmup_lr=1e-4,
+        label_smoothing=0.1,
+    )
 
 
 RECIPES: dict[str, Callable[[], TrainSettings]] = {
@@ -100,5 +138,7 @@ RECIPES: dict[str, Callable[[], TrainSettings]] = {
         resnet18_relabel_cutmix,
         resnet50_relabel_cutmix,
         resnet101_relabel_cutmix,
+        resnet50_relabel_timm,
+        resnet50_relabel_cutmix_timm,
     )
 }

@@ -8,7 +8,15 @@ import pytest
 from pipelines.train.recipes import RECIPES
 from store.errors import SettingsError
 from tests.builders.training import small_settings
-from trainer.settings import SETTINGS, TrainSettings, settings_from_json, settings_to_json, with_overrides
+from trainer.settings import (
+    ADDED,
+    SETTINGS,
+    TrainSettings,
+    settings_differences,
+    settings_from_json,
+    settings_to_json,
+    with_overrides,
+)
 from trainer.student.model import pretrained_settings
 
 
@@ -134,6 +142,9 @@ def test_overrides_take_each_fields_type() -> None:
         ("label_smooth=0.1", "no setting is called 'label_smooth'; did you mean label_smoothing"),
         ("zzz=1", "no setting is called 'zzz'; there are model, model_args"),
         ("lr=fast", "lr='fast': expected a number"),
+        ("lr=\u0661", "lr='\u0661': expected a number"),
+        ("epochs=\uff13\uff10", "epochs='\uff13\uff10': expected a whole number"),
+        ("crop_scale=0.2,\u06f1", "expected 2 numbers with commas between them"),
         ("epochs=2.5", "epochs=2.5: expected a whole number"),
         ("epochs=inf", "epochs=inf: expected a whole number"),
         ("flip=yes", "flip='yes': expected true or false"),
@@ -159,6 +170,16 @@ def test_bad_overrides_are_one_clear_line(text: str, message: str) -> None:
 def test_settings_are_equal_after_a_round_trip_through_json(recipe: str) -> None:
     settings = RECIPES[recipe]()
     assert settings_from_json(json.loads(json.dumps(settings_to_json(settings)))) == settings
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_settings_of_an_earlier_release_mean_what_they_meant_then(name: str) -> None:
+    written = settings_to_json(small_settings())
+    then = {key: value for key, value in written.items() if key != name}
+    assert settings_from_json(then) == small_settings(**{name: ADDED[name]})
+    assert not list(settings_differences(then, written | {name: ADDED[name]}))
+    other = not ADDED[name]
+    assert list(settings_differences(then, written | {name: other})) == [f"{name}: {ADDED[name]} then, {other} now"]
 
 
 @pytest.mark.parametrize(

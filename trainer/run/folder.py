@@ -16,7 +16,7 @@ from store.shards.index import ShardIndex
 from store.text import brief
 from trainer.data.join import JoinedShard
 from trainer.run.records import finished_epochs
-from trainer.settings import TrainSettings, of_this_release, settings_differences, settings_to_json
+from trainer.settings import TrainSettings, settings_differences, settings_to_json
 from trainer.student.checkpoint import BEST, was_saving
 from trainer.targets.custom import CustomTargets
 
@@ -192,7 +192,7 @@ def _damaged(file: Path) -> RunFolderError:
 
 def _differences(started: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
     """Yield each difference as `name: then, now`."""
-    yield from settings_differences(of_this_release(started["settings"]), now["settings"])
+    yield from settings_differences(started["settings"], now["settings"])
     if started["own_targets"] != now["own_targets"]:
         then, here = (values["own_targets"] or "the settings'" for values in (started, now))
         yield f"targets: {brief(then)} then, {brief(here)} now"

@@ -3,6 +3,7 @@
 `step-00001234.pt` is written after so many updates, and the last few are kept; `best.pt` is the best epoch's.
 """
 
+import math
 import re
 import zipfile
 from collections.abc import Callable
@@ -118,7 +119,7 @@ CHECKS: dict[str, Callable[[object], bool]] = {
     "ema": lambda value: value is None or isinstance(value, dict),
     "top1": _is_fraction, "best_top1": _is_fraction,
     "epoch": _is_count, "samples_seen": _is_count,
-    "loss_sum": lambda value: isinstance(value, float),
+    "loss_sum": lambda value: isinstance(value, float) and math.isfinite(value),
     "num_classes": lambda value: type(value) is int and 0 < value <= MAX_CLASSES,
 }  # fmt: skip
 

@@ -35,6 +35,16 @@ def autocast(settings: TrainSettings) -> AbstractContextManager[object]:
     return nullcontext()
 
 
+def memory_format(settings: TrainSettings) -> torch.memory_format:
+    """How the student and its images are laid out in memory, for resolved settings.
+
+    Convolutions are fastest with channels last, as images arrive. On a CPU in float32 torch's batch norm is inaccurate
+    in that layout: it sums a channel's pixels one by one in float32 (docs/design/0008-published-recipes.md).
+    """
+    exact = settings.device == "cpu" and settings.precision == "float32"
+    return torch.contiguous_format if exact else torch.channels_last
+
+
 @contextmanager
 def full_memory() -> Iterator[None]:
     """Convert an out-of-memory error of the device into a TrainingError; a context or a decorator."""

@@ -6,12 +6,14 @@ from typing import Any
 
 import timm
 import torch
+from timm.layers import convert_sync_batchnorm
 from torch import nn
 
 from store.errors import SettingsError
 from store.text import brief, first_line
 from trainer.settings import TrainSettings
 
+NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 CLASSES = 1000  # of a network whose own number timm does not know
 # Arguments that the trainer sets, that would read weights, or that would leave no classifier.
 RESERVED_ARGS = frozenset({
@@ -42,7 +44,22 @@ def build_student(settings: TrainSettings, num_classes: int) -> nn.Module:
             f"model={settings.model!r} cannot be built with model_args={brief(settings.model_args)}: "
             f"{first_line(error)}"
         ) from error
+    if not settings.zero_init_last:
+        _start_norms_at_one(model)
     return model
+
+
+def _start_norms_at_one(model: nn.Module) -> None:
+    """Set the weights of norms that start at zero to one, with which all others start."""
+    for module in model.modules():
+        if isinstance(module, NORMS) and module.weight is not None and not module.weight.any():
+            nn.init.ones_(module.weight)
+
+
+def synchronise_norms(model: nn.Module) -> nn.Module:
+    """Turn the batch norms of a model into SyncBatchNorm, in place; weights and statistics stay the same tensors."""
+    synchronised: nn.Module = convert_sync_batchnorm(model)  # torch's own would drop the activations in timm's norms
+    return synchronised
 
 
 def check_images(model: nn.Module, settings: TrainSettings, num_classes: int) -> None:

@@ -21,10 +21,10 @@ from store.text import brief, first_line
 from trainer.augment.augment import Augment
 from trainer.batch import Batch, blank_batch
 from trainer.distributed import Ranks
-from trainer.settings import TrainSettings, of_this_release, settings_differences, settings_to_json
+from trainer.settings import TrainSettings, settings_differences, settings_to_json
 from trainer.student.checkpoint import Checkpoint, TrainState, load_checkpoint
-from trainer.student.device import autocast, compilation, full_memory
-from trainer.student.model import build_student, check_images
+from trainer.student.device import autocast, compilation, full_memory, memory_format
+from trainer.student.model import build_student, check_images, synchronise_norms
 from trainer.student.optim import build_average, build_optimiser, build_scheduler, check_rates
 from trainer.targets.custom import CustomTargets, checked_targets, settings_targets
 from trainer.targets.targets import soft_cross_entropy
@@ -60,14 +60,9 @@ class Student:
         self.settings, self.num_classes, self.steps_per_epoch = settings, num_classes, steps_per_epoch
         self.ranks = ranks or Ranks()
         self.device = torch.device(settings.device)
-        rank_batch = settings.batch_size // self.ranks.world
-        if rank_batch % settings.accumulate:
-            raise SettingsError(
-                f"accumulate={settings.accumulate}: each rank's {rank_batch} images of a batch cannot be divided into "
-                "so many equal parts; choose a divisor"
-            )
-        # Images arrive with channels last in memory; convolutions are fastest in the same format.
-        self.model = build_student(settings, num_classes).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._memory_format = memory_format(settings)
+        _check_topology(settings, self.ranks)
+        self.model = build_student(settings, num_classes).to(self.device, memory_format=self._memory_format)  # type: ignore[call-overload]
         self.optimiser = build_optimiser(self.model, settings)
         self.scheduler = build_scheduler(self.optimiser, settings, steps_per_epoch)
         self.ema = build_average(self.model, settings)
@@ -83,8 +78,13 @@ class Student:
         self._network = self._compiled(self.model)
 
     def join(self) -> None:
-        """Average gradients over all ranks from now on; call it once every rank has built its student."""
+        """Average gradients over all ranks from now on, and statistics of norms by the settings.
+
+        Call it once every rank has built its student.
+        """
         if self.ranks.world > 1:
+            if self.settings.sync_norms:
+                self.model = synchronise_norms(self.model)
             self._synchronised = DistributedDataParallel(self.model)
             self._network = self._compiled(self._synchronised)
 
@@ -144,6 +144,7 @@ class Student:
             rng=np.random.default_rng(seed),
             mixes=updates_done < (self.settings.epochs - self.settings.mixing_off_epochs) * self.steps_per_epoch,
         )
+        images_B3SS = images_B3SS.contiguous(memory_format=self._memory_format)
         self.optimiser.zero_grad()
         loss = self._gradients(images_B3SS, targets_BC)
         if self.settings.clip_grad:
@@ -198,7 +199,11 @@ class Student:
             self.model.load_state_dict(checkpoint.model)
             if self.ema is not None and checkpoint.ema is not None:
                 self.ema.module.load_state_dict(checkpoint.ema)
-            self._update_blank(self._copy(checkpoint.optimiser))
+            updated = self._copy(checkpoint.optimiser)
+            updated.model.eval()  # norms then wait for no other rank, where this file may be sound
+            self._update_blank(updated)
+            if not (self.is_finite() and updated.is_finite()):
+                raise ValueError("its weights or the optimiser's state are not finite")
             self.optimiser.load_state_dict(checkpoint.optimiser)
         except Exception as error:  # torch raises exceptions of any type for odd state dicts, also at the next update
             raise RunFolderError(
@@ -210,7 +215,7 @@ class Student:
     def _differences(self, checkpoint: Checkpoint) -> Iterator[str]:
         """Yield the differences between a checkpoint's run and this one, as `name: then, now`."""
         settings, size = self.settings, self.settings.batch_size
-        yield from settings_differences(of_this_release(checkpoint.settings), settings_to_json(settings))
+        yield from settings_differences(checkpoint.settings, settings_to_json(settings))
         if checkpoint.num_classes != self.num_classes:
             yield f"classes: {checkpoint.num_classes} then, {self.num_classes} now"
         if checkpoint.epoch > settings.epochs:
@@ -268,6 +273,18 @@ class Student:
         unused = [name for name, weights in parameters if weights.requires_grad and weights.grad is None]
         if unused and world > 1:
             raise ValueError(f"several ranks need a gradient for every weight, and {unused[0]} gets none")
+
+
+def _check_topology(settings: TrainSettings, ranks: Ranks) -> None:
+    """Raise SettingsError unless these ranks can divide a batch and synchronise norms as the settings say."""
+    rank_batch = settings.batch_size // ranks.world
+    if rank_batch % settings.accumulate:
+        raise SettingsError(
+            f"accumulate={settings.accumulate}: each rank's {rank_batch} images of a batch cannot be divided into "
+            "so many equal parts; choose a divisor"
+        )
+    if settings.sync_norms and settings.device == "cpu":
+        raise SettingsError("sync_norms=true: torch's SyncBatchNorm works on GPUs only; set sync_norms=false on a CPU")
 
 
 def step_seed(seed: int, updates_done: int, rank: int) -> int:

@@ -58,7 +58,7 @@ def test_an_unknown_recipe_is_one_line_with_near_matches() -> None:
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
         "error: no recipe is called 'resnet50'; "
-        "did you mean resnet50_relabel, resnet101_relabel, resnet50_relabel_cutmix?\n"
+        "did you mean resnet50_relabel, resnet101_relabel, resnet50_relabel_timm?\n"
     )
     assert "there are demo, resnet18_relabel" in CliRunner().invoke(main, ["settings", "x"]).stderr
 

@@ -122,7 +122,8 @@ def test_other_files_of_torch_are_refused(tmp_path: Path, values: object, messag
         ("top1", math.nan), ("top1", 1.5), ("best_top1", -0.1), ("best_top1", "0.5"), ("best_top1", True),
         ("num_classes", True), ("num_classes", 0), ("num_classes", 2**40),
         ("model", []), ("optimiser", None), ("scheduler", 1), ("settings", "{}"), ("samples_seen", -1),
-        ("samples_seen", 96.0), ("loss_sum", 1), ("ema", []), ("generator", 1),
+        ("samples_seen", 96.0), ("loss_sum", 1), ("loss_sum", math.nan), ("loss_sum", math.inf), ("ema", []),
+        ("generator", 1),
     ],
 )  # fmt: skip
 def test_values_out_of_range_are_refused_by_name(tmp_path: Path, name: str, value: object) -> None:

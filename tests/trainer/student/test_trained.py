@@ -34,6 +34,13 @@ def test_a_loaded_student_has_its_weights_settings_and_results(checkpoint: Check
     assert all(torch.equal(tensor.cpu(), checkpoint.model[name]) for name, tensor in student.model.state_dict().items())
 
 
+def test_a_student_trained_with_synchronised_norms_is_evaluated_anywhere(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    save_checkpoint(tmp_path / "best.pt", replace(checkpoint, settings={**checkpoint.settings, "sync_norms": True}))
+    assert load_trained(tmp_path / "best.pt").settings.sync_norms
+
+
 def test_weights_within_an_epoch_have_no_accuracy(checkpoint: Checkpoint, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "step.pt", replace(checkpoint, samples_seen=32))
     assert load_trained(tmp_path / "step.pt").top1 is None
