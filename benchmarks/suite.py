@@ -27,6 +27,7 @@ from benchmarks.report import Outcome, commit, render, slug
 from benchmarks.stages import stop_on_sigterm
 from pipelines import machine
 from store.cli.base import Command, OneLineError
+from store.cli.options import LocalPath
 from store.text import printable
 
 MADE_BY = {
@@ -104,10 +105,10 @@ def write_report(outcomes: Sequence[Outcome], use: str, facts: dict[str, str], f
 
 @click.command(cls=Command)
 @click.argument("use", type=click.Choice(list(MADE_BY)))
-@click.option("--real", type=click.Path(path_type=Path), help="The folder of docs/real_photographs.md.")
-@click.option("--material", "folder", type=click.Path(path_type=Path), default=ROOT / "build" / "bench",
+@click.option("--real", type=LocalPath(), help="The folder of docs/real_photographs.md.")
+@click.option("--material", "folder", type=LocalPath(), default=ROOT / "build" / "bench",
               help="Folder of shards and labels; missing ones are made.")  # fmt: skip
-@click.option("--report", type=click.Path(path_type=Path), help="The folder for a report.")
+@click.option("--report", type=LocalPath(), help="The folder for a report.")
 def main(use: str, real: Path | None, folder: Path, report: Path | None) -> None:
     """Run all benchmarks of a use; the exit status is 1 if any failed."""
     where = hardware(use)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from annotator.settings import TeacherSettings
+from store.cli.options import LocalPath, Location
 from store.errors import SettingsError
 
 C = TypeVar("C", bound=Callable[..., Any])
@@ -87,15 +88,17 @@ def std_option(note: str = "") -> Callable[[C], C]:
 sources_option = click.option(
     "--shards",
     "patterns",
+    type=Location(),
     multiple=True,
     required=True,
     metavar="PATTERN",
-    help="Image shards: paths or URLs (s3://, http://) with braces ({0000..1023}) or globs (*), in quotes, so that "
+    help="Image shards: paths or URLs (s3://, http://) with braces ({0000..1023}) or globs (*, **), in quotes, so that "
     "the shell does not expand them. Repeatable.",
 )
 
 store_option = click.option(
     "--labels",
+    type=Location(),
     required=True,
     metavar="STORE",
     help="The label store to write, a path or a URL such as s3://bucket/labels.zarr; created if absent, "
@@ -104,7 +107,7 @@ store_option = click.option(
 
 class_names_option = click.option(
     "--class-names",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     metavar="FILE",
     help="Text file with one class name a line, in the order of the class ids (0 first).",
 )
@@ -120,7 +123,7 @@ teacher_arg_option = click.option(
 
 checkpoint_option = click.option(
     "--checkpoint",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     metavar="FILE",
     help="The teacher's weights, safetensors or a PyTorch state dict. Default: timm's pretrained weights.",
 )

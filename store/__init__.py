@@ -5,6 +5,7 @@
 | errors, text   | errors, names, values     | all errors raised on purpose; their text as one line          |
 | foreign        | other libraries' errors   | recognises them by their text, where nothing else tells       |
 | files          | local paths               | atomic writing, locks, syncing                                |
+| scratch        | a folder such as TMPDIR   | temporary folders; removes those of killed processes          |
 | signals        | SIGTERM, SIGHUP           | let `finally` blocks run before the process ends              |
 | processes      | work                      | starts and ends worker processes (`fork_server`: quietly)     |
 | storage/       | a path or a URL           | reads, lists and commits objects of a folder or a bucket      |

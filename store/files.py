@@ -1,4 +1,4 @@
-"""Local files and folders: checks of output paths, atomic writing, syncing to disk, locks, sizes and ages."""
+"""Local files and folders: checks of output paths, walks, atomic writing, syncing to disk, locks, sizes and ages."""
 
 import errno
 import fcntl
@@ -43,6 +43,42 @@ def _resolved(file: Path) -> Path:
         return file.resolve()
     except (RuntimeError, OSError) as error:  # Python 3.11 raises RuntimeError
         raise StoreWriteError(f"{file}: is a loop of symbolic links; name another file") from error
+
+
+def walk(root: Path) -> Iterator[tuple[Path, list[Path]]]:
+    """A folder and all folders below it, each with those of its entries that are not walked, sorted.
+
+    These are files, hidden entries, and links to a folder that holds the link. Other links to folders are followed.
+
+    Raises:
+        OSError: a folder that cannot be listed.
+    """
+    waiting: list[tuple[Path, frozenset[tuple[int, int]]]] = [(root, frozenset())]
+    while waiting:
+        folder, above = waiting.pop()
+        above |= {_identity(folder)}
+        inner: list[Path] = []
+        others: list[Path] = []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                is_walked = not is_hidden(entry.name) and entry.is_dir() and _identity(entry) not in above
+                (inner if is_walked else others).append(folder / entry.name)
+        yield folder, sorted(others)
+        waiting += [(path, above) for path in sorted(inner, reverse=True)]
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is one that systems and editors add beside a user's own.
+
+    >>> [is_hidden(name) for name in (".ipynb_checkpoints", "._a.jpg", "__MACOSX", "a.jpg")]
+    [True, True, True, False]
+    """
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _identity(folder: "Path | os.DirEntry[str]") -> tuple[int, int]:
+    info = folder.stat()
+    return info.st_dev, info.st_ino
 
 
 @contextmanager

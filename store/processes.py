@@ -17,16 +17,20 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing import connection, forkserver, resource_tracker, set_forkserver_preload, util
+from multiprocessing import connection, forkserver, process, resource_tracker, set_forkserver_preload, util
+from pathlib import Path
 from typing import Any, TypeVar
 
-from store.errors import RelabelError
+from store.errors import RelabelError, WorkerError
 from store.foreign import SHARED_MEMORY_FULL, WORKER_DIED, says
+from store.scratch import Scratch
 
 T = TypeVar("T")
 STOPPING = {signal.SIGINT, signal.SIGTERM}
 GRACE = 1.0  # seconds in which a worker may finish its item after it is asked to end
 SAFE_PATH = "PYTHONSAFEPATH"
+SHARED_MEMORY = Path("/dev/shm")
+AFTER_ALL = -100  # the place of multiprocessing's own removal of its folder among what is done at exit
 
 
 def start_server(modules: Sequence[str]) -> None:
@@ -36,6 +40,7 @@ def start_server(modules: Sequence[str]) -> None:
         modules: modules that the server imports, so that no worker has to.
     """
     set_forkserver_preload(["store.fork_server", *modules])
+    _use_own_folder()
     resource_tracker.ensure_running()  # the server would start it with the signals unblocked
     masked = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # a new process inherits the mask
     # The server is a `python -c`: without this, it would import a numpy.py of the current folder.
@@ -46,6 +51,26 @@ def start_server(modules: Sequence[str]) -> None:
     finally:
         os.environ.pop(SAFE_PATH) if safe is None else os.environ.update({SAFE_PATH: safe})
         signal.pthread_sigmask(signal.SIG_SETMASK, masked)
+
+
+def _use_own_folder() -> None:
+    """Put the sockets of workers into a folder of this process, and name their semaphores after it.
+
+    By default sockets are in TMPDIR, whose name may be too long for one, as those of SLURM's jobs are. And nothing says
+    whose sockets and semaphores those are that a killed process leaves.
+
+    Raises:
+        WorkerError: no folder can be made in /dev/shm.
+    """
+    config: dict[str, Any] = process.current_process()._config  # type: ignore[attr-defined]  # children inherit it
+    if "tempdir" in config or not SHARED_MEMORY.is_dir():
+        return
+    try:
+        folder = Scratch(SHARED_MEMORY)
+    except OSError as error:
+        raise WorkerError(f"{SHARED_MEMORY}: {error.strerror}; worker processes need a folder there") from error
+    config["tempdir"], config["semprefix"] = str(folder.path), f"/{folder.path.name}"
+    util.Finalize(None, folder.remove, exitpriority=AFTER_ALL)
 
 
 def read_ahead(

@@ -24,6 +24,7 @@ PROGRAMS: dict[str, click.Command] = {
     "python -m pipelines.reproduce": reproduce,
 }
 GROUPS = {program: main for program, main in PROGRAMS.items() if isinstance(main, click.Group)}
+PLACES = {"FILE", "FOLDER", "FOLDER_OR_TAR", "IMAGES", "LABELS", "PATTERN", "STORE"}  # metavars of paths
 COLUMNS = 80
 WIDTH = COLUMNS - 2  # what click fills of such a terminal
 
@@ -97,6 +98,22 @@ def test_examples_are_commands_that_parse(name: str, tmp_path: Path, monkeypatch
         assert words[: len(start)] == start
         parent = click.Context(command, **command.context_settings)
         assert command.make_context(name, words[len(start) :], parent)
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_every_path_may_begin_with_the_home_folder(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if name.endswith(" pack"):  # whose folder has to exist
+        (tmp_path / "x").mkdir()
+    context = click.Context(LEAVES[name])
+    paths = [p for p in LEAVES[name].params if p.make_metavar(context).strip("[].") in PLACES]
+    assert paths or name == "relabel-train settings"
+    for param in paths:
+        one = (lambda value: (value,)) if param.multiple or param.nargs == -1 else str
+        found = param.type_cast_value(context, one("~/x"))
+        assert str(found[0] if isinstance(found, tuple) else found) == str(tmp_path / "x"), param.name
+        with pytest.raises(click.BadParameter, match=r"no such user; write \./~nobody-here/x"):
+            param.type_cast_value(context, one("~nobody-here/x"))
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

@@ -4,13 +4,11 @@ Copies are in the system's temporary folder (TMPDIR), about four at a time: of t
 rows are being annotated, and of the one being indexed. A local shard is read where it is.
 """
 
-import os
-import tempfile
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from store.errors import SettingsError
+from store.scratch import temporary_scratch
 from store.shards.errors import shard_errors
 from store.shards.index import ShardIndex, hash_file, index_shard
 from store.shards.remote import RemoteShard, Shard
@@ -24,18 +22,13 @@ class LocalCopies:
     """
 
     def __init__(self) -> None:
-        asked = os.environ.get("TMPDIR")
-        try:
-            # A thread may still be copying when a run is stopped.
-            self._folder = tempfile.TemporaryDirectory(prefix="relabel-", dir=asked or None, ignore_cleanup_errors=True)
-        except OSError as error:
-            raise SettingsError(f"TMPDIR={asked}: {error.strerror}; make that folder writable, or unset it") from error
+        self._folder = temporary_scratch()
 
     def __enter__(self) -> "LocalCopies":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._folder.cleanup()
+        self._folder.remove()
 
     def index(self, shard: Shard) -> ShardIndex:
         """Index and hash a shard; a remote one is downloaded first, and its copy is kept until `release`.
@@ -70,7 +63,7 @@ class LocalCopies:
             self._remove(index.source)
 
     def _path(self, shard: RemoteShard) -> Path:
-        return Path(self._folder.name, shard.name)
+        return self._folder.path / shard.name
 
     def _remove(self, shard: RemoteShard) -> None:
         with suppress(OSError):

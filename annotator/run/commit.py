@@ -19,6 +19,7 @@ from store.errors import GroupExistsError, ShardError
 from store.format.arrays import NO_CLASS
 from store.format.schema import StoreSchema, Undecodable
 from store.shards.index import ShardIndex, check_unchanged
+from store.text import counted
 from store.writer import GroupLabels, StoreWriter
 
 
@@ -150,6 +151,12 @@ class Committer:
         if group.lost is not None:
             raise ShardError(group.lost)
         check_unchanged(index)
+        if len(group.undecodable) == len(index.samples):  # no labels at all: another kind of file, or a damaged disk
+            first = group.undecodable[0]
+            raise ShardError(
+                f"{index.source}: none of its {counted(len(index.samples), 'image')} can be decoded; "
+                f"the first: {first.key}: {first.reason}"
+            )
         self.writer.write(
             index.name,
             group.labels(),

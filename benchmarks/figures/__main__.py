@@ -12,10 +12,11 @@ import click
 from benchmarks.figures import crop, rest, squash
 from benchmarks.figures.parts import make_teacher
 from store.cli.base import Command
+from store.cli.options import LocalPath
 
 
 @click.command(cls=Command)
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="FOLDER",
+@click.option("--out", type=LocalPath(file_okay=False), required=True, metavar="FOLDER",
               help="Folder for the pictures.")  # fmt: skip
 @click.option("--scenes", type=click.IntRange(2), default=400, show_default=True,
               help="Number of scenes, and of pairs of scenes, to measure on.")  # fmt: skip

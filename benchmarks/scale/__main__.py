@@ -19,6 +19,7 @@ from benchmarks.scale.store import bench_store, max_bytes
 from benchmarks.stages import Figures, end_processes, in_process, signals_ignored, stop_on_sigterm
 from pipelines.machine import describe_machine
 from store.cli.base import Command, OneLineError
+from store.cli.options import LocalPath
 from store.reader import LabelStore
 
 PARTS = 64  # of a batch: 8 ranks with 8 workers each
@@ -92,7 +93,7 @@ def scratch_folder(path: Path) -> Iterator[None]:
 
 @click.command(cls=Command)
 @click.option("--labels", required=True, help="A store of real label maps.")
-@click.option("--scratch", type=click.Path(path_type=Path), required=True, help="A folder to create and remove.")
+@click.option("--scratch", type=LocalPath(), required=True, help="A folder to create and remove.")
 @click.option("--rows", default=1_281_167, show_default=True, type=click.IntRange(10))
 @click.option("--groups", default=1024, show_default=True, type=click.IntRange(1))
 @click.option("--batch-size", default=1024, show_default=True, type=click.IntRange(1))

@@ -34,7 +34,7 @@ from benchmarks.measure import median, ratios, table, take_turns
 from benchmarks.stores import copy_shards
 from pipelines.options import teacher_options
 from store.cli.base import Command
-from store.cli.options import shards_option
+from store.cli.options import LocalPath, shards_option
 from store.shards.decode import decode_image
 from store.shards.index import index_shard
 from store.shards.patterns import expand_shards
@@ -181,7 +181,7 @@ def bench_memory(ready: ReadyTeacher, shards: Sequence[Path], labels: Path, sett
 
 @click.command(cls=Command)
 @shards_option("Image shards", required=True)
-@click.option("--scratch", type=click.Path(path_type=Path), required=True, help="A folder to create and remove.")
+@click.option("--scratch", type=LocalPath(), required=True, help="A folder to create and remove.")
 @teacher_options
 @click.option("--random-weights", is_flag=True, help="Measure speed without a checkpoint.")
 @click.option("--threads", type=int, help="torch's threads in the teacher.")

@@ -30,6 +30,7 @@ from benchmarks.measure import milliseconds, peak_mib, ratios, table, time_turns
 from benchmarks.resample import GROUP_ROWS
 from benchmarks.stores import make_big_store
 from store.cli.base import Command
+from store.cli.options import LocalPath
 from store.format.schema import Preprocessing, StoreSchema, TeacherIdentity
 from store.reader import LabelStore
 from store.shards.index import image_digest, index_shard
@@ -226,7 +227,7 @@ def bench_browse(scratch: Path, groups: int) -> None:
 
 
 @click.command(cls=Command)
-@click.option("--scratch", type=click.Path(path_type=Path), required=True, help="A folder to create and remove.")
+@click.option("--scratch", type=LocalPath(), required=True, help="A folder to create and remove.")
 @click.option("--groups", default=1024, show_default=True)
 @click.option("--audits", default=1, show_default=True)
 @click.option("--runs", default=7, show_default=True, type=click.IntRange(1), help="Starts of the server.")

@@ -23,7 +23,7 @@ from timm.data import create_dataset, create_loader
 from benchmarks.measure import ratios, table
 from benchmarks.stores import BlankGroup, copy_labels, copy_shards
 from store.cli.base import Command
-from store.cli.options import shards_option
+from store.cli.options import LocalPath, shards_option
 from store.reader import LabelStore
 from store.shards.patterns import expand_shards
 from trainer.data.batches import SampleStream, load_batches, make_order
@@ -80,7 +80,7 @@ def worker_memory() -> float:
 @click.command(cls=Command)
 @shards_option("Image shards", required=True)
 @click.option("--labels", required=True, help="The store of their labels.")
-@click.option("--scratch", type=click.Path(path_type=Path), required=True, help="A folder to create and remove.")
+@click.option("--scratch", type=LocalPath(), required=True, help="A folder to create and remove.")
 @click.option("--copies", "count", default=32, show_default=True, help="Shards to read: copies of the given ones.")
 @click.option("--batch-size", default=64, show_default=True)
 @click.option("--runs", default=5, show_default=True, type=click.IntRange(1))

@@ -18,7 +18,7 @@ from benchmarks.measure import ratios, table
 from benchmarks.stores import copy_shards
 from pipelines.options import teacher_options
 from store.cli.base import Command
-from store.cli.options import shards_option
+from store.cli.options import LocalPath, shards_option
 from store.shards.patterns import expand_shards
 
 
@@ -40,7 +40,7 @@ def run_cluster(job: Job, shards: Sequence[Path], address: str, actors: int) -> 
 
 @click.command(cls=Command)
 @shards_option("Image shards", required=True)
-@click.option("--scratch", type=click.Path(path_type=Path), required=True, help="A folder to create and remove.")
+@click.option("--scratch", type=LocalPath(), required=True, help="A folder to create and remove.")
 @teacher_options
 @click.option("--batch-size", default=16, show_default=True)
 @click.option("--copies", "count", default=16, show_default=True, help="Shards to annotate: copies of the given ones.")

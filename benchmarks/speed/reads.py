@@ -20,6 +20,7 @@ from benchmarks.map_reads import MapReader, Maps, open_groups, read_table
 from benchmarks.measure import ratios, table, take_turns
 from benchmarks.resample import GROUP_ROWS, Plan, write_resampled
 from store.cli.base import Command
+from store.cli.options import LocalPath
 from store.reader import LabelStore
 from trainer.data.batches import order_of
 from trainer.data.samples import CACHED_ROWS_PER_STREAM
@@ -50,7 +51,7 @@ def rate(read: Callable[[], Iterator[Maps]]) -> float:
 
 @click.command(cls=Command)
 @click.option("--labels", required=True, help="A store of real label maps, to draw from.")
-@click.option("--scratch", type=click.Path(path_type=Path), required=True, help="A folder to create and remove.")
+@click.option("--scratch", type=LocalPath(), required=True, help="A folder to create and remove.")
 @click.option("--groups", default=8, show_default=True)
 @click.option("--batch-size", default=1024, show_default=True)
 @click.option("--runs", default=7, show_default=True, type=click.IntRange(1))

@@ -28,7 +28,7 @@ from benchmarks.measure import ratios, table, take_turns
 from benchmarks.speed.loader import timm_batches, without_labels
 from benchmarks.stores import copy_labels, copy_shards
 from store.cli.base import Command
-from store.cli.options import shards_option
+from store.cli.options import LocalPath, shards_option
 from store.reader import LabelStore
 from store.shards.patterns import expand_shards
 from trainer.data.batches import SampleStream, load_batches, make_order
@@ -94,7 +94,7 @@ def rate(steps: Iterator[Any], count: int, batch_size: int) -> float:
 @click.command(cls=Command)
 @shards_option("Image shards", required=True)
 @click.option("--labels", required=True, help="The store of their labels.")
-@click.option("--scratch", type=click.Path(path_type=Path), required=True, help="A folder to create and remove.")
+@click.option("--scratch", type=LocalPath(), required=True, help="A folder to create and remove.")
 @click.option("--copies", "count", default=32, show_default=True, help="Shards to read: copies of the given ones.")
 @click.option("--model", default="resnet18", show_default=True)
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)

@@ -21,6 +21,7 @@ from benchmarks.measure import peak_mib, ratios, table, time_turns
 from benchmarks.resample import GROUP_ROWS, Plan, draw_groups, read_maps
 from benchmarks.stores import TAR, make_big_store
 from store.cli.base import Command
+from store.cli.options import LocalPath
 from store.format.schema import StoreSchema
 from store.reader import LabelStore
 from store.writer import GroupLabels, StoreWriter
@@ -130,7 +131,7 @@ def bench_big_store(path: Path, groups: int, runs: int) -> None:
 
 @click.command(cls=Command)
 @click.option("--labels", required=True, help="A store of real label maps.")
-@click.option("--scratch", type=click.Path(path_type=Path), required=True, help="A folder to create and remove.")
+@click.option("--scratch", type=LocalPath(), required=True, help="A folder to create and remove.")
 @click.option("--groups", default=1024, show_default=True)
 @click.option("--runs", default=15, show_default=True, type=click.IntRange(1))
 def main(labels: str, scratch: Path, groups: int, runs: int) -> None:

@@ -23,6 +23,7 @@ from benchmarks.measure import table
 from pipelines.digits.shards import SceneTruth, read_truth
 from store.audit.figures import PRESENT_AREA, PRESENT_PROBABILITY
 from store.cli.base import Command
+from store.cli.options import LocalPath
 from store.maps.pooling import crop_target
 from store.maps.statistics import present_classes
 from store.maps.types import Box
@@ -125,7 +126,7 @@ def print_crops(store: LabelStore, truths: dict[str, SceneTruth], seeds: Sequenc
 
 
 @click.command(cls=Command)
-@click.option("--demo", type=click.Path(path_type=Path, exists=True), required=True, help="The demo's folder.")
+@click.option("--demo", type=LocalPath(exists=True), required=True, help="The demo's folder.")
 @click.option("--seeds", default=3, show_default=True, help="Sets of crops.")
 def main(demo: Path, seeds: int) -> None:
     """Print both tables."""

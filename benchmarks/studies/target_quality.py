@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from pipelines.digits.shards import SceneTruth, read_truth
 from store.cli.base import Command
+from store.cli.options import LocalPath
 from store.maps.pooling import KINDS, crop_target
 from store.maps.types import Box
 from store.reader import LabelStore
@@ -98,8 +99,8 @@ def draw(found: dict[float, Scores], file: Path) -> None:
 
 
 @click.command(cls=Command)
-@click.option("--demo", type=click.Path(path_type=Path, exists=True), required=True, help="The demo's folder.")
-@click.option("--plot", type=click.Path(path_type=Path), required=True, help="File for the picture, a PNG.")
+@click.option("--demo", type=LocalPath(exists=True), required=True, help="The demo's folder.")
+@click.option("--plot", type=LocalPath(), required=True, help="File for the picture, a PNG.")
 def main(demo: Path, plot: Path) -> None:
     """Print a table and draw it."""
     store = LabelStore.open(demo / "labels.zarr")

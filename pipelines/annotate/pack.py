@@ -1,59 +1,21 @@
 """The command `relabel-annotate pack`: image shards from folders of images, one folder a class, as for ImageFolder."""
 
 import re
+import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import numpy as np
 
+from pipelines.annotate.folders import CLASSES_FILE, Folder, ImageFile, remarks_on_numbers, scan_folder
 from store.cli.base import OneLineError, examples
+from store.cli.options import LocalPath
 from store.cli.progress import track
 from store.errors import ShardError
 from store.files import write_atomically
-from store.shards.index import IMAGE_EXTENSIONS, LABEL_EXTENSION
+from store.shards.index import LABEL_EXTENSION
 from store.text import counted, first_few, printable
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ImageFile:
-    """One image file, with its key and label in the shard."""
-
-    file: Path
-    key: str  # class folder and name, without dots, which would end the key
-    label: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Folder:
-    """The contents of a folder of class folders."""
-
-    classes: tuple[str, ...]  # sorted, as ImageFolder numbers them
-    images: tuple[ImageFile, ...]
-    others: tuple[Path, ...]  # files without an image extension
-
-
-def scan_folder(root: Path) -> Folder:
-    """Find the images of each class folder and its subfolders.
-
-    Raises:
-        ShardError: no class folders, a class without images, or two images that would have one key.
-    """
-    classes = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
-    if not classes:
-        raise ShardError(f"{root}: holds no folders; expected one for each class, with its images")
-    images: list[ImageFile] = []
-    others: list[Path] = [entry for entry in sorted(root.iterdir()) if not entry.is_dir()]
-    for label, name in enumerate(classes):
-        files = [file for file in sorted((root / name).rglob("*")) if not file.is_dir()]
-        of_class = [file for file in files if file.suffix[1:].lower() in IMAGE_EXTENSIONS]
-        if not of_class:
-            raise ShardError(f"{root / name}: holds no {', '.join(sorted(IMAGE_EXTENSIONS))}; a class needs images")
-        others += [file for file in files if file not in set(of_class)]
-        images += [ImageFile(file=file, key=_key(root, file), label=label) for file in of_class]
-    _refuse_equal_keys(images)
-    return Folder(classes=tuple(classes), images=tuple(images), others=tuple(others))
 
 
 def write_shards(folder: Folder, out: Path, *, prefix: str, shard_size: int, seed: int) -> Iterator[Path]:
@@ -79,7 +41,7 @@ def write_shards(folder: Folder, out: Path, *, prefix: str, shard_size: int, see
         path = out / f"{prefix}-{number:04}.tar"
         _write_shard(path, [folder.images[i] for i in order[start : start + shard_size]])
         yield path
-    (out / "classes.txt").write_text("".join(f"{name}\n" for name in folder.classes), encoding="utf-8")
+    (out / CLASSES_FILE).write_text("".join(f"{name}\n" for name in folder.classes), encoding="utf-8")
 
 
 def _write_shard(path: Path, images: Sequence[ImageFile]) -> None:
@@ -97,29 +59,13 @@ def _write_shard(path: Path, images: Sequence[ImageFile]) -> None:
 
 def _read(file: Path) -> bytes:
     try:
+        if not stat.S_ISREG(file.stat().st_mode):  # a pipe would be waited for
+            raise ShardError(f"{file}: not a regular file; move it away, and start again in an empty folder")
         return file.read_bytes()
     except OSError as error:
         raise ShardError(
             f"{file}: cannot be read: {error.strerror or error}; start again in an empty folder"
         ) from error
-
-
-def _key(root: Path, file: Path) -> str:
-    name = file.relative_to(root).with_suffix("").as_posix().replace(".", "_")
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise ShardError(f"{file}: its name is not UTF-8; rename it") from error
-    return name
-
-
-def _refuse_equal_keys(images: Sequence[ImageFile]) -> None:
-    seen: dict[str, Path] = {}
-    for image in images:
-        if image.key in seen:
-            names = first_few([str(seen[image.key]), str(image.file)])
-            raise ShardError(f"{names} would both be sample {image.key!r}; rename one")
-        seen[image.key] = image.file
 
 
 def _check_prefix(_: object, __: object, value: str) -> str:
@@ -129,8 +75,8 @@ def _check_prefix(_: object, __: object, value: str) -> str:
 
 
 @click.command("pack", epilog=examples("relabel-annotate pack images/train --out shards"))
-@click.argument("folder", metavar="IMAGES", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="FOLDER",
+@click.argument("folder", metavar="IMAGES", type=LocalPath(exists=True, file_okay=False))
+@click.option("--out", type=LocalPath(file_okay=False), required=True, metavar="FOLDER",
               help="Folder for the shards, new or empty.")  # fmt: skip
 @click.option("--prefix", default="train", show_default=True, callback=_check_prefix, metavar="NAME",
               help="Start of the shards' names, as in train-0000.tar.")  # fmt: skip
@@ -142,21 +88,29 @@ def pack_command(folder: Path, out: Path, prefix: str, shard_size: int, seed: in
     """Pack a folder of class folders into image shards.
 
     IMAGES holds a folder for each class, as for torchvision's ImageFolder; classes are numbered in the order of
-    their names, which are written to classes.txt beside the shards. Images are shuffled and copied byte for byte; they
-    are not decoded, so `run` finds the undecodable ones.
+    their names, which are written to classes.txt beside the shards. Links to folders are followed. Hidden folders and
+    files are left out and named. Images are shuffled and copied byte for byte; they are not decoded, so `run` finds the
+    undecodable ones.
     """
     found = scan_folder(folder)
     out.mkdir(parents=True, exist_ok=True)
     if any(out.iterdir()):
         raise OneLineError(f"{out}: not empty; choose a new folder for the shards")
+    for line in _remarks(found, out):
+        click.echo(printable(line), err=True)
     count = -(-len(found.images) // shard_size)
     shards = write_shards(found, out, prefix=prefix, shard_size=shard_size, seed=seed)
     for _ in track(shards, "pack", count):
         pass
-    if found.others:
-        names = first_few([str(path) for path in found.others])
-        click.echo(printable(f"left out, without an image extension: {names}"), err=True)
+    last = len(found.classes) - 1
     click.echo(printable(
         f"{out}: {len(found.images):,} images of {len(found.classes):,} classes in {counted(count, 'shard')}; "
-        f"names in {out / 'classes.txt'}"
+        f"class 0 is {found.classes[0]!r}, class {last} is {found.classes[last]!r}, all names in {out / CLASSES_FILE}"
     ))  # fmt: skip
+
+
+def _remarks(found: Folder, out: Path) -> Iterator[str]:
+    for reason, paths in found.left_out.items():
+        yield f"left out, {reason}: {first_few([str(path) for path in paths])}"
+    for remark in remarks_on_numbers(found.classes, out):
+        yield f"note: {remark}"

@@ -23,7 +23,7 @@ from pipelines.options import (
     teacher_arg_option,
 )
 from store.cli.base import examples
-from store.cli.options import labels_argument, shards_option
+from store.cli.options import LocalPath, labels_argument, shards_option
 from store.errors import LabelMapError
 from store.shards.patterns import expand_shards
 from store.text import printable
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         "relabel-annotate import relabel_maps.tar --labels labels.zarr \\\n    --shards 'train-{0000..1023}.tar'"
     ),
 )
-@click.argument("root", type=click.Path(path_type=Path), metavar="FOLDER_OR_TAR")
+@click.argument("root", type=LocalPath(), metavar="FOLDER_OR_TAR")
 @shards_option("Image shards", required=True)
 @store_option
 @click.option("--axes", type=click.Choice(["yx", "xy", "auto"]), default="auto", show_default=True,
@@ -157,7 +157,7 @@ def _load_teacher(settings: TeacherSettings) -> "Teacher":
 
 @click.command("export", epilog=examples("relabel-annotate export labels.zarr relabel_maps"))
 @labels_argument
-@click.argument("folder", type=click.Path(path_type=Path), metavar="FOLDER")
+@click.argument("folder", type=LocalPath(), metavar="FOLDER")
 @click.option("--axes", type=click.Choice(["yx", "xy"]), default="xy", show_default=True,
               help="Whether rows of cells (yx) or columns (xy) come first. The official trainer takes a crop's top and "
               "left for x and y, so it reads only xy correctly.")  # fmt: skip

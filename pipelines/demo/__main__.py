@@ -9,10 +9,11 @@ import click
 
 from pipelines.demo.stages import ARMS, annotate_scenes, make_shards, train_student
 from store.cli.base import CONTEXT, Commands, examples
+from store.cli.options import LocalPath
 
 OUT = click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     default=Path("demo"),
     show_default=True,
     metavar="FOLDER",

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from store.cli.base import CONTEXT, Command, examples
+from store.cli.options import LocalPath
 from store.text import printable
 
 
@@ -15,7 +16,7 @@ from store.text import printable
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     default=Path("reproduce"),
     show_default=True,
     metavar="FOLDER",
@@ -23,7 +24,7 @@ from store.text import printable
 )
 @click.option(
     "--reports",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     default=Path("reports"),
     show_default=True,
     metavar="FOLDER",

@@ -12,6 +12,7 @@ from pipelines.train.export import export
 from pipelines.train.recipes import RECIPES
 from pipelines.train.settings_command import settings as settings_command
 from store.cli.base import CONTEXT, Commands, examples
+from store.cli.options import LocalPath, Location
 from store.errors import PeerError
 from store.shards.patterns import expand_shards, expand_sources
 from store.text import counted, printable
@@ -43,6 +44,7 @@ def main() -> None:
 @sources_option
 @click.option(
     "--labels",
+    type=Location(),
     metavar="STORE",
     required=True,
     help="The label store made from these shards: a path, or a URL such as s3://bucket/labels.zarr.",
@@ -50,12 +52,13 @@ def main() -> None:
 @click.option(
     "--out",
     metavar="FOLDER",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     required=True,
     help="Folder for checkpoints and metrics; new or empty, unless --resume.",
 )
 @click.option(
     "--val",
+    type=Location(),
     metavar="PATTERN",
     multiple=True,
     help="Labelled image shards to evaluate on after every epoch, local paths. Repeatable. Default: no evaluation.",

@@ -8,7 +8,7 @@ import click
 
 from pipelines.options import class_names_option, mean_option, parse_arguments, std_option
 from store.cli.base import examples, refuse_nan
-from store.cli.options import json_option
+from store.cli.options import LocalPath, Location, json_option
 from trainer.types import Interpolation
 
 
@@ -23,17 +23,18 @@ from trainer.types import Interpolation
 @click.option(
     "--checkpoint",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     required=True,
     help="A checkpoint of relabel-train; with --model, other weights: safetensors or a PyTorch state dict.",
 )
 @click.option(
     "--val",
     "patterns",
+    type=Location(),
     metavar="PATTERN",
     multiple=True,
     required=True,
-    help="Labelled image shards: local paths with braces ({00..49}) or globs (*), in quotes. Repeatable.",
+    help="Labelled image shards: local paths with braces ({00..49}) or globs (*, **), in quotes. Repeatable.",
 )
 @click.option("--model", metavar="NAME", help="The timm model that the weights are for, such as resnet50.")
 @click.option(
@@ -78,7 +79,7 @@ from trainer.types import Interpolation
 @click.option(
     "--real",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     help="The published real.json: accuracy by the ReaL labels too, on ImageNet's validation images.",
 )
 @class_names_option

@@ -6,6 +6,7 @@ from typing import Literal
 import click
 
 from store.cli.base import examples
+from store.cli.options import LocalPath
 from store.text import counted, printable
 
 
@@ -15,14 +16,14 @@ from store.text import counted, printable
 @click.option(
     "--checkpoint",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     required=True,
     help="A checkpoint of relabel-train.",
 )
 @click.option(
     "--out",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     required=True,
     help="The file to write, which must not exist yet; its name ends in .safetensors.",
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from store.cli.base import examples
-from store.cli.options import labels_argument, shards_option
+from store.cli.options import LocalPath, labels_argument, shards_option
 
 
 @click.command(epilog=examples("relabel-store browse labels.zarr --shards 'train-{0000..1023}.tar'"))
@@ -14,7 +14,7 @@ from store.cli.options import labels_argument, shards_option
 @click.option(
     "--audit",
     "index",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     metavar="FILE",
     help="The file that `relabel-store audit --index` wrote, to sort the images by its figures.",
 )

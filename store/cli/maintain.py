@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from store.cli.base import examples, refuse_nan
-from store.cli.options import json_option, labels_argument, shards_option
+from store.cli.options import Location, json_option, labels_argument, shards_option
 from store.cli.progress import track
 from store.errors import VerificationError
 from store.maintenance import (
@@ -108,9 +108,13 @@ def gc(labels: str, hours: float, dry_run: bool) -> None:
 
 
 @click.command("merge", epilog=examples("relabel-store merge first.zarr second.zarr --into labels.zarr"))
-@click.argument("sources", metavar="LABELS...", nargs=-1, required=True)
+@click.argument("sources", metavar="LABELS...", type=Location(), nargs=-1, required=True)
 @click.option(
-    "--into", metavar="STORE", required=True, help="The label store to copy to, a path or a URL; created if absent."
+    "--into",
+    metavar="STORE",
+    type=Location(),
+    required=True,
+    help="The label store to copy to, a path or a URL; created if absent.",
 )
 def merge_stores(sources: tuple[str, ...], into: str) -> None:
     """Join label stores that were made with the same teacher.

@@ -1,6 +1,7 @@
 """Arguments and options that several commands of `relabel-store` share, and their output: JSON or tables."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -15,7 +16,46 @@ from store.view.terminal import make_console
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
-labels_argument = click.argument("labels", metavar="LABELS")
+
+class LocalPath(click.Path):
+    """A file or folder, given to the command as a `Path`; a leading `~` is the home folder.
+
+    A shell replaces `~` only where a word begins, and not in `--out=~/run`.
+
+    Args:
+        checks: as of `click.Path`.
+    """
+
+    def __init__(self, **checks: bool) -> None:
+        super().__init__(path_type=Path, **checks)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
+        """The path; an empty name, which would be the current folder, is refused."""
+        if not str(value):
+            self.fail("expected a path", param, ctx)
+        return super().convert(_expand_home(value, self, param, ctx), param, ctx)
+
+
+class Location(click.ParamType[str]):
+    """A path, a pattern of paths or a URL, given to the command as text; a leading `~` is the home folder."""
+
+    name = "location"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The text with the home folder in place of `~`."""
+        return _expand_home(value, self, param, ctx)
+
+
+def _expand_home(
+    value: str | Path, kind: click.ParamType[Any], param: click.Parameter | None, ctx: click.Context | None
+) -> str:
+    expanded = os.path.expanduser(value)
+    if expanded.startswith("~"):
+        kind.fail(f"{str(value)!r}: there is no such user; write ./{value} for that name", param, ctx)
+    return expanded
+
+
+labels_argument = click.argument("labels", metavar="LABELS", type=Location())
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
@@ -30,9 +70,10 @@ def shards_option(purpose: str, *, required: bool = False) -> Callable[[Decorate
         "--shards",
         "patterns",
         metavar="PATTERN",
+        type=Location(),
         multiple=True,
         required=required,
-        help=f"{purpose}: local paths with braces ({{0000..1023}}) or globs (*), in quotes. Repeatable.",
+        help=f"{purpose}: local paths with braces ({{0000..1023}}) or globs (*, **), in quotes. Repeatable.",
     )
 
 
@@ -47,20 +88,9 @@ temperature_option = click.option(
 )
 
 
-class OutputFile(click.Path):
-    """The path of a file to write."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
-        """Refuse an empty name, which would be the current folder."""
-        if not value:
-            self.fail("expected the name of a file", param, ctx)
-        return super().convert(value, param, ctx)
-
-
 def output_option(flag: str, name: str, help_text: str) -> Callable[[Decorated], Decorated]:
     """An option that names a file to write."""
-    file = OutputFile(path_type=Path, dir_okay=False)
-    return click.option(flag, name, type=file, metavar="FILE", help=help_text)
+    return click.option(flag, name, type=LocalPath(dir_okay=False), metavar="FILE", help=help_text)
 
 
 class Numbers(click.ParamType[tuple[Any, ...]]):

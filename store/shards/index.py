@@ -32,7 +32,7 @@ class Sample:
     key: str
     offset: int  # of the image's first byte in the tar
     length: int  # bytes of the image
-    label: int  # from the `.cls` member, -1 if there is none
+    label: int  # from the `.cls` member, -1 if there is none or it holds -1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,7 +82,7 @@ def index_shard(path: Path, *, hashed: bool = False, source: Shard | None = None
     name = shard_name(source)
     with _open_tar(path, source, hashlib.sha256() if hashed else None) as tar:
         before = os.fstat(tar.file.fileno())
-        samples = tuple(_samples(members(tar, lambda member: _split_name(member)[1] == LABEL_EXTENSION)))
+        samples = _samples(members(tar, lambda member: _split_name(member)[1] == LABEL_EXTENSION))
     if not samples:
         raise ShardError(f"{source}: holds no samples")
     return ShardIndex(
@@ -164,27 +164,37 @@ def _split_name(name: str) -> tuple[str, str]:
     return folder + slash + stem, extension.lower()
 
 
-def _samples(found: Iterable[Member]) -> Iterator[Sample]:
-    """Group adjacent members by key, and check that each group is one sample."""
-    seen: set[str] = set()
-    group: dict[str, Member] = {}
-    current = ""
+def _samples(found: Iterable[Member]) -> tuple[Sample, ...]:
+    """Group members by key, and check that those of a key are adjacent and make one sample."""
+    groups: dict[str, dict[str, Member]] = {}
+    last = ""
     for member in found:
         key, extension = _split_name(member.name)
-        if not key or key.endswith("/"):
-            raise DamagedTarError(f"member {member.name!r} has no key before its first dot")
-        if key != current:
-            if group:
-                yield _sample(current, group)
-            if key in seen:
-                raise DamagedTarError(f"two samples with the key {key!r}; keys must be unique")
-            seen.add(key)
-            current, group = key, {}
+        _check_key(member.name, key)
+        group = groups.setdefault(key, {})
         if extension in group:
-            raise DamagedTarError(f"two members {member.name!r}: two samples with the key {key!r}")
+            raise DamagedTarError(f"two members {member.name!r}: two samples with the key {key!r}; keys must be unique")
+        if group and key != last:
+            first = next(iter(group.values())).name
+            raise DamagedTarError(
+                f"the members of sample {key!r} are not adjacent: others are between {first!r} and {member.name!r}; "
+                "pack the whole folder with tar --sort=name. A key ends at the first dot"
+            )
         group[extension] = member
-    if group:
-        yield _sample(current, group)
+        last = key
+    return tuple(_sample(key, group) for key, group in groups.items())
+
+
+def _check_key(name: str, key: str) -> None:
+    if key and not key.endswith("/"):
+        return
+    base = name.rpartition("/")[2]
+    if base.startswith("._") or base == ".DS_Store":
+        raise DamagedTarError(
+            f"member {name!r} is one that macOS adds; remove all such members with GNU tar: "
+            "tar --delete -f SHARD --wildcards --no-anchored '._*' .DS_Store"
+        )
+    raise DamagedTarError(f"member {name!r} has no key before its first dot; rename it, or leave it out")
 
 
 def _sample(key: str, group: dict[str, Member]) -> Sample:
@@ -203,6 +213,8 @@ def _label(member: Member) -> int:
     if member.size > MAX_LABEL_BYTES:
         raise DamagedTarError(f"member {member.name!r} holds {member.size} bytes, expected an integer class id")
     text = (member.data or b"").decode("ascii", "replace").strip()
-    if not re.fullmatch(r"[0-9]{1,9}", text):
-        raise DamagedTarError(f"member {member.name!r} holds {text!r}, expected an integer class id")
+    if not re.fullmatch(rf"[0-9]{{1,9}}|{NO_LABEL}", text):
+        raise DamagedTarError(
+            f"member {member.name!r} holds {text!r}, expected an integer class id, or {NO_LABEL} for no label"
+        )
     return int(text)

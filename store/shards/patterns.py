@@ -1,14 +1,17 @@
 """Expand shard patterns (braces and globs, as in WebDataset) to a list of files and URLs."""
 
 import glob
+import itertools
 import math
+import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from store.errors import ShardError
+from store.files import walk
 from store.shards.errors import shard_errors
 from store.shards.index import shard_name
 from store.shards.remote import RemoteShard, Shard, needing_obstore
@@ -19,7 +22,10 @@ NAME_GLOB = re.compile(r"[A-Za-z0-9._*?!\[\]-]+")  # a shard's name with globs, 
 
 
 def expand_shards(patterns: Sequence[str]) -> list[Path]:
-    """Expand patterns such as `train-{0000..1023}.tar` and `folder/*.tar` in the order given.
+    """Expand patterns such as `train-{0000..1023}.tar`, `folder/*.tar` and `folder/**/*.tar` in the order given.
+
+    `**` stands for any number of folders, as in a shell; links to folders are followed. A path that exists as it is
+    written is that file or folder, whatever braces and brackets its name holds.
 
     Raises:
         ShardError: a pattern matches nothing, a shard is missing, or a name is impossible or given twice.
@@ -77,16 +83,49 @@ def _look(patterns: Sequence[str]) -> tuple[list[Shard], set[Shard], list[str]]:
     shards: list[Shard] = []
     listed: set[Shard] = set()
     unmatched: list[str] = []
-    for name in (name for pattern in patterns for name in expand_braces(pattern)):
+    for name in (name for pattern in patterns for name in _names(pattern)):
         if not _is_glob(name):
             shards.append(_shard(name))
             continue
-        found = _listed(name) if "://" in name else [Path(path) for path in sorted(glob.glob(name))]
+        found = _listed(name) if "://" in name else _matching(name)
         shards += found
         listed.update(found)
         if not found:
             unmatched.append(name)
     return shards, _missing([shard for shard in shards if isinstance(shard, Path) or shard not in listed]), unmatched
+
+
+def _names(pattern: str) -> list[str]:
+    return [pattern] if "://" not in pattern and os.path.exists(pattern) else expand_braces(pattern)
+
+
+def _matching(name: str) -> list[Shard]:
+    """The local files that match a glob, sorted."""
+    if any("**" in part != "**" for part in _split_glob(name)[1].parts):
+        raise ShardError(
+            f"{shown(name)}: ** stands for whole folders, as in data/**/*.tar; write * for a part of a name"
+        )
+    with shard_errors():
+        return [Path(path) for path in sorted(set(_glob(name)))]
+
+
+def _glob(name: str) -> Iterator[str]:
+    """The paths that match a glob; the same path may come twice where `**` does."""
+    fixed, rest = _split_glob(name)
+    if "**" not in rest.parts:
+        yield from glob.glob(os.path.join(glob.escape(str(fixed)), *rest.parts))
+        return
+    at = rest.parts.index("**")
+    for start in glob.glob(os.path.join(glob.escape(str(fixed)), *rest.parts[:at])):
+        for folder, _ in walk(Path(start)) if os.path.isdir(start) else ():
+            yield from _glob(os.path.join(folder, *(rest.parts[at + 1 :] or "*")))
+
+
+def _split_glob(name: str) -> tuple[Path, Path]:
+    """A local name or glob as the longest part of its path that exists as it is written, and the rest."""
+    path = Path(name)
+    fixed = next((part for part in (path, *path.parents) if os.path.exists(part)), Path())
+    return fixed, path.relative_to(fixed)
 
 
 def _fixed_folder(name: str) -> Path:
@@ -95,20 +134,19 @@ def _fixed_folder(name: str) -> Path:
     >>> [str(_fixed_folder(name)) for name in ("a/b/*.tar", "a/*/c.tar", "a.tar")]
     ['a/b', 'a', '.']
     """
-    folder = Path(name).parent
-    while glob.has_magic(str(folder)):
-        folder = folder.parent
-    return folder
+    fixed, rest = _split_glob(name)
+    folders = itertools.takewhile(lambda part: not glob.has_magic(part), rest.parent.parts)
+    return fixed.joinpath(*folders)
 
 
 def _is_glob(name: str) -> bool:
-    """Whether a name is a glob; in a URL, `?` begins a query unless it can only be a glob.
+    """Whether a name is a glob: no local file has it; in a URL, `?` begins a query unless it can only be a glob.
 
     >>> [_is_glob(name) for name in ("a/*/b.tar", "s3://b/t-?.tar", "s3://b/t.tar?a=b", "https://h/t.tar?a")]
     [True, True, False, False]
     """
     if "://" not in name:
-        return glob.has_magic(name)
+        return glob.has_magic(name) and not os.path.exists(name)
     last = name.rpartition("/")[2]
     if "?" in name and (name.lower().startswith("http") or not NAME_GLOB.fullmatch(last)):
         return False
@@ -128,6 +166,8 @@ def _shard(name: str) -> Shard:
 def _listed(url: str) -> list[Shard]:
     """The shards in a bucket that match the last part of a URL."""
     folder, _, pattern = url.rpartition("/")
+    if "**" in pattern:
+        raise ShardError(f"{shown(url)}: ** is for folders on a disk; write * for a part of a name in a bucket")
     _shard(f"{folder}/any.tar")
     with needing_obstore():
         from store.storage.fetch import list_names

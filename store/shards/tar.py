@@ -16,6 +16,25 @@ BLOCK = 512
 MAX_NAME_BYTES = 1 << 16
 MAX_KEPT_BYTES = 1 << 16
 PAX_RECORD = re.compile(rb"(\d{1,10}) ([^=]+)=")
+SPARSE = "GNU.sparse."  # of the pax records of all three versions, 0.0, 0.1 and 1.0
+SPARSE_NAME = "GNU.sparse.name"  # of versions 0.1 and 1.0, whose header holds another name
+EXTENDED = (tarfile.XGLTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+
+IS_SPARSE = (
+    "a sparse file, stored without its holes; pack it with GNU tar without --sparse (-S), "
+    "or with bsdtar --no-read-sparse"
+)
+NOT_FILES = {
+    tarfile.GNUTYPE_SPARSE: IS_SPARSE,
+    tarfile.LNKTYPE: "a hard link to LINK, without bytes of its own; pack with GNU tar --hard-dereference",
+    tarfile.SYMTYPE: "a symbolic link to LINK; pack with tar --dereference (-h), which stores the file itself",
+    tarfile.FIFOTYPE: "a named pipe; leave it out",
+    tarfile.CHRTYPE: "a device; leave it out",
+    tarfile.BLKTYPE: "a device; leave it out",
+    b"V": "a volume label, not a file; pack without --label (-V)",
+    b"M": "the end of a file that begins in another volume; pack without --multi-volume (-M)",
+    b"D": "a folder of an incremental backup; pack without --incremental (-G)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +87,19 @@ def members(tar: TarReader, kept: Callable[[str], bool]) -> Iterator[Member]:
         kept: whether to keep the bytes of a member of this name, if it is small.
 
     Raises:
-        DamagedTarError: truncated, damaged, or with members that are not regular files.
+        DamagedTarError: truncated, damaged, or with members that are not regular files, or are sparse ones.
     """
     override: dict[str, str] = {}  # from a pax or GNU header, for the next member
     while (header := _next_header(tar)) is not None:
-        if header.type in (tarfile.XGLTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME):
-            extra = _extended_header(header, tar)
-            override |= {} if header.type == tarfile.XGLTYPE else extra
+        if header.type in EXTENDED:
+            override |= _extended_header(header, tar)
             continue
         name, size = override.get("path", header.name), _member_size(header, override)
-        override = {}
         if header.type == tarfile.DIRTYPE:
+            override = {}
             continue
-        if header.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
-            raise DamagedTarError(f"member {name!r} is not a regular file; a shard holds files only")
+        _check_regular(header, override)
+        override = {}
         offset, padding = tar.position, -size % BLOCK
         is_read = size <= MAX_KEPT_BYTES and kept(name)
         data = tar.read(size) if is_read else None
@@ -89,6 +107,19 @@ def members(tar: TarReader, kept: Callable[[str], bool]) -> Iterator[Member]:
         yield Member(name, offset, size, data)
     if override:
         raise DamagedTarError("ends after an extended header: truncated")
+
+
+def _check_regular(header: tarfile.TarInfo, override: dict[str, str]) -> None:
+    """Refuse a member whose bytes in the tar are not those of a file, and say what it is."""
+    if any(name.startswith(SPARSE) for name in override):
+        what = IS_SPARSE
+    elif header.type in (tarfile.REGTYPE, tarfile.AREGTYPE):
+        return
+    else:
+        what = NOT_FILES.get(header.type, f"of the type {header.type!r}, not a regular file; leave it out")
+    name = override.get(SPARSE_NAME, override.get("path", header.name))
+    link = repr(override.get("linkpath", header.linkname))
+    raise DamagedTarError(f"member {name!r} is {what.replace('LINK', link)}")
 
 
 def _next_header(tar: TarReader) -> tarfile.TarInfo | None:
@@ -121,7 +152,7 @@ def _check_end(tar: TarReader) -> None:
 
 
 def _extended_header(header: tarfile.TarInfo, tar: TarReader) -> dict[str, str]:
-    """The path and size of the next member, from a pax header or GNU long name."""
+    """What a pax header or a GNU header says of the next member: name, size, target of a link, and holes."""
     if not 0 < header.size <= MAX_NAME_BYTES:
         raise DamagedTarError(f"extended header of {header.size} bytes near byte {tar.position}")
     data = tar.read(header.size)
@@ -129,23 +160,31 @@ def _extended_header(header: tarfile.TarInfo, tar: TarReader) -> dict[str, str]:
     try:
         if header.type == tarfile.GNUTYPE_LONGNAME:
             found = {"path": data.rstrip(b"\0").decode()}
+        elif header.type == tarfile.GNUTYPE_LONGLINK:
+            found = {"linkpath": data.rstrip(b"\0").decode()}
         else:
-            found = {name: value for name, value in _pax_records(data) if name in ("path", "size")}
+            found = {name.decode(): value.decode() for name, value in _pax_records(data) if _is_needed(name)}
     except UnicodeDecodeError as error:
         raise DamagedTarError(f"the member name near byte {tar.position} is not UTF-8") from error
     if "\0" in found.get("path", ""):
         raise DamagedTarError(f"the member name near byte {tar.position} holds a zero byte")
+    if header.type == tarfile.XGLTYPE and found:
+        raise DamagedTarError(f"a global header gives all members one {next(iter(found))}; pack without it")
     return found
 
 
-def _pax_records(data: bytes) -> Iterator[tuple[str, str]]:
-    """Records `length key=value newline`, the length counting itself."""
+def _is_needed(name: bytes) -> bool:
+    return name in (b"path", b"size", b"linkpath") or name.startswith(SPARSE.encode())
+
+
+def _pax_records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Names and values of records `length name=value newline`, the length counting itself."""
     while data:
         match = PAX_RECORD.match(data)
         length = int(match[1]) if match else 0
         if not match or not match.end() < length <= len(data) or data[length - 1] != ord("\n"):
             raise DamagedTarError("damaged pax header")
-        yield match[2].decode(), data[match.end() : length - 1].decode()
+        yield match[2], data[match.end() : length - 1]
         data = data[length:]
 
 

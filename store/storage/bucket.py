@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 REQUESTS = 16  # in flight at the same time
 RETRIES: "RetryConfig" = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
 NO_CREDENTIALS = "no credentials in the environment, nor from this machine: "
+CREDENTIALS = (  # what obstore reads for S3, apart from a machine's role
+    "AWS_ACCESS_KEY_ID", "AWS_SKIP_SIGNATURE", "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+)  # fmt: skip
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
 
@@ -56,13 +60,25 @@ def open_bucket(url: str, *, retries: "RetryConfig | None" = None, client: "Clie
         client: obstore's settings for its HTTP client.
 
     Raises:
-        OSError: obstore cannot open it, for example because an account's name is missing.
+        OSError: obstore cannot open it, for example because an account's name is missing, or would ignore AWS_PROFILE.
     """
+    _refuse_profile(url)
     plain = url.startswith("http://") or any(os.environ.get(name, "").startswith("http://") for name in ENDPOINTS)
     try:
         return from_url(url, client_options={"allow_http": plain, **(client or {})}, retry_config=retries or RETRIES)
     except (BaseError, ValueError) as error:
         raise OSError(errno.EINVAL, first_line(error), url) from error
+
+
+def _refuse_profile(url: str) -> None:
+    """Refuse AWS_PROFILE alone: obstore reads no profiles, and would use the machine's role or nothing."""
+    is_alone = bool(os.environ.get("AWS_PROFILE")) and not any(os.environ.get(name) for name in CREDENTIALS)
+    if is_alone and parse_scheme(url) == "s3":
+        raise OSError(
+            errno.EINVAL,
+            'AWS_PROFILE is not read; run eval "$(aws configure export-credentials --format env)" first, or unset it',
+            url,
+        )
 
 
 @contextmanager

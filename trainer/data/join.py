@@ -5,12 +5,10 @@ Label arrays are read and servers asked only in the loader's processes or thread
 Letters: N rows of all shards, in their order; n some of them.
 """
 
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import zip_longest
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +23,7 @@ from store.group import LabelGroup
 from store.maps.notices import score_notice
 from store.maps.statistics import not_positive
 from store.reader import LabelStore
+from store.scratch import temporary_scratch
 from store.shards.images import REQUESTS, ImageMember, read_images
 from store.shards.index import NO_LABEL, ShardIndex, index_shard, shard_name
 from store.shards.remote import RemoteShard, Shard
@@ -262,8 +261,8 @@ def _index(shard: Shard) -> ShardIndex:
     """A shard's index; a shard behind a URL is downloaded first."""
     if not isinstance(shard, RemoteShard):
         return index_shard(shard)
-    with tempfile.TemporaryDirectory(prefix="relabel-") as folder:
-        copy = Path(folder, shard.name)
+    with temporary_scratch() as folder:
+        copy = folder / shard.name
         try:
             shard.download(copy)
         except OSError as error:

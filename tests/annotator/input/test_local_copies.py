@@ -202,3 +202,15 @@ def test_temporary_folder_that_is_not_there_is_named(tmp_path: Path, monkeypatch
     monkeypatch.setenv("TMPDIR", str(tmp_path / "gone"))
     with pytest.raises(SettingsError, match=r"TMPDIR=.*gone: No such file or directory; make that folder writable"):
         LocalCopies()
+
+
+def test_copies_that_a_killed_run_left_are_removed_by_the_next_one(copies_folder: Path) -> None:
+    with LocalCopies():
+        (living,) = copies_folder.iterdir()
+        killed = copies_folder / f"{living.name[:-8]}abcdefgh"  # which no process has locked
+        killed.mkdir()
+        (killed / "a.tar").write_bytes(bytes(1000))
+        with LocalCopies():
+            assert living.exists()
+            assert not killed.exists()
+    assert list(copies_folder.iterdir()) == []

@@ -140,6 +140,18 @@ def test_undecodable_images_are_quarantined_and_counted(tmp_path: Path, teacher:
         run_annotator([path], tmp_path / "other.zarr", teacher, max_bad=1)
 
 
+def test_shard_without_one_decodable_image_fails_and_the_others_finish(
+    tmp_path: Path, shards: list[Path], teacher: Teacher
+) -> None:
+    write_tar(shards[1], [("x.jpg", b"no image"), ("y.jpg", b"")])
+    summary = run_annotator(shards, tmp_path / "labels.zarr", teacher)
+    assert summary.failures[shards[1]].startswith(f"{shards[1]}: none of its 2 images can be decoded; ")
+    assert summary.failures[shards[1]].endswith("the first: x: not a readable JPEG, PNG or WebP image")
+    assert LabelStore.open(tmp_path / "labels.zarr").names() == ["a", "c"]
+    write_tar(shards[1], make_members(2))
+    assert run_annotator(shards, tmp_path / "labels.zarr", teacher).committed_shards == 1
+
+
 def test_store_of_another_teacher_is_refused_and_kept(tmp_path: Path, shards: list[Path], teacher: Teacher) -> None:
     labels = tmp_path / "labels.zarr"
     run_annotator(shards, labels, teacher)

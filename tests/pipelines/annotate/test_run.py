@@ -211,10 +211,11 @@ def test_full_disk_is_one_line_and_finished_groups_stay(tmp_path: Path, labels: 
     assert run(labels, weights, *shards).exit_code == 0
 
 
-def test_keys_never_steer_the_terminal(tmp_path: Path, labels: Path, weights: Path) -> None:
-    shard = write_tar(tmp_path / "a.tar", [("evil\x1b[2J\n[red]key.jpg", b"not an image")])
+@pytest.mark.parametrize("good", [0, 1])
+def test_keys_never_steer_the_terminal(tmp_path: Path, labels: Path, weights: Path, good: int) -> None:
+    shard = write_tar(tmp_path / "a.tar", [*make_members(good), ("evil\x1b[2J\n[red]key.jpg", b"not an image")])
     result = run(labels, weights, shard)
-    assert result.exit_code == 0
+    assert result.exit_code == (0 if good else 1)
     assert "evil\\x1b[2J\\n[red]key" in result.stdout
     assert "\x1b" not in result.output
 

@@ -435,7 +435,7 @@ def test_interrupted_audit_leaves_the_old_files(tmp_path: Path, monkeypatch: pyt
         (("--csv", "{out}/a", "--html", "{out}/a"), 1, "a: is an image shard or another output too"),
         (("--csv", "{labels}/a.csv"), 1, "is inside a label store; choose a folder outside of it"),
         (("--index", "{out}/absent/a.npz"), 1, "absent; make it first"),
-        (("--csv", ""), 2, "expected the name of a file"),
+        (("--csv", ""), 2, "expected a path"),
         (("--csv", "{out}"), 2, "is a directory"),
         (("--shards", "{out}/*.tar"), 2, "--shards needs --html"),
         (("--html", "{out}/a.html", "--shards", "{out}/*.tar"), 1, "*.tar"),
