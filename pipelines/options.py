@@ -125,7 +125,7 @@ checkpoint_option = click.option(
     "--checkpoint",
     type=LocalPath(),
     metavar="FILE",
-    help="The teacher's weights, safetensors or a PyTorch state dict. Default: timm's pretrained weights.",
+    help="The teacher's weights, safetensors or a PyTorch checkpoint. Default: timm's pretrained weights.",
 )
 
 device_option = click.option(

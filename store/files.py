@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator, Sequence
@@ -13,12 +14,16 @@ from typing import BinaryIO, Literal
 from store.errors import FileWriteError, RelabelError, RunFolderError, StoreWriteError
 from store.signals import Terminated, ended_by_signals
 
+STANDARD = {"stdout": 1, "stderr": 2}
+DESCRIPTOR = re.compile(rf"/dev/({'|'.join(STANDARD)})|(?:/dev|/proc/self|/proc/{os.getpid()})/fd/(\d{{1,9}})")
+MAX_LINKS = 40  # that Linux follows, too
+
 
 def check_outputs(outputs: Sequence[Path], inputs: Sequence[Path] = ()) -> None:
     """Refuse output files that would overwrite one another, an input or a label store; called before any work is done.
 
     Args:
-        outputs: files to write; regular files are replaced.
+        outputs: files to write; regular files are replaced, special ones written to.
         inputs: files to read.
 
     Raises:
@@ -30,7 +35,7 @@ def check_outputs(outputs: Sequence[Path], inputs: Sequence[Path] = ()) -> None:
         if target in taken:
             raise StoreWriteError(f"{file}: is an image shard or another output too; name another file")
         taken.add(target)
-        if file.exists() and not file.is_file():
+        if file.exists() and not (file.is_file() or _is_special(file)):
             raise StoreWriteError(f"{file}: is not a regular file; name one")
         if not target.parent.is_dir():
             raise StoreWriteError(f"{file}: there is no folder {target.parent}; make it first")
@@ -79,6 +84,46 @@ def is_hidden(name: str) -> bool:
 def _identity(folder: "Path | os.DirEntry[str]") -> tuple[int, int]:
     info = folder.stat()
     return info.st_dev, info.st_ino
+
+
+@contextmanager
+def open_output(file: Path) -> Iterator[BinaryIO]:
+    """Open a file that a command was asked to write: as `write_atomically` does, or directly where it is special.
+
+    Special are the process's own descriptors, such as /dev/stdout, and devices, such as a terminal. Where the shell has
+    redirected /dev/stdout to a file, a new file in its place would lose what else is printed. Links are followed.
+
+    Raises:
+        FileWriteError: as of `write_atomically`.
+    """
+    if not _is_special(file):
+        with write_atomically(file.resolve()) as handle:
+            yield handle
+        return
+    descriptor = _own_descriptor(file)
+    try:
+        with open(file if descriptor is None else os.dup(descriptor), "wb") as special:
+            yield special
+    except OSError as error:
+        if isinstance(error, RelabelError) or error.errno == errno.EPIPE or error.filename not in (None, str(file)):
+            raise
+        raise FileWriteError(f"{file}: cannot be written: {error.strerror or error}") from error
+
+
+def _is_special(file: Path) -> bool:
+    """Whether this is a descriptor or a device, to be written to; not a pipe with a name, which may lack a reader."""
+    return _own_descriptor(file) is not None or file.is_char_device()
+
+
+def _own_descriptor(file: Path) -> int | None:
+    """The descriptor of this process that a path names, None if it names none."""
+    for _ in range(MAX_LINKS):
+        if match := DESCRIPTOR.fullmatch(str(file)):
+            return STANDARD[match[1]] if match[1] else int(match[2])
+        if not file.is_symlink():
+            break
+        file = file.parent / file.readlink()
+    return None
 
 
 @contextmanager

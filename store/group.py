@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.errors import DamagedStoreError, RowNotFoundError, StoreReadError
-from store.format.arrays import BIG_ARRAYS, CHUNK_ROWS, array_specs, find_key
+from store.format.arrays import BIG_ARRAYS, CHUNK_ROWS, array_specs, find_key, keys_named
 from store.format.checks import check_maps
 from store.format.schema import GROUP_FILE, CommitRecord, StoreSchema
 from store.maps.types import LabelRow, LabelRows
@@ -178,6 +178,10 @@ class LabelGroup(GroupObjects):
             DamagedStoreError: the keys are damaged.
         """
         return find_key(self.read_object("keys/c/0"), key, rows=len(self), where=f"{self}: keys")
+
+    def keys_named(self, name: str) -> list[str]:
+        """The keys whose last part, after any folders, is this name; raises as `find` does."""
+        return keys_named(self.read_object("keys/c/0"), name, rows=len(self), where=f"{self}: keys")
 
     def read_array(self, name: str) -> NDArray[Any]:
         """All values of an array, as stored."""

@@ -3,7 +3,9 @@
 Opening reads JSON only. Opening a group checks the sizes of its objects; reading small arrays checks their sha256.
 """
 
+import difflib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from store.format.schema import COMMIT_ATTRIBUTE, GROUP_FILE, ROOT_ATTRIBUTE, Js
 from store.group import LabelGroup
 from store.storage.base import StorageBackend
 from store.storage.open import open_backend
+from store.text import first_few
 
 StoreFault = DamagedStoreError | StoreReadError
 MAX_JSON_BYTES = 1 << 25  # 65,535 class names take a few MB
@@ -151,7 +154,23 @@ class LabelStore:
                 return self.group(name), row
         if damaged:
             raise DamagedStoreError(f"{len(damaged)} groups could not be searched for {key!r}; the first: {damaged[0]}")
-        raise LabelNotFoundError(f"{self}: no group and no key {key!r}; `relabel-store ls` lists the groups")
+        raise LabelNotFoundError(f"{self}: no group and no key {key!r}; {self._near(key)}")
+
+    def _near(self, key: str) -> str:
+        """What to ask for instead: keys of the same name in other folders or with another suffix, or groups."""
+        name = key.rpartition("/")[2].partition(".")[0]
+        committed = (found for found in self._scan() if found.record is not None)
+        keys = [
+            near for named in self.backend.map(lambda found: self._named_in(found, name), committed) for near in named
+        ]
+        if near := keys or difflib.get_close_matches(key.removesuffix(".tar"), self.names()):
+            return f"did you mean {first_few(near)}?"
+        return "`relabel-store ls` lists the groups"
+
+    def _named_in(self, found: FoundFolder, name: str) -> list[str]:
+        with suppress(DamagedStoreError, StoreReadError):  # `find` has reported what cannot be read
+            return self._open(found).keys_named(name)
+        return []
 
     def _find_in(self, found: FoundFolder, key: str) -> int | StoreFault | None:
         try:

@@ -18,6 +18,18 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
+def as_utf8(argument: str) -> str:
+    r"""An argument of a command whose bytes this locale cannot decode, decoded as UTF-8; any other as it is.
+
+    >>> as_utf8("gr\udcc3\udcbcn"), as_utf8("a\udcff"), as_utf8("b")
+    ('gr\xfcn', 'a\udcff', 'b')
+    """
+    try:
+        return argument.encode(errors="surrogateescape").decode()
+    except UnicodeError:
+        return argument
+
+
 def counted(count: int, noun: str) -> str:
     """A number with its noun.
 

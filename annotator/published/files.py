@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from annotator.teacher.topk import FLOAT16_MAX
+from store.archives import ZIP_MAGIC, foreign_content
 from store.errors import LabelMapError
 from store.text import first_line
 
@@ -28,7 +29,6 @@ MAX_IMAGE_BYTES = 1 << 30  # a sparse tar may claim any number
 MAX_FILE_BYTES = 1 << 24  # 16 MiB; a map of 5 x 15 x 15 takes 9,300 to 10,600
 EXACT_IN_FLOAT16 = 2048  # the largest class id up to which float16 tells all ids apart
 
-ZIP_MAGIC = b"PK\x03\x04"
 ZIP_PARTS = re.compile(r"data\.pkl|byteorder|version|data/.*")  # that torch.load needs of an archive
 LEGACY_PICKLES = 5  # of a file that is no archive: magic number, protocol, system, tensor, names of storages
 GLOBALS = re.compile(r"collections OrderedDict|torch\._utils _rebuild_tensor_v2|torch [A-Z]\w*Storage")
@@ -127,6 +127,8 @@ def _sorted_by_score(scores: NDArray[np.float16], classes: NDArray[np.uint16], w
 
 def _load_tensor(data: bytes, where: str) -> tuple[Tensor, int]:
     """The tensor of a file, and how many bytes the file has for it."""
+    if problem := foreign_content(data):
+        raise LabelMapError(f"{where}: {problem}")
     stored_bytes = len(data)
     if data.startswith(ZIP_MAGIC):
         data, stored_bytes = _checked_archive(data, where)
@@ -139,8 +141,8 @@ def _load_tensor(data: bytes, where: str) -> tuple[Tensor, int]:
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise LabelMapError(f"{where}: {NOT_LOADED}") from error
-    except Exception as error:  # hostile files make torch raise errors of any type
-        raise LabelMapError(f"{where}: not a tensor saved by torch: {first_line(error)}") from error
+    except Exception as error:  # hostile files make torch raise errors of any type, some with advice to run their code
+        raise LabelMapError(f"{where}: not a tensor saved by torch ({type(error).__name__})") from error
     if type(content) is not Tensor:
         raise LabelMapError(f"{where}: holds a {type(content).__name__}, expected one tensor [2, K, H, W]")
     return content, stored_bytes

@@ -6,15 +6,16 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import timm
 import torch
 from torch import nn
 
-from annotator.teacher.weights import fit_state, load_state
+from annotator.teacher.hub import cached_only, hub_problem
+from annotator.teacher.weights import fit_weights, load_weights
 from store.errors import RelabelError, TeacherError
 from store.text import first_few, first_line, typed_line
 
@@ -26,6 +27,14 @@ RESERVED_ARGS = frozenset({
 
 SPEC = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")  # of a custom model
 METHODS = ("features", "head")
+HUB_NAME = re.compile(r"(?:hf[-_]hub:)?timm/(.+)")  # a timm model as the hub writes it
+
+
+class Built(NamedTuple):
+    """A network and the part of a checkpoint that its weights are from, empty for weights of one part."""
+
+    network: nn.Module
+    origin: str
 
 
 def build_timm(
@@ -33,7 +42,7 @@ def build_timm(
     args: dict[str, Any],
     num_classes: int | None,
     checkpoint: Path | None,
-) -> nn.Module:
+) -> Built:
     """Create a timm network with the weights of a checkpoint, or else timm's pretrained ones.
 
     Raises:
@@ -42,16 +51,33 @@ def build_timm(
     if reserved := sorted(RESERVED_ARGS & args.keys()):
         raise TeacherError(f"teacher argument {reserved[0]!r} cannot be set with --teacher-arg")
     if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models())
-        hint = f"did you mean {first_few(near)}?" if near else "timm.list_models() gives the names"
-        raise TeacherError(f"teacher {name!r}: timm knows no such model; {hint}")
+        raise TeacherError(f"teacher {name!r}: timm knows no such model; {_near(name)}")
     if checkpoint is None:
-        network = _create_pretrained(name, args, num_classes)
-    else:
-        state = load_state(checkpoint)
-        network = _create(name, args, num_classes, pretrained=False)
-        fit_state(network, state, checkpoint)
-    return network
+        return Built(_create_pretrained(name, args, num_classes), "")
+    weights = load_weights(checkpoint)
+    network = _create(name, args, num_classes, pretrained=False)
+    _refuse_without_classifier(name, network.num_classes)
+    fit_weights(network, weights)
+    return Built(network, weights.origin)
+
+
+def _near(name: str) -> str:
+    """What to write instead of a name that timm does not know."""
+    on_hub = HUB_NAME.fullmatch(name)
+    if on_hub and timm.is_model(on_hub[1]):
+        return f"its own name for it is {on_hub[1]!r}"
+    if "/" in name:
+        return "models of a hub are not read by name; download the weights and pass --checkpoint FILE"
+    near = difflib.get_close_matches(name, timm.list_models())
+    return f"did you mean {first_few(near)}?" if near else "timm.list_models() gives the names"
+
+
+def _refuse_without_classifier(name: str, num_classes: object) -> None:
+    if num_classes == 0:
+        raise TeacherError(
+            f"teacher {name!r} has no classifier, only features; choose one that was trained to classify, or pass "
+            "--num-classes with --checkpoint FILE of a fine-tuned one"
+        )
 
 
 def set_input_size(network: nn.Module, name: str, size: tuple[int, int]) -> None:
@@ -77,18 +103,21 @@ def _create_pretrained(name: str, args: dict[str, Any], num_classes: int | None)
         raise TeacherError(f"teacher {name!r}: {first_line(error)}; timm knows {tags}") from error
     if config is None or not config.has_weights:
         raise TeacherError(f"teacher {name!r}: timm has no pretrained weights for it; pass --checkpoint FILE")
+    _refuse_without_classifier(name, config.num_classes)
     if num_classes not in (None, config.num_classes):
         raise TeacherError(
             f"teacher {name!r}: its pretrained weights have {config.num_classes} classes, not {num_classes}; "
             "pass --checkpoint FILE with a head of that size"
         )
+    problem = hub_problem() if config.hf_hub_id else None
     try:
-        return _create(name, args, None, pretrained=True)
+        with cached_only() if problem else nullcontext():
+            return _create(name, args, None, pretrained=True)
     except TeacherError:
         raise
     except Exception as error:  # the hub client raises errors of many libraries when there is no network
         raise TeacherError(
-            f"teacher {name!r}: its pretrained weights could not be downloaded ({first_line(error)}); "
+            f"teacher {name!r}: its pretrained weights could not be downloaded ({problem or first_line(error)}); "
             "check the network, or pass --checkpoint FILE"
         ) from error
 
@@ -111,7 +140,7 @@ def is_custom_name(name: str) -> bool:
     return SPEC.fullmatch(name) is not None
 
 
-def build_custom(name: str, args: dict[str, Any], checkpoint: Path | None) -> nn.Module:
+def build_custom(name: str, args: dict[str, Any], checkpoint: Path | None) -> Built:
     """Build a custom model by calling the function of that name; a checkpoint replaces its weights.
 
     Args:
@@ -136,9 +165,11 @@ def build_custom(name: str, args: dict[str, Any], checkpoint: Path | None) -> nn
             f"teacher {name!r} has no registered parameters or buffers, so the store cannot identify it; "
             "assign its weights as submodules, nn.Parameter or register_buffer"
         )
-    if checkpoint is not None:
-        fit_state(network, load_state(checkpoint), checkpoint)
-    return network
+    if checkpoint is None:
+        return Built(network, "")
+    weights = load_weights(checkpoint)
+    fit_weights(network, weights)
+    return Built(network, weights.origin)
 
 
 def make_current_folder_importable() -> None:

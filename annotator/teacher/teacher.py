@@ -10,10 +10,17 @@ from typing import Any
 import timm
 import torch
 from timm.models import split_model_name_tag
-from torch import Tensor, nn
+from torch import Tensor
 
 from annotator.settings import TeacherSettings
-from annotator.teacher.build import build_custom, build_timm, is_custom_name, set_input_size, user_code_errors
+from annotator.teacher.build import (
+    Built,
+    build_custom,
+    build_timm,
+    is_custom_name,
+    set_input_size,
+    user_code_errors,
+)
 from annotator.teacher.classifier import Classifier, TimmClassifier
 from annotator.teacher.copies import AsyncMaps, Maps, copy_to_device, send_to_host
 from annotator.teacher.preprocessing import custom_config, make_preprocessing, timm_config
@@ -44,7 +51,8 @@ class Teacher:
         self.precision, self.compiled = settings.precision, settings.compiled
         self.allow_disagreement = settings.allow_disagreement
         is_custom = is_custom_name(settings.name)
-        self.network = network = _build(settings)
+        self.network, self.weights_origin = _build(settings)
+        network = self.network
         with user_code_errors(f"teacher {self.name!r} cannot be put into evaluation mode"):
             network.eval()
             network.requires_grad_(False)
@@ -68,7 +76,7 @@ class Teacher:
         self._scale, self._shift = 1 / (255 * std), -mean / std
 
     def provenance(self) -> dict[str, str]:
-        """Versions, precision and device, which are recorded with every group."""
+        """Versions, precision, device and part of the checkpoint, which are recorded with every group."""
         is_cuda = self.device.type == "cuda"
         return {
             "timm": timm.__version__,
@@ -76,6 +84,7 @@ class Teacher:
             "precision": self.precision,
             "compiled": str(self.compiled).lower(),
             "device": torch.cuda.get_device_name(self.device) if is_cuda else self.device.type,
+            **({"weights": self.weights_origin} if self.weights_origin else {}),
         }
 
     def autocast(self) -> AbstractContextManager[None]:
@@ -181,7 +190,7 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
     return probe.device  # with its index
 
 
-def _build(settings: TeacherSettings) -> nn.Module:
+def _build(settings: TeacherSettings) -> Built:
     if is_custom_name(settings.name):
         return build_custom(settings.name, settings.args, settings.checkpoint)
     return build_timm(settings.name, settings.args, settings.num_classes, settings.checkpoint)

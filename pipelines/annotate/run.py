@@ -116,6 +116,8 @@ def load_teacher(job: Job) -> "ReadyTeacher":
     if job.settings.workers:
         start_server()
     ready = load_in_own_process(job)
+    if ready.teacher.weights_origin:
+        click.echo(printable(f"{job.teacher.checkpoint}: took {ready.teacher.weights_origin}"), err=True)
     height, width = ready.schema.map_size
     click.echo(
         f"self-test passed: {height} x {width} cells, {ready.schema.num_classes:,} classes, "

@@ -72,10 +72,13 @@ def train_student(out: Path, target: str) -> None:
     """Train a student with the recipe `demo` and one kind of target in `out/<target>`, or resume its training."""
     from pipelines.digits.student import train_to_end
     from pipelines.train.progress import TrainProgress
+    from trainer.run.records import finished_epochs
     from trainer.settings import with_overrides
 
     training, val = make_shards(out)
     settings = with_overrides(RECIPES["demo"](), [f"target={target}"])
+    if finished_epochs(out / target) == settings.epochs:
+        click.echo(f"trained before, {settings.epochs} epochs: {printable(str(out / target))}", err=True)
     with TrainProgress() as progress:
         train_to_end(
             settings,

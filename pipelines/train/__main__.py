@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,7 +16,8 @@ from store.cli.base import CONTEXT, Commands, examples
 from store.cli.options import LocalPath, Location
 from store.errors import PeerError
 from store.shards.patterns import expand_shards, expand_sources
-from store.text import counted, printable
+from store.text import brief, counted, printable
+from trainer.settings import near_names
 
 
 @click.group(cls=Commands, context_settings=CONTEXT)
@@ -27,6 +29,18 @@ def main() -> None:
     """
 
 
+class RecipeName(click.ParamType[str]):
+    """The name of a recipe."""
+
+    name = "recipe"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401
+        """Refuse other names, with those that are near."""
+        if value not in RECIPES:
+            self.fail(f"no recipe is called {brief(value)}; {near_names(value, list(RECIPES))}", param, ctx)
+        return str(value)
+
+
 @click.command(
     epilog=examples(
         "relabel-train run --recipe resnet18_relabel --out runs/resnet18 \\\n"
@@ -36,7 +50,7 @@ def main() -> None:
 )
 @click.option(
     "--recipe",
-    type=click.Choice(list(RECIPES)),
+    type=RecipeName(),
     required=True,
     metavar="NAME",
     help=f"Settings to start from: {', '.join(RECIPES)}.",

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from annotator.teacher.weights import fit_state, load_state
+from annotator.teacher.weights import fit_weights, load_weights
 from pipelines.options import read_class_names
 from pipelines.train.progress import EvaluateProgress
 from store.errors import RunFolderError, SettingsError
@@ -81,10 +81,14 @@ def _load_timm_model(checkpoint: Path, timm_model: TimmModel, chosen: Mapping[st
     num_classes = timm_model.num_classes or num_classes
     model = build_student(settings, num_classes)
     check_images(model, settings, num_classes)
-    fit_state(model, load_state(checkpoint), checkpoint, role=f"{settings.model} with {num_classes:,} classes")
+    weights = load_weights(checkpoint)
+    fit_weights(model, weights, role=f"{settings.model} with {num_classes:,} classes")
     settings = resolve_device(settings)
     return LoadedModel(
-        model=model.to(settings.device).eval(), settings=settings, num_classes=num_classes, origin="given weights"
+        model=model.to(settings.device).eval(),
+        settings=settings,
+        num_classes=num_classes,
+        origin=f"given weights, {weights.origin}" if weights.origin else "given weights",
     )
 
 

@@ -25,7 +25,7 @@ from trainer.types import Interpolation
     metavar="FILE",
     type=LocalPath(),
     required=True,
-    help="A checkpoint of relabel-train; with --model, other weights: safetensors or a PyTorch state dict.",
+    help="A checkpoint of relabel-train; with --model, other weights: safetensors or a PyTorch checkpoint.",
 )
 @click.option(
     "--val",

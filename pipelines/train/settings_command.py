@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from pipelines.train.recipes import RECIPES
@@ -12,9 +11,9 @@ from store.cli.base import examples
 from store.cli.options import json_option
 from store.errors import SettingsError
 from store.text import brief
+from store.view.terminal import make_console
 from trainer.settings import MAY_DIFFER, SETTINGS, TrainSettings, near_names, settings_to_json
 
-FREE_WIDTH = 1000  # columns where the output is not a terminal: one line for each setting
 PAGE = """\
 # Training settings
 
@@ -86,13 +85,12 @@ def _recipe_settings(name: str) -> TrainSettings:
 
 def _print_table(recipe: str | None) -> None:
     column = "default" if recipe is None else "value"
-    table = Table("name", "type", column, "range", "meaning", box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("name", "type", column, "range", "meaning"):
+        table.add_column(name, overflow="fold")  # nothing is cut where the terminal is narrow
     for row in _rows(recipe).values():
         table.add_row(row["name"], row["type"], _written(row[column]), row["range"], row["meaning"])
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = FREE_WIDTH
-    console.print(table)
+    make_console().print(table)
 
 
 def _written(value: object) -> str:

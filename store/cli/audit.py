@@ -17,12 +17,13 @@ from store.cli.options import (
     labels_argument,
     output_option,
     print_result,
+    say_written,
     shards_option,
     temperature_option,
 )
 from store.cli.progress import track
 from store.errors import DamagedStoreError, StoreReadError
-from store.files import check_outputs, write_atomically
+from store.files import check_outputs, open_output
 from store.reader import LabelStore
 from store.view.images import ShardImages
 
@@ -82,13 +83,12 @@ def audit(
     if patterns and html_file is None:
         raise click.UsageError("--shards needs --html, the page for which images are read")
     images = ShardImages(patterns) if patterns else None
-    check_outputs(
-        [file for file in (csv_file, html_file, index_file) if file is not None],
-        inputs=[] if images is None else images.files,
-    )
+    outputs = [file for file in (csv_file, html_file, index_file) if file is not None]
+    check_outputs(outputs, inputs=[] if images is None else images.files)
     audit = Audit(schema=store.schema, settings=AuditSettings(temperature=temperature, threshold=threshold, top=top))
     found = _write_files(store, audit, images, csv_file=csv_file, html_file=html_file, index_file=index_file)
     print_result(as_json, found, render_audit(found, top))
+    say_written(outputs)
     if audit.damaged:
         raise DamagedStoreError(
             f"damaged groups, which were not audited: {len(audit.damaged)}; the first: {audit.damaged[0]['problem']}"
@@ -135,13 +135,13 @@ def _audit_groups(store: LabelStore, audit: Audit, outputs: list[CsvAudit | Inde
 @contextmanager
 def _page(file: Path) -> Iterator[BinaryIO]:
     refuse_without_extra()
-    with write_atomically(file.resolve()) as handle:
+    with open_output(file) as handle:
         yield handle
 
 
 @contextmanager
 def _csv(file: Path, store: LabelStore) -> Iterator[CsvAudit]:
-    with write_atomically(file.resolve()) as handle:
+    with open_output(file) as handle:
         lines = CsvAudit(handle, store.schema)
         yield lines
         lines.close()
@@ -149,7 +149,7 @@ def _csv(file: Path, store: LabelStore) -> Iterator[CsvAudit]:
 
 @contextmanager
 def _index(file: Path, store: LabelStore, audit: Audit) -> Iterator[IndexParts]:
-    with write_atomically(file.resolve()) as handle:
+    with open_output(file) as handle:
         # Taken first: a group that is replaced during the audit makes the index stale.
         digest, parts = store_digest(store), IndexParts()
         yield parts

@@ -11,6 +11,7 @@ import click
 from rich.console import RenderableType
 
 from store.cli.base import refuse_nan
+from store.text import printable
 from store.view.describe import Description
 from store.view.terminal import make_console
 
@@ -111,6 +112,12 @@ class Numbers(click.ParamType[tuple[Any, ...]]):
             return tuple(self.number(part) for part in parts)
         except ValueError:
             self.fail(f"{value!r}: expected {self.names}", param, ctx)
+
+
+def say_written(files: Iterable[Path]) -> None:
+    """Name the files that a command has written, on standard error."""
+    for file in files:
+        click.echo(f"wrote {printable(str(file))}", err=True)
 
 
 def print_result(as_json: bool, result: Description | Sequence[Description], parts: Iterable[RenderableType]) -> None:

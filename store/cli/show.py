@@ -1,14 +1,8 @@
 """The commands `relabel-store show` and `ls`: a store, its groups, one image's label map."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import click
-import numpy as np
-from numpy.typing import NDArray
-from rich.console import Console, RenderableType
 
 from store.cli.base import examples
 from store.cli.options import (
@@ -17,36 +11,17 @@ from store.cli.options import (
     labels_argument,
     output_option,
     print_result,
+    say_written,
     shards_option,
     temperature_option,
 )
-from store.errors import ImageError
-from store.files import check_outputs, write_atomically
-from store.group import GroupRow
-from store.maps.types import WHOLE_IMAGE, Box
+from store.files import check_outputs
+from store.maps.types import Box
 from store.reader import LabelStore
-from store.shards.decode import decode_image
-from store.view.describe import (
-    Description,
-    describe_box,
-    describe_cell,
-    describe_group,
-    describe_row,
-    describe_store,
-    list_groups,
-    refuse_damage,
-    refuse_undecodable,
-)
-from store.view.images import ShardImages
-from store.view.terminal import (
-    make_console,
-    render_box,
-    render_cell,
-    render_group,
-    render_groups,
-    render_row,
-    render_store,
-)
+from store.text import as_utf8
+from store.view.describe import describe_group, describe_store, list_groups, refuse_damage
+from store.view.row import RowView
+from store.view.terminal import make_console, render_group, render_groups, render_store
 
 
 @click.command(
@@ -84,7 +59,7 @@ def show(
     LABELS is the label store: a path, or a URL such as s3://bucket/labels.zarr. GROUP is the name of an image shard
     without .tar; KEY is an image's, its name in the shard up to the first dot. The options, except --json, need a KEY.
     """
-    store = LabelStore.open(labels)
+    store, name = LabelStore.open(labels), name and as_utf8(name)
     of_key = {"--shards": patterns, "--cell": cell, "--box": box, "--png": png, "--html": html}
     given = [option for option, value in of_key.items() if value not in (None, ())]
     if temperature != 1:
@@ -99,12 +74,14 @@ def show(
         raise click.UsageError("--png needs --shards, for the image itself")
     view = RowView.find(store, name, patterns, temperature)
     description = view.describe(cell, box)
-    check_outputs([file for file in (png, html) if file is not None], inputs=view.shards)
+    outputs = [file for file in (png, html) if file is not None]
+    check_outputs(outputs, inputs=view.shards)
     if png is not None:
         view.write_png(png, box)
     if html is not None:
         view.write_html(html, box)
     print_result(as_json, description, view.render(description, make_console(), box))
+    say_written(outputs)
 
 
 @click.command(epilog=examples("relabel-store ls labels.zarr"))
@@ -130,84 +107,3 @@ def _show_store(store: LabelStore, as_json: bool) -> None:
 def _show_group(store: LabelStore, name: str, as_json: bool) -> None:
     description = describe_group(store.group(name))
     print_result(as_json, description, [render_group(description)])
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class RowView:
-    """A row of a store and, where its shard was given, its image."""
-
-    row: GroupRow
-    temperature: float
-    data: bytes | None = None  # of the image, as in the shard
-    shards: Sequence[Path] = ()  # that were given
-
-    @classmethod
-    def find(cls, store: LabelStore, key: str, patterns: Sequence[str], temperature: float) -> "RowView":
-        """Look a key up, and read its image if shards are given.
-
-        Raises:
-            LabelNotFoundError: no such key.
-            ShardError: the shard is not among those given, or holds another image.
-        """
-        images = ShardImages(patterns) if patterns else None
-        group, number = store.find(key)
-        row = group[number]
-        if images is None:
-            return cls(row=row, temperature=temperature)
-        return cls(row=row, temperature=temperature, data=images.read(group, number), shards=images.files)
-
-    @cached_property
-    def image(self) -> NDArray[np.uint8] | None:
-        """(h, w, 3) uint8, None without the shard or where the image was undecodable.
-
-        Raises:
-            ImageError: it cannot be decoded here.
-        """
-        if self.data is None or self.row.undecodable is not None:
-            return None
-        try:
-            return decode_image(self.data)
-        except ImageError as error:
-            raise ImageError(f"{self.row.key!r} in {self.row.group.name}.tar: {error}") from error
-
-    def describe(self, cell: tuple[int, int] | None, box: Box | None) -> Description:
-        """The row, with one cell under `cell` and one crop under `crop` where these are asked for."""
-        schema, description = self.row.group.schema, describe_row(self.row, temperature=self.temperature)
-        if cell is not None:
-            description["cell"] = describe_cell(schema, self.row, *cell)
-        if box is not None:
-            description["crop"] = describe_box(schema, self.row, box, temperature=self.temperature)
-        return description
-
-    def render(self, description: Description, console: Console, box: Box | None) -> Iterator[RenderableType]:
-        """The parts of a description for the terminal."""
-        yield render_row(description, console, self.image, box)
-        if "cell" in description:
-            yield render_cell(description["cell"])
-        if "crop" in description:
-            yield render_box(description["crop"])
-
-    def write_png(self, file: Path, box: Box | None) -> None:
-        """Write the image, its map over it, and the target of a crop, by default of the whole image."""
-        from store.view.figure import draw_map
-
-        refuse_undecodable(self.row)
-        assert self.image is not None
-        with write_atomically(file.resolve()) as handle:
-            draw_map(
-                handle,
-                self.image,
-                self.row,
-                self.row.group.schema,
-                crops=(box or WHOLE_IMAGE,),
-                temperature=self.temperature,
-            )
-
-    def write_html(self, file: Path, box: Box | None) -> None:
-        """Write the self-contained page."""
-        from store.view.page import sample_page
-
-        refuse_undecodable(self.row)
-        page = sample_page(self.row, self.image, box=box or WHOLE_IMAGE, temperature=self.temperature)
-        with write_atomically(file.resolve()) as handle:
-            handle.write(page.encode())

@@ -117,13 +117,26 @@ def find_key(chunk: bytes, key: str, *, rows: int, where: str) -> int | None:
     # Most groups do not have the key, and a search through the bytes is much faster than decoding all keys.
     if len(wanted).to_bytes(LENGTH_BYTES, "little") + wanted not in texts:
         return None
+    keys = _decode_keys(texts, rows=rows, where=where)
+    return keys.index(key) if key in keys else None
+
+
+def keys_named(chunk: bytes, name: str, *, rows: int, where: str) -> list[str]:
+    """The keys of a chunk whose last part, after any folders, is this name; arguments and errors as of `find_key`."""
+    texts = key_texts(chunk, where=where)
+    if name.encode(errors="replace") not in texts:
+        return []
+    return [key for key in _decode_keys(texts, rows=rows, where=where) if key.rpartition("/")[2] == name]
+
+
+def _decode_keys(texts: bytes, *, rows: int, where: str) -> list[str]:
     if int.from_bytes(texts[:LENGTH_BYTES], "little") != rows:
         raise DamagedStoreError(f"{where}: damaged: not {rows} keys")
     try:
-        keys = VLenUTF8().decode(texts).tolist()
+        keys: list[str] = VLenUTF8().decode(texts).tolist()
     except ValueError as error:
         raise DamagedStoreError(f"{where}: damaged: {error}") from error
-    return keys.index(key) if key in keys else None
+    return keys
 
 
 def key_texts(chunk: bytes, *, where: str) -> bytes:

@@ -2,12 +2,12 @@
 
 import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, SupportsInt
 
 from store.errors import ChangedShardError, ShardError
 from store.shards.errors import shard_errors
@@ -28,6 +28,12 @@ class ImageMember:
     offset: int  # of the image's first byte in the tar
     length: int  # bytes
     digest: int  # BLAKE2b-64 of the image's bytes, little-endian
+
+    @classmethod
+    def recorded(cls, row: int, key: str, span: Iterable[SupportsInt], digest: SupportsInt) -> "ImageMember":
+        """A row's image from its values in the arrays `keys`, `offsets` and `digests` of a group."""
+        offset, length = span
+        return cls(row=row, key=key, offset=int(offset), length=int(length), digest=int(digest))
 
 
 def read_image(path: Path, sample: Sample, *, source: Shard | None = None) -> bytes:

@@ -10,7 +10,7 @@ start again where a server sends no ETag or knows no ranges (test_server_without
 import errno
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 ATTEMPTS = 5  # in a row that bring nothing
 PAUSE = 1.0  # seconds after the first of them, then twice as long each time
 SILENCE = timedelta(seconds=30)  # after which a request is given up
+PATIENCE = 60.0  # seconds of waiting after which a body is given up that came at less than this rate
+LEAST_RATE = 1024  # bytes a second
 BODY_TIMEOUT = timedelta(days=1)  # for one body; obstore's own 30 s would cut large ones
 RANGE_TIMEOUT = timedelta(minutes=5)  # for one range
 SETTLED = 60.0  # seconds after which a Last-Modified, counted in whole seconds, identifies a version
@@ -69,6 +71,10 @@ class _IncompleteError(Exception):
     """An answer with fewer bytes than announced, or other bytes than were asked for."""
 
 
+class _TooSlowError(_IncompleteError):
+    """A body that comes so slowly that it would take days."""
+
+
 class _Download:
     """The download of one object by as many requests as it takes."""
 
@@ -88,7 +94,8 @@ class _Download:
             except FileNotFoundError as error:
                 raise FileNotFoundError(errno.ENOENT, "there is no such object", self.url) from error
             except (BaseError, _IncompleteError) as error:
-                failures = 1 if self.furthest > before else failures + 1
+                progress = self.furthest > before and not isinstance(error, _TooSlowError)
+                failures = 1 if progress else failures + 1
                 if final := self._final(error, failures):
                     raise final from error
             time.sleep(PAUSE * 2 ** (failures - 1))
@@ -99,7 +106,7 @@ class _Download:
         self.found = self.found or stat_of(answer.meta)
         self.out.seek(start)
         self.out.truncate()
-        for piece in answer.stream(min_chunk_size=1):  # an interruption loses at most one piece
+        for piece in _pieces(answer):
             self.out.write(piece)
             self.furthest = max(self.furthest, self.out.tell())
         if self.out.tell() != self.found.st_size:
@@ -142,13 +149,32 @@ class _Download:
             reason = first_line(error)
         elif failures == ATTEMPTS:
             size = f"{self.found.st_size:,}" if self.found else "unknown"
+            then = f"fewer than {LEAST_RATE:,} a second" if isinstance(error, _TooSlowError) else "nothing"
             reason = (
-                f"{self.furthest:,} of {size} bytes came, then nothing in {failures} attempts; try again later "
+                f"{self.furthest:,} of {size} bytes came, then {then} in {failures} attempts; try again later "
                 f"({first_line(error)})"
             )
         else:
             return None
         return OSError(errno.EIO, reason, self.url)
+
+
+def _pieces(answer: "GetResult") -> Iterator[memoryview]:
+    """A body as it comes, so that an interruption loses at most one piece; waiting for the server is measured."""
+    pieces = iter(answer.stream(min_chunk_size=1))
+    waited, count = 0.0, 0
+    while True:
+        start = time.monotonic()
+        piece = next(pieces, None)
+        waited += time.monotonic() - start
+        if piece is None:
+            return
+        yield memoryview(piece)
+        count += len(piece)
+        if waited > PATIENCE:
+            if count < LEAST_RATE * waited:
+                raise _TooSlowError(f"{count:,} bytes in {waited:.0f} s")
+            waited, count = 0.0, 0
 
 
 def _condition(found: RemoteStat) -> "GetOptions | None":

@@ -8,5 +8,6 @@
 | terminal         | plain values        | draws tables, the map, the image           | rich's renderables |
 | figure           | a row and its image | draws the map over the image; extra `view` | a PNG              |
 | page, templates/ | a row and its image | writes a self-contained page; extra `web`  | HTML               |
+| row              | a store, a key      | finds the row and its image, for a command | all of the above   |
 | notebook         | a store, a row      | displays them in a notebook                | HTML               |
 """

@@ -69,8 +69,9 @@ def _draw(
     width, height = picture.size
     figure = Figure(figsize=(3.4 * (2 + len(crops)), 3.7), layout="constrained")
     panels = figure.subplots(1, 2 + len(crops))
+    shown = "image" if crops == (WHOLE_IMAGE,) else "image and crops"
     label = f"\nlabel {_name(schema, row.label, 22)}" if has_label(schema, row) else ""
-    for panel, title in zip(panels, (f"image and crops{label}", "label map"), strict=False):
+    for panel, title in zip(panels, (shown + label, "label map"), strict=False):
         panel.imshow(picture, extent=(0, 1, 1, 0), aspect=height / width)
         panel.set_title(title, fontsize=10)
         panel.set_axis_off()
@@ -86,11 +87,17 @@ def _draw(
         style = ("-", "--", ":", "-.")[i % 4]
         x1, y1, x2, y2 = box
         panels[0].add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, lw=2, ls=style, ec="white"))
-        name, outline = f"crop {i + 1}", [withStroke(linewidth=2, foreground="black")]
+        name, outline = _crop_name(crops, i), [withStroke(linewidth=2, foreground="black")]
         panels[0].text(x1 + 0.02, y1 + 0.09, name, color="white", fontsize=8, weight="bold", path_effects=outline)
-        _draw_target(panels[2 + i], f"target of crop {i + 1}", target, schema, marks)
+        _draw_target(panels[2 + i], f"target of {name}", target, schema, marks)
         panels[2 + i].set_xlim(0, 1.15 * longest)  # one scale, so that crops can be compared and flat targets be seen
     figure.savefig(file, dpi=120, format="png")
+
+
+def _crop_name(crops: tuple[Box, ...], number: int) -> str:
+    if crops[number] == WHOLE_IMAGE:
+        return "the whole image"
+    return "the crop" if len(crops) == 1 else f"crop {number + 1}"
 
 
 def _unit(colour: Colour) -> tuple[float, ...]:

@@ -41,7 +41,5 @@ class ShardImages:
         if path is None:
             given = first_few(list(self._shards))
             raise ShardError(f"--shards lacks {group.name}.tar, which holds {group.keys[row]!r}; given: {given}")
-        offset, length = group.offsets[row].tolist()
-        digest = int(group.digests[row])
-        member = ImageMember(row=row, key=group.keys[row], offset=offset, length=length, digest=digest)
+        member = ImageMember.recorded(row, group.keys[row], group.offsets[row], group.digests[row])
         return next(read_images([(path, member)], hashed=True))

@@ -31,6 +31,7 @@ from store.view.marks import (
 )
 
 LEAST_WIDTH = 60  # columns: narrower tables would lose some; the terminal breaks the lines
+FREE_WIDTH = 10_000  # columns where the output is no terminal: each row of a table is one line
 LEGEND_WIDTH = 40  # columns beside the map
 CELL_WIDTH = 2  # characters of a cell, which are about as wide as one is high
 IMAGE_LINES = 18  # an image of fewer lines shows nothing
@@ -41,11 +42,11 @@ Cell = str | Text
 
 
 def make_console() -> Console:
-    """A console that prints plain text where the output is not a terminal or NO_COLOR is set."""
+    """A console that prints plain text where NO_COLOR is set or the output is no terminal; there it breaks no line."""
     # With NO_COLOR alone rich still prints bold; without a colour system it prints text only.
     is_plain = bool(os.environ.get("NO_COLOR"))
     console = Console(color_system=None if is_plain else "auto", highlight=False, markup=False, emoji=False)
-    console.width = max(console.width, LEAST_WIDTH)
+    console.width = max(console.width, LEAST_WIDTH) if console.is_terminal else FREE_WIDTH
     return console
 
 
@@ -121,7 +122,9 @@ def render_groups(groups: list[Description]) -> RenderableType:
 
 def render_group(group: Description) -> RenderableType:
     """A group's origin, its undecodable rows and its first keys."""
-    provenance = ", ".join(f"{name} {value}" for name, value in group["provenance"].items())
+    provenance = ", ".join(
+        value if value.startswith(f"{name} ") else f"{name} {value}" for name, value in group["provenance"].items()
+    )
     facts = fact_table([
         ("group", group["name"]),
         ("images", f"{group['rows']:,}, {len(group['quarantined']):,} undecodable"),

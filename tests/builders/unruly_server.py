@@ -28,6 +28,7 @@ class Unruly:
     busy: int = 0  # GETs answered by 503
     cuts: Iterable[int | None] = ()  # the byte of the object before which it hangs up
     stalls: Iterable[int | None] = ()  # the byte of the object before which it falls silent
+    piece: int = PIECE  # bytes that it sends at once
     pause: float = 0.0  # seconds between pieces
     length: int | None = None  # the announced length, if not the true one
     tells_length: bool = True
@@ -146,8 +147,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def give(self, unruly: Unruly, part: range, cut: int | None, stall: int | None) -> None:
         end = min(at for at in (part.stop, cut, stall) if at is not None)
-        for at in range(part.start, end, PIECE):
-            self.wfile.write(unruly.data[at : min(at + PIECE, end)])
+        for at in range(part.start, end, unruly.piece):
+            self.wfile.write(unruly.data[at : min(at + unruly.piece, end)])
             self.server.silence.wait(unruly.pause)
         if stall is not None:
             self.server.silence.wait()

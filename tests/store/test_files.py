@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from store.errors import FileWriteError, RunFolderError, StoreWriteError
-from store.files import check_outputs, partial_file, write_atomically
+from store.files import check_outputs, open_output, partial_file, write_atomically
 from store.signals import Terminated
 
 
@@ -55,6 +55,37 @@ def test_loop_of_links_is_no_output(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("a")
     with pytest.raises(StoreWriteError, match="a: is a loop of symbolic links"):
         check_outputs([tmp_path / "a"])
+
+
+def test_descriptor_is_written_to_where_it_is(tmp_path: Path) -> None:
+    """As /dev/stdout is where the shell has redirected it."""
+    file = tmp_path / "redirected"
+    with file.open("wb") as out:
+        out.write(b"before ")
+        out.flush()
+        (tmp_path / "link").symlink_to(f"/dev/fd/{out.fileno()}")
+        for output in (Path(f"/proc/self/fd/{out.fileno()}"), tmp_path / "link"):
+            check_outputs([output])
+            with open_output(output) as handle:
+                handle.write(b"output ")
+        out.write(b"after")
+        assert os.path.samestat(os.fstat(out.fileno()), file.stat())
+    assert file.read_bytes() == b"before output output after"
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_device_is_written_to_and_stays(tmp_path: Path) -> None:
+    (tmp_path / "nothing").symlink_to(os.devnull)
+    for output in (Path(os.devnull), tmp_path / "nothing"):
+        check_outputs([output])
+        with open_output(output) as handle:
+            handle.write(b"lost")
+    assert Path(os.devnull).is_char_device()
+
+
+def test_closed_descriptor_is_one_clear_error() -> None:
+    with pytest.raises(FileWriteError, match="/dev/fd/999: cannot be written: Bad file desc"):
+        open_output(Path("/dev/fd/999")).__enter__()
 
 
 def test_permissions_of_the_old_file_stay(tmp_path: Path) -> None:

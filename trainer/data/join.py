@@ -46,8 +46,7 @@ class GroupRows:
 
     def member(self, row: int) -> ImageMember:
         """A row's image in the tar, as recorded in the labels."""
-        offset, length = (int(value) for value in self.offsets[row])
-        return ImageMember(row=row, key=self.keys[row], offset=offset, length=length, digest=int(self.digests[row]))
+        return ImageMember.recorded(row, self.keys[row], self.offsets[row], self.digests[row])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -75,8 +74,8 @@ class RowTable:
             strict=True,
         )
         return [
-            TableRow(shard_number, label, ImageMember(row=row, key=key, offset=offset, length=length, digest=digest))
-            for shard_number, row, key, (offset, length), digest, label in found
+            TableRow(shard_number, label, ImageMember.recorded(row, key, span, digest))
+            for shard_number, row, key, span, digest, label in found
         ]
 
 

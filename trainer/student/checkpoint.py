@@ -5,7 +5,6 @@
 
 import math
 import re
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import torch
 
+from store.archives import saved_problem
 from store.errors import RunFolderError
 from store.files import partial_file, write_atomically
 from store.format.schema import MAX_CLASSES
@@ -85,15 +85,15 @@ def load_checkpoint(file: Path) -> Checkpoint:
     if not file.is_file():
         raise RunFolderError(f"{file}: there is no checkpoint")
     try:
-        with zipfile.ZipFile(file) as archive:  # torch.load does not compare checksums
-            if archive.testzip() is not None:
-                raise zipfile.BadZipFile("a checksum does not match")
-        values = torch.load(file, map_location="cpu", weights_only=True)
+        problem = saved_problem(file, zip_only=True)
+        values = None if problem else torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler raises exceptions of any type for hostile bytes
+        problem = type(error).__name__
+    if problem:
         raise RunFolderError(
-            f"{file}: damaged, or not a checkpoint ({type(error).__name__}); "
+            f"{file}: damaged, or not a checkpoint ({problem}); "
             "restore it or take another; a run resumes from an older one once this one is moved away"
-        ) from error
+        )
     found = values if isinstance(values, dict) else {}
     wrong = {name for name, holds in CHECKS.items() if not holds(found.get(name))} | (found.keys() ^ CHECKS.keys())
     if wrong:

@@ -226,7 +226,8 @@ BAD_VALUES: list[tuple[bytes, str]] = [
     (pt_bytes([make_tensor()]), "holds a list, expected one tensor"),
     (pt_bytes(torch.nn.Parameter(make_tensor())), "holds more than a tensor"),
     (pt_bytes({"a": 1}), "0 tensors, expected one"),
-    (b"", "not a tensor saved by torch"),
+    (b"", "an empty file"),
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 9300\n", "a Git LFS pointer, not the file"),
     (b"hello " * 100, "its pickle is damaged"),
     (rb"S'\ '" + b"\n.", "not a tensor saved by torch"),  # which Python warns of
     (pt_bytes(make_tensor())[:-300], r"a damaged \.pt archive"),

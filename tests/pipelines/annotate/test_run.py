@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
+from safetensors.torch import load_file
 
 from annotator.report import Summary
 from pipelines.annotate.__main__ import main
@@ -63,6 +65,18 @@ def test_braces_and_globs_are_annotated_and_resumed(tmp_path: Path, labels: Path
     again = run(labels, weights, tmp_path / "a-*.tar", tmp_path / "b.tar", more=("--top-k", "5"))
     assert "2 shards annotated, 2 were there already, 0 failed; 5 images" in again.stdout
     assert LabelStore.open(labels).names() == ["a-000", "a-001", "a-002", "b"]
+
+
+def test_part_of_the_checkpoint_that_was_taken_is_said_and_recorded(
+    tmp_path: Path, labels: Path, weights: Path
+) -> None:
+    average = load_file(weights)
+    file = tmp_path / "last.pth.tar"
+    torch.save({"state_dict": {"fc.bias": torch.zeros(1)}, "state_dict_ema": average, "epoch": 3}, file)
+    result = run(labels, file, write_tar(tmp_path / "a.tar", make_members(1)))
+    assert f"{file}: took moving average (state_dict_ema)\n" in result.stderr
+    group = LabelStore.open(labels).group("a")
+    assert group.commit.provenance["weights"] == "moving average (state_dict_ema)"
 
 
 def test_options_reach_the_store(tmp_path: Path, labels: Path, weights: Path) -> None:

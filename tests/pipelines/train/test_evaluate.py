@@ -96,11 +96,14 @@ def test_the_moving_average_is_what_is_evaluated(folder: Path, monkeypatch: pyte
     assert [row["top1_hits"] for row in found["classes"]] == [0, 0, 5, 0, 0]
 
 
-@pytest.mark.parametrize("checkpoint", ["published.pth", "weights.safetensors"])
-def test_weights_in_foreign_formats_give_the_same_counts(folder: Path, checkpoint: str) -> None:
+@pytest.mark.parametrize(
+    ("checkpoint", "origin"),
+    [("published.pth", "given weights, state_dict"), ("weights.safetensors", "given weights")],
+)
+def test_weights_in_foreign_formats_give_the_same_counts(folder: Path, checkpoint: str, origin: str) -> None:
     found = counted(invoke(folder, checkpoint, *TIMM_MODEL, *PREPROCESSING, "--json"))
     assert found["top1_hits"] == expected(folder).top1_hits
-    assert (found["weights"], found["precision"]) == ("given weights", "float32")
+    assert (found["weights"], found["precision"]) == (origin, "float32")
 
 
 def test_timm_says_how_images_are_prepared_unless_it_is_given(folder: Path) -> None:

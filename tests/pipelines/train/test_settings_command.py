@@ -1,4 +1,5 @@
 import json
+import re
 import shlex
 
 import pytest
@@ -23,6 +24,12 @@ def test_the_table_has_a_line_for_each_setting_with_its_default() -> None:
     assert [line.split()[0] for line in lines[1:]] == list(SETTINGS)
     epochs = next(line for line in lines if line.startswith("epochs "))
     assert " ".join(epochs.split()) == "epochs int 300 1 to 1,000,000 passes over the training set"
+
+
+def test_nothing_is_cut_on_a_narrow_terminal() -> None:
+    text = CliRunner(env={"FORCE_COLOR": "1", "COLUMNS": "80"}).invoke(main, ["settings"]).stdout
+    assert max(map(len, re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines())) <= 80
+    assert "\u2026" not in text
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

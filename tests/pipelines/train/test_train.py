@@ -117,10 +117,14 @@ def test_a_stopped_run_prints_how_to_resume(
     assert (finished.exit_code, finished.stdout[:14]) == (0, "2 epochs done,")
 
 
-def test_unknown_recipes_are_usage_errors() -> None:
-    result = CliRunner().invoke(main, ["run", "--recipe", "alchemy"])
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("alchemy", "there are demo, resnet18_relabel"), ("resnet18_rleabel", "did you mean resnet18_relabel, ")],
+)
+def test_unknown_recipes_are_usage_errors_with_near_names(name: str, hint: str) -> None:
+    result = CliRunner().invoke(main, ["run", "--recipe", name])
     assert result.exit_code == 2
-    assert "'demo', 'resnet18_relabel'" in result.stderr
+    assert f"no recipe is called '{name}'; {hint}" in result.stderr
 
 
 def test_every_option_has_help() -> None:

@@ -255,6 +255,16 @@ def test_output_through_a_link_keeps_the_link_and_the_mode(labels: Path, tmp_pat
     assert (tmp_path / "real.csv").stat().st_mode & 0o777 == 0o640
 
 
+def test_redirected_standard_output_takes_the_findings_and_the_tables(labels: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "store.cli.main", "audit", str(labels), "--csv", "/dev/stdout"]
+    with (tmp_path / "all").open("w") as out:
+        done = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, text=True, check=True)
+    text = (tmp_path / "all").read_text()
+    assert text.startswith("group,row,key")
+    assert text.endswith(run(labels).stdout)
+    assert done.stderr == "wrote /dev/stdout\n"
+
+
 def test_show_writes_nothing_where_another_option_is_wrong(tmp_path: Path) -> None:
     path, _ = write_view_store(tmp_path)
     result = CliRunner().invoke(
@@ -358,7 +368,7 @@ def test_damaged_group_is_named_and_the_others_are_audited(labels: Path, tmp_pat
     (copy / "g0" / "scores" / "c" / "0" / "0" / "0" / "0").write_bytes(b"")
     result = run(copy, "--json", "--index", tmp_path / "a.npz", "--csv", tmp_path / "a.csv")
     assert result.exit_code == 1
-    assert result.stderr.startswith("error: damaged groups, which were not audited: 1; the first: ")
+    assert result.stderr.splitlines()[-1].startswith("error: damaged groups, which were not audited: 1; the first: ")
     assert "g0" in result.stderr
     assert json.loads(result.stdout)["images"] == 69
     with np.load(tmp_path / "a.npz") as index:

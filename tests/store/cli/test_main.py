@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from msgspec.structs import replace
 
 from store.cli.main import main
 from store.maps.pooling import pool_map, softmax
@@ -80,7 +82,14 @@ def test_control_characters_and_markup_never_reach_the_terminal(path: Path) -> N
     ("arguments", "message"),
     [
         (["nowhere.zarr"], "nowhere.zarr: no label store here; `relabel-annotate run` makes one"),
-        (["{path}", "nobody"], "no group and no key 'nobody'"),
+        (["{path}", "nobody"], "no group and no key 'nobody'; `relabel-store ls` lists the groups"),
+        (
+            ["{path}", "other/row0001.JPEG"],
+            "no key 'other/row0001.JPEG'; did you mean 'seed0/row0001', 'seed1/row0001'?",
+        ),
+        (["{path}", "row0004"], "did you mean 'seed0/row0004', 'seed1/row0004'?"),
+        (["{path}", "train-0.tar"], "did you mean 'train-0'"),
+        (["{path}", "trian-1"], "did you mean 'train-1'"),
     ],
 )
 def test_mistakes_are_one_line_and_status_1(path: Path, arguments: list[str], message: str) -> None:
@@ -89,6 +98,37 @@ def test_mistakes_are_one_line_and_status_1(path: Path, arguments: list[str], me
     assert result.output.startswith("error: ")
     assert message in result.output
     assert result.output.count("\n") == 1
+
+
+def test_key_is_found_where_the_locale_has_no_letter_of_it(tmp_path: Path) -> None:
+    labels = make_labels(schema := make_schema(map_size=(4, 6)), 1)
+    fields = {name: getattr(labels, name) for name in GroupLabels.__slots__} | {"keys": ("gr\xfcn",)}
+    StoreWriter.open(tmp_path / "a.zarr", schema).write("a", GroupLabels(**fields), tar=TAR, provenance=PROVENANCE)
+    done = subprocess.run(
+        [sys.executable, "-m", "store.cli.main", "show", str(tmp_path / "a.zarr"), "gr\xfcn", "--json"],
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        capture_output=True,
+        check=True,
+    )
+    assert json.loads(done.stdout)["key"] == "gr\xfcn"
+
+
+def test_piped_tables_have_a_line_for_each_row(tmp_path: Path) -> None:
+    schema = replace(make_schema(map_size=(4, 6)), class_names=tuple(f"class {i} {'x ' * 90}end" for i in range(20)))
+    writer = StoreWriter.open(tmp_path / "a.zarr", schema)
+    writer.write("a", make_labels(schema, 1), tar=TAR, provenance=PROVENANCE)
+    text = show(tmp_path / "a.zarr", "seed0/row0000").stdout
+    shown = [line for line in text.splitlines() if re.search(r"class \d+ x", line)]
+    assert len(shown) > 10
+    assert all("x end" in line for line in shown)
+
+
+def test_group_says_in_good_words_how_it_was_made(tmp_path: Path) -> None:
+    provenance = {"timm": "1.0", "head": "head not linear (agreement 0.98)"}
+    writer = StoreWriter.open(tmp_path / "a.zarr", make_schema())
+    writer.write("a", make_labels(make_schema(), 1), tar=TAR, provenance=provenance)
+    made_with = next(line for line in show(tmp_path / "a.zarr", "a").stdout.splitlines() if "made with" in line)
+    assert made_with.split("  ")[-1] == "timm 1.0, head not linear (agreement 0.98)"
 
 
 def test_output_is_plain_where_there_is_no_terminal_and_coloured_where_forced(path: Path) -> None:

@@ -1,5 +1,6 @@
 """`relabel-store show LABELS KEY` with the shards: image, cell, crop, picture."""
 
+import io
 import json
 import os
 import pty
@@ -11,14 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from matplotlib.figure import Figure
 from msgspec.structs import replace
 from PIL import Image
 
 from store.cli.main import main
 from store.maps.pooling import pool_map, softmax
+from store.maps.types import WHOLE_IMAGE, Box
 from store.reader import LabelStore
 from store.shards.decode import decode_image
 from store.view.figure import draw_map
+from store.view.row import RowView
 from store.view.terminal import half_blocks
 from tests.builders.stores import make_jpeg, write_tar
 from tests.builders.view_store import BAD_ROW, EVIL_KEY, HEIGHT, WIDTH, shard_keys, view_schema, write_view_store
@@ -68,9 +72,32 @@ def test_png_shows_image_map_and_target(made: tuple[Path, str], tmp_path: Path) 
     file = tmp_path / "any.name"
     result = show(made[0], EVIL_KEY, "--shards", made[1], "--png", file, "--box", BOX_TEXT)
     assert result.exit_code == 0, result.output
+    assert result.stderr == f"wrote {file}\n"
     with Image.open(file) as image:
         assert image.format == "PNG"
         assert image.width > 1000
+
+
+@pytest.mark.parametrize(
+    ("crops", "titles"),
+    [
+        ((WHOLE_IMAGE,), ["image", "target of the whole image"]),
+        ((BOX,), ["image and crops", "target of the crop"]),
+        ((BOX, WHOLE_IMAGE, BOX), ["target of crop 1", "target of the whole image", "target of crop 3"]),
+    ],
+)
+def test_picture_says_what_its_target_is_of(
+    made: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, crops: tuple[Box, ...], titles: list[str]
+) -> None:
+    found: list[str] = []
+
+    def collect(figure: Figure, *_: object, **__: object) -> None:
+        found.extend(axes.get_title().partition("\n")[0] for axes in figure.axes)
+
+    monkeypatch.setattr(Figure, "savefig", collect)
+    row = LabelStore.open(made[0]).group("train-0").row(0)
+    draw_map(io.BytesIO(), decode_image(make_jpeg()), row, view_schema(), crops=crops)
+    assert [title for title in found if title != "label map"][-len(titles) :] == titles
 
 
 def test_names_are_no_mathematics_in_a_picture(made: tuple[Path, str], tmp_path: Path) -> None:
@@ -185,8 +212,6 @@ def test_hostile_names_never_reach_the_terminal(made: tuple[Path, str]) -> None:
 
 
 def test_image_is_read_at_its_own_offset(made: tuple[Path, str]) -> None:
-    from store.cli.show import RowView
-
     view = RowView.find(LabelStore.open(made[0]), "g1/img004", [made[1]], 1.0)
     assert view.image is not None
     assert np.array_equal(view.image, decode_image(make_jpeg(104, width=WIDTH, height=HEIGHT)))

@@ -37,7 +37,9 @@ def server() -> Iterator[UnrulyServer]:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses between attempts, which are not waited for."""
     pauses: list[float] = []
-    monkeypatch.setattr(fetching, "time", SimpleNamespace(sleep=pauses.append, time=time.time))
+    monkeypatch.setattr(
+        fetching, "time", SimpleNamespace(sleep=pauses.append, time=time.time, monotonic=time.monotonic)
+    )
     monkeypatch.setattr(fetching, "SILENCE", timedelta(seconds=5))
     return pauses
 
@@ -117,6 +119,28 @@ def test_slow_body_that_takes_longer_than_any_silence_may_last_arrives_in_one(
     unruly = Unruly(DATA, pause=0.1)  # 19 pieces
     fetch(server, unruly, tmp_path / "a")
     assert gets(unruly) == ["GET"]
+
+
+def test_body_that_trickles_is_given_up(
+    server: UnrulyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+) -> None:
+    monkeypatch.setattr(fetching, "PATIENCE", 0.05)
+    unruly = Unruly(DATA, piece=1, pause=0.01)
+    fail(
+        server, unruly, tmp_path / "a", r"bytes came, then fewer than 1,024 a second in 5 attempts; try again later \("
+    )
+    assert len(gets(unruly)) == fetching.ATTEMPTS
+    assert len(pauses) == fetching.ATTEMPTS - 1
+
+
+def test_slow_disk_is_no_slow_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "PATIENCE", 0.05)
+    clock = itertools.count()
+    answer = SimpleNamespace(stream=lambda **_: iter([b"a"] * 3))
+    monkeypatch.setattr(fetching, "time", SimpleNamespace(monotonic=lambda: 0.001 * next(clock)))
+    for piece in fetching._pieces(answer):  # type: ignore[arg-type]
+        assert bytes(piece) == b"a"
+        next(itertools.islice(clock, 1000, None))  # a second in which the disk takes the piece
 
 
 @pytest.mark.slow
