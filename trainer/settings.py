@@ -224,5 +224,7 @@ def near_names(name: str, known: Sequence[str]) -> str:
 
 def _described(name: str) -> Setting:
     if name not in SETTINGS:
-        raise SettingsError(f"no setting is called {brief(name)}; {near_names(name, list(SETTINGS))}")
+        near = get_close_matches(name, SETTINGS, n=3, cutoff=0.5)
+        hint = f"did you mean {', '.join(near)}?" if near else "`relabel-train settings` lists them"
+        raise SettingsError(f"no setting is called {brief(name)}; {hint}")
     return SETTINGS[name]

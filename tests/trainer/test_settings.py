@@ -140,7 +140,7 @@ def test_overrides_take_each_fields_type() -> None:
     [
         ("lr", "expected key=value"),
         ("label_smooth=0.1", "no setting is called 'label_smooth'; did you mean label_smoothing"),
-        ("zzz=1", "no setting is called 'zzz'; there are model, model_args"),
+        ("zzz=1", "no setting is called 'zzz'; `relabel-train settings` lists them"),
         ("lr=fast", "lr='fast': expected a number"),
         ("lr=\u0661", "lr='\u0661': expected a number"),
         ("epochs=\uff13\uff10", "epochs='\uff13\uff10': expected a whole number"),
