@@ -4,6 +4,7 @@
 |----------------|---------------------------|---------------------------------------------------------------|
 | errors, text   | errors, names, values     | all errors raised on purpose; their text as one line          |
 | foreign        | other libraries' errors   | recognises them by their text, where nothing else tells       |
+| limits         | the system's limits       | open files and memory: what has run out, as one line          |
 | files          | local paths               | atomic writing, locks, syncing                                |
 | scratch        | a folder such as TMPDIR   | temporary folders; removes those of killed processes          |
 | signals        | SIGTERM, SIGHUP           | let `finally` blocks run before the process ends              |

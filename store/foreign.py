@@ -24,11 +24,24 @@ WORKER_DIED = ("DataLoader worker (pid", "Pin memory thread exited")
 SHARED_MEMORY_FULL = ("unable to allocate shared memory", "unable to resize file")
 """torch: /dev/shm is full (test_processes: torch_words_a_full_shared_memory...)."""
 
+TOO_MANY_FILES = ("Too many open files", "items of ancdata")
+"""torch, multiprocessing: no further file can be opened, in a worker or on the way from one (test_limits)."""
+
+NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "Unable to allocate", "bad_alloc", "MemoryError")
+"""torch, the system, numpy, C++, Python: this process has no memory left, also in the text of a worker's traceback
+(test_limits)."""
+
 RANK_DIED = ("gloo", "Connection closed by peer", "Connection reset by peer")
 """torch: gloo lost the connection to another rank (test_resume: a_rank_that_is_killed_ends_the_run)."""
 
 AUTHENTICATION = ("Authentic", "authentic")
 """ray: the nodes' tokens differ; raised as RuntimeError and ValueError, too (no test: it needs a second cluster)."""
+
+UNKNOWN_SAMPLING = ("Could not determine subsampling level",)
+"""simplejpeg: a JPEG whose chroma sampling TurboJPEG has no name for (test_decode: every_sampling...)."""
+
+JPEG_NO_MEMORY = ("Insufficient memory", "Memory allocation failure")
+"""simplejpeg: libjpeg could not allocate, raised as ValueError (test_decode: lack_of_memory...)."""
 
 _STATUS = re.compile(r"status code: (\d{3})")
 

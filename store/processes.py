@@ -22,11 +22,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from store.errors import RelabelError, WorkerError
-from store.foreign import SHARED_MEMORY_FULL, WORKER_DIED, says
+from store.foreign import WORKER_DIED, says
+from store.limits import allow_open_files, exhausted, expect_open_files
 from store.scratch import Scratch
 
 T = TypeVar("T")
-STOPPING = {signal.SIGINT, signal.SIGTERM}
+STOPPING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+FILES_PER_WORKER = 5  # of the main process, once they have started; as many as ten while they work
 GRACE = 1.0  # seconds in which a worker may finish its item after it is asked to end
 SAFE_PATH = "PYTHONSAFEPATH"
 SHARED_MEMORY = Path("/dev/shm")
@@ -36,13 +38,17 @@ AFTER_ALL = -100  # the place of multiprocessing's own removal of its folder amo
 def start_server(modules: Sequence[str]) -> None:
     """Start the process from which workers are forked. It takes seconds; called early, it runs beside other work.
 
+    Raises the number of files that may be open, since the main process needs several for each worker.
+
     Args:
         modules: modules that the server imports, so that no worker has to.
     """
+    allow_open_files()
     set_forkserver_preload(["store.fork_server", *modules])
     _use_own_folder()
-    resource_tracker.ensure_running()  # the server would start it with the signals unblocked
     masked = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # a new process inherits the mask
+    resource_tracker.ensure_running()  # the server would start it with the signals unblocked, as this does
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     # The server is a `python -c`: without this, it would import a numpy.py of the current folder.
     safe = os.environ.get(SAFE_PATH)
     os.environ[SAFE_PATH] = "1"
@@ -87,6 +93,7 @@ def read_ahead(
         yield from make_loader()
         return
     start_server(preload)
+    expect_open_files(FILES_PER_WORKER * workers)  # here, since torch prints tracebacks if it cannot start them all
     items: Iterator[T] = iter(())
     try:
         with ending_workers() as begin:
@@ -103,7 +110,7 @@ def read_ahead(
 
 @contextmanager
 def worker_deaths(error: type[RelabelError], advice: str) -> Iterator[None]:
-    """Turn the death of a worker process, or a full /dev/shm, into one line; a context or a decorator.
+    """Turn the death of a worker process, or what it ran out of, into one line; a context or a decorator.
 
     Args:
         error: the class to raise.
@@ -111,14 +118,14 @@ def worker_deaths(error: type[RelabelError], advice: str) -> Iterator[None]:
     """
     try:
         yield
+    except RelabelError:
+        raise
     # When a worker dies in the middle of a batch, the receiver gets a connection error or EOFError.
-    except (RuntimeError, ConnectionRefusedError, ConnectionResetError, EOFError) as death:
-        if says(death, SHARED_MEMORY_FULL):
-            raise error(
-                "/dev/shm is full, the shared memory for batches; enlarge it (docker run --shm-size=8g), or " + advice
-            ) from death
-        is_known = isinstance(death, BrokenExecutor) or says(death, WORKER_DIED)
-        if isinstance(death, RuntimeError) and not is_known:
+    except (RuntimeError, MemoryError, OSError, EOFError) as death:
+        if lacking := exhausted(death):
+            raise error(lacking + advice) from death
+        is_broken = isinstance(death, (ConnectionRefusedError, ConnectionResetError, EOFError, BrokenExecutor))
+        if not is_broken and not says(death, WORKER_DIED):
             raise
         raise error(f"a worker process was killed, most often for lack of memory; {advice}") from death
 

@@ -13,15 +13,12 @@ class Terminated(SystemExit):
 
 
 @contextmanager
-def ended_by_signals(*numbers: signal.Signals) -> Iterator[None]:
-    """Let signals raise `Terminated`, so that `finally` blocks run; the same signal again ends the process at once.
+def ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise `Terminated`, so that `finally` blocks run; the same one again ends it at once.
 
     A process that SIGTERM ends directly leaves the semaphores of its workers' queues to multiprocessing's resource
     tracker, which then prints a warning. Nothing changes outside the main thread, or for signals that are handled
-    already.
-
-    Args:
-        numbers: the signals; by default SIGTERM and SIGHUP.
+    already, or ignored: SIGHUP under nohup.
     """
     if threading.current_thread() is not threading.main_thread():  # only there can handlers be set
         yield
@@ -31,7 +28,7 @@ def ended_by_signals(*numbers: signal.Signals) -> Iterator[None]:
         signal.signal(number, signal.SIG_DFL)
         raise Terminated(128 + number)
 
-    unhandled = [number for number in numbers or ENDING if signal.getsignal(number) is signal.SIG_DFL]
+    unhandled = [number for number in ENDING if signal.getsignal(number) is signal.SIG_DFL]
     for number in unhandled:
         signal.signal(number, end)
     try:

@@ -5,6 +5,7 @@ Letters: B batch, S side of a crop.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from trainer.settings import TrainSettings
 from trainer.targets.targets import LabelBatch
+
+ALIGNED = 64  # bytes: where tensors begin in a piece of memory
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -28,6 +31,24 @@ class Batch(LabelBatch):
     def pin_memory(self) -> "Batch":
         """Copy the batch to page-locked memory; the DataLoader calls this."""
         return self._map(Tensor.pin_memory)
+
+    def share_memory(self) -> "Batch":
+        """Copy the batch to one piece of shared memory; each piece keeps a file open in the process that receives it.
+
+        Raises:
+            RuntimeError: /dev/shm is full.
+        """
+        tensors = [getattr(self, field.name) for field in fields(self)]
+        ends = list(accumulate(-(-tensor.nbytes // ALIGNED) * ALIGNED for tensor in tensors if tensor is not None))
+        memory = torch.empty(ends[-1], dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
+        starts = iter([0, *ends])
+
+        def move(tensor: Tensor) -> Tensor:
+            start = next(starts)
+            piece: Tensor = memory[start : start + tensor.nbytes].view(tensor.dtype)
+            return piece.as_strided(tensor.shape, tensor.stride()).copy_(tensor)
+
+        return self._map(move)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}

@@ -56,7 +56,7 @@ def decode_batches(
     """Decode rows in order, in batches of `batch_size`, the last one shorter.
 
     Raises:
-        WorkerError: a worker process was killed, or /dev/shm is full.
+        WorkerError: a worker process was killed; memory, open files or /dev/shm do not suffice.
     """
     loader = partial(
         DataLoader,

@@ -84,7 +84,7 @@ def main() -> None:
 @click.option(
     "--watch",
     is_flag=True,
-    help="Keep running and annotate shards as they appear, once they are complete; SIGTERM or Ctrl-C ends it.",
+    help="Keep running and annotate shards as they appear, once they are complete; SIGTERM, SIGHUP or Ctrl-C ends it.",
 )
 def run(
     patterns: tuple[str, ...],
@@ -109,7 +109,8 @@ def run(
 
     Under torchrun, srun or in a SLURM array each process annotates a part of the shards.
 
-    Exit status: 0 all shards are done; 1 an error, or some shards failed; 2 wrong usage; 143 ended by SIGTERM.
+    Exit status: 0 all shards are done; 1 an error, or some shards failed; 2 wrong usage; 143 ended by SIGTERM, 129 by
+    SIGHUP.
     """
     if watch and overwrite:
         raise click.UsageError("--overwrite with --watch would annotate everything again at each start of the service")

@@ -99,8 +99,8 @@ def run(
     Writes to FOLDER: settings.json (settings and data), metrics.jsonl and TensorBoard's files (loss and accuracy),
     step-*.pt (checkpoints to resume from) and best.pt (the best on the validation shards).
 
-    Ctrl-C and SIGTERM end the run after the current step, with a checkpoint and exit status 0. The same command with
-    --resume continues a run, also after a kill or a power cut.
+    Ctrl-C, SIGTERM and SIGHUP end the run after the current step, with a checkpoint and exit status 0. The same command
+    with --resume continues a run, also after a kill or a power cut.
     """
     # Imported here: torch takes seconds, and help should not.
     from pipelines.train.progress import TrainProgress

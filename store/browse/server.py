@@ -22,6 +22,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 
 from store.audit.index import read_index
+from store.browse.connections import CONNECTIONS, Connection
 from store.browse.pages import Listing, list_address
 from store.browse.rows import Groups, Ordering, Sorting
 from store.errors import LabelNotFoundError, RelabelError, SettingsError
@@ -34,7 +35,7 @@ from store.view.page import Link, Links, sample_page, small_jpeg
 
 HOSTS = ["127.0.0.1", "localhost"]
 ADDRESS = "127.0.0.1"  # never another: images and labels are private
-CONNECTIONS = 32  # more are refused; a browser opens six
+DECODED = 2  # images held at a time, each of up to 1 GiB
 THUMB_SIDE = 192  # pixels
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -51,7 +52,7 @@ class Browser:
     def __init__(self, groups: Groups, images: ShardImages, sorting: Sorting | None) -> None:
         self.groups, self.images = groups, images
         self.listing = Listing(groups, images, sorting)
-        self._decoding = threading.Semaphore(2)  # decoding one image may take 240 MB
+        self._decoding = threading.Semaphore(DECODED)
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -85,16 +86,17 @@ class Browser:
         except RelabelError as error:
             self.groups.forget(spot.group)
             return HTMLResponse(self.listing.problem_page(sort, error, links), status_code=500, headers=HEADERS)
-        image, problem = self._image(row)
-        return HTMLResponse(sample_page(row, image, problem=problem, links=links), headers=HEADERS)
+        with self._decoding:
+            image, problem = self._image(row)
+            page = sample_page(row, image, problem=problem, links=links)
+        return HTMLResponse(page, headers=HEADERS)
 
     def _image(self, row: GroupRow) -> tuple[NDArray[np.uint8] | None, str | None]:
         """A row's image, or the reason why there is none."""
         if row.undecodable is not None:
             return None, None
         try:
-            with self._decoding:
-                return decode_image(self.images.read(row.group, row.number)), None
+            return decode_image(self.images.read(row.group, row.number)), None
         except RelabelError as error:
             return None, str(error)
 
@@ -160,7 +162,8 @@ def serve(
             ws="none",
             log_level="warning",
             server_header=False,
-            limit_concurrency=CONNECTIONS,
+            http=Connection,
+            limit_concurrency=CONNECTIONS + 1,  # where all of them are being answered
             timeout_graceful_shutdown=1,
         )
         with contextlib.suppress(KeyboardInterrupt):

@@ -10,4 +10,5 @@
 | browse      | `browse`: serves a store's pages                                         |
 | maintain    | `verify`, `gc`, `merge`                                                  |
 | progress    | progress bars                                                            |
+| terminal    | output that outlives its terminal                                        |
 """

@@ -3,7 +3,6 @@
 import errno
 import io
 import math
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,9 @@ from typing import IO, Any
 
 import click
 
+from store.cli.terminal import outlive_terminal
 from store.errors import RelabelError, not_installed
+from store.limits import exhausted
 from store.signals import ended_by_signals
 from store.text import printable
 
@@ -26,6 +27,8 @@ EXTRAS = {  # the smallest extra that installs a module
     "PIL": "view",
     "simplejpeg": "view",
 }
+
+LESS = "use fewer workers or a smaller batch"  # where memory or open files are lacking
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}  # of every group
 
@@ -65,17 +68,24 @@ def _one_line_errors() -> Iterator[None]:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # characters outside its encoding are escaped, no error
             stream.reconfigure(errors="backslashreplace")
+    outlive_terminal()
     try:
-        with ended_by_signals(signal.SIGTERM):
+        with ended_by_signals():
             yield
     except RelabelError as error:
         raise OneLineError(str(error)) from error
+    except (MemoryError, RuntimeError) as error:
+        if lacking := exhausted(error):
+            raise OneLineError(lacking + LESS) from error
+        raise
     except ModuleNotFoundError as error:
         extra = EXTRAS.get(error.name or "", "annotate,train,view")
         raise OneLineError(not_installed(error.name, extra)) from error
     except OSError as error:
         if error.errno == errno.EPIPE:  # the reader of a pipe has ended; click exits quietly
             raise
+        if lacking := exhausted(error):
+            raise OneLineError(lacking + LESS) from error
         where = f"{error.filename}: " if error.filename else ""
         raise OneLineError(f"{where}{error.strerror or error}") from error
 

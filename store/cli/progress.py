@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Sized
+from contextlib import suppress
 from typing import TypeVar
 
 from rich.console import Console
@@ -15,6 +16,8 @@ T = TypeVar("T")
 
 class ProgressDisplay:
     """A bar and lines above it, to be used as a context. The bar shows once its total is known, and goes at the end.
+
+    No error of writing ends the work: the terminal may be closed, the disk of a log file full.
 
     Whether standard error is a terminal is asked of the stream itself: FORCE_COLOR must not put a bar into a log file.
 
@@ -38,11 +41,13 @@ class ProgressDisplay:
         self._task = self._progress.add_task(description, total=total, text=text)
 
     def __enter__(self) -> "ProgressDisplay":
-        self._start()
+        with suppress(OSError):
+            self._start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        with suppress(OSError):
+            self._progress.stop()
 
     def update(
         self, completed: float, *, total: float | None = None, description: str | None = None, text: str | None = None
@@ -55,15 +60,17 @@ class ProgressDisplay:
             description: what is being done, where it has changed.
             text: right of the bar. Default: completed/total.
         """
-        self._progress.update(self._task, completed=completed, total=total, description=description)
-        task = self._progress.tasks[self._task]
-        self._progress.update(self._task, text=f"{completed:,.0f}/{task.total or 0:,.0f}" if text is None else text)
-        self._start()
+        with suppress(OSError):
+            self._progress.update(self._task, completed=completed, total=total, description=description)
+            task = self._progress.tasks[self._task]
+            self._progress.update(self._task, text=f"{completed:,.0f}/{task.total or 0:,.0f}" if text is None else text)
+            self._start()
 
     def line(self, text: str) -> None:
         """Print a line that stays, above the bar where there is one."""
         # Text, not markup, and printable: a key may hold brackets and control characters.
-        self._console.print(Text(printable(text)), soft_wrap=True)
+        with suppress(OSError):
+            self._console.print(Text(printable(text)), soft_wrap=True)
 
     def _start(self) -> None:
         if self._progress.tasks[self._task].total is not None:

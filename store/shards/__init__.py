@@ -8,5 +8,6 @@
 | index    | local shard           | groups members into samples, hashes the shard | `ShardIndex`                  |
 | errors   | errors of reading     | names the shard                               | `ShardError`                  |
 | images   | shard and byte range  | reads and checks an image                     | its bytes                     |
+| headers  | an image's bytes      | reads what they say before they are decoded   | sizes, scans, chunks          |
 | decode   | an image's bytes      | decodes JPEG, PNG and WebP                    | (H, W, 3) uint8 pixels        |
 """

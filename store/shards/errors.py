@@ -4,12 +4,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from store.errors import RelabelError, ShardError
+from store.limits import OF_PROCESS
 from store.shards.remote import Shard
 
 
 @contextmanager
 def shard_errors(shard: Shard | None = None, detail: str = "") -> Iterator[None]:
     """Turn an OSError of a disk or a server into a ShardError that names the shard.
+
+    A lack of memory or open files passes as it is: the shard is sound.
 
     Args:
         shard: what is read; None for the file that the error names.
@@ -23,6 +26,8 @@ def shard_errors(shard: Shard | None = None, detail: str = "") -> Iterator[None]
     except RelabelError:
         raise
     except OSError as error:
+        if error.errno in OF_PROCESS:
+            raise
         name = str(shard or error.filename)
         other = "" if error.filename in (None, name) else str(error.filename)
         where = f" ({detail or other})" if detail or other else ""

@@ -2,10 +2,12 @@
 
 import os
 import tarfile
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, SupportsInt
 
@@ -16,6 +18,8 @@ from store.shards.remote import RemoteShard, Shard
 from store.shards.tar import BLOCK
 
 NAME_BYTES = 100  # of a ustar header's name field
+AHEAD = 128  # ranges of files that are requested before they are read
+OPEN_FILES = 2 * AHEAD  # of each process, so that no file is opened twice; the usual limit for all is 1,024
 REQUESTS = 16  # at the same time, of each process, to servers
 
 
@@ -125,8 +129,9 @@ class Range(NamedTuple):
 def read_ranges(ranges: Sequence[Range]) -> Iterator[bytes]:
     """The bytes of each range, in order; fewer or none where the shard is shorter.
 
-    Offsets and lengths may come from hostile files, so no more than the shard's own size is ever allocated. All ranges
-    are requested at once, so that a slow disk or a server delays the caller once and not for each range.
+    Offsets and lengths may come from hostile files, so no more than the shard's own size is ever allocated. Ranges
+    are requested long before they are read, so that a slow disk or a server does not delay the caller for each of them.
+    However many files there are, `OPEN_FILES` are open at a time.
 
     Raises:
         OSError: when it is the turn of a range that cannot be read.
@@ -138,29 +143,56 @@ def read_ranges(ranges: Sequence[Range]) -> Iterator[bytes]:
 
 
 def _read_files(ranges: Sequence[Range]) -> Iterator[bytes]:
-    opened = [_open(wanted) for wanted in ranges]
-    try:
-        for (_, start, size), handle in zip(ranges, opened, strict=True):
-            if isinstance(handle, OSError):
-                raise handle
-            held = os.fstat(handle).st_size - start
-            yield os.pread(handle, min(size, held), start) if start >= 0 and held > 0 else b""
-    finally:
-        for handle in opened:
-            if isinstance(handle, int):
-                os.close(handle)
+    ahead = iter(ranges[1:])
+    with _OpenFiles() as files:
+        for wanted in islice(ahead, AHEAD):
+            files.request(wanted)
+        for wanted in ranges:
+            yield files.read(wanted)
+            for following in islice(ahead, 1):
+                files.request(following)
 
 
-def _open(wanted: Range) -> int | OSError:
-    """An open file whose range the kernel has been asked to fetch, or why it cannot be opened."""
-    try:
-        handle = os.open(str(wanted.shard), os.O_RDONLY)
-    except OSError as error:
-        return error
-    if hasattr(os, "posix_fadvise"):
-        with suppress(OSError, OverflowError):  # an impossible range
-            os.posix_fadvise(handle, wanted.start, wanted.size, os.POSIX_FADV_WILLNEED)
-    return handle
+class _OpenFiles:
+    """Files that stay open for the ranges that follow, up to a number of them; a context that closes them."""
+
+    def __init__(self) -> None:
+        self._handles: OrderedDict[str, int] = OrderedDict()  # the least recently used first
+
+    def __enter__(self) -> "_OpenFiles":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._handles:
+            self._close_oldest()
+
+    def request(self, wanted: Range) -> None:
+        """Ask the kernel to fetch a range, which then stays in its cache, also once the file is closed."""
+        if hasattr(os, "posix_fadvise"):
+            with suppress(OSError, OverflowError):  # reading will say why; an impossible range
+                os.posix_fadvise(self._open(wanted), wanted.start, wanted.size, os.POSIX_FADV_WILLNEED)
+
+    def read(self, wanted: Range) -> bytes:
+        """The bytes of a range, fewer or none where the file is shorter.
+
+        Raises:
+            OSError: the file cannot be opened or read.
+        """
+        handle = self._open(wanted)
+        held = os.fstat(handle).st_size - wanted.start
+        return os.pread(handle, min(wanted.size, held), wanted.start) if wanted.start >= 0 and held > 0 else b""
+
+    def _open(self, wanted: Range) -> int:
+        path = str(wanted.shard)
+        if path not in self._handles:
+            while len(self._handles) >= OPEN_FILES:
+                self._close_oldest()
+            self._handles[path] = os.open(path, os.O_RDONLY)
+        self._handles.move_to_end(path)
+        return self._handles[path]
+
+    def _close_oldest(self) -> None:
+        os.close(self._handles.popitem(last=False)[1])
 
 
 def _read_objects(ranges: Sequence[Range]) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""SIGTERM to commands whose worker processes are at work: they end quietly, and leave nothing behind."""
+"""SIGTERM and SIGHUP to commands whose worker processes are at work: they end quietly, and leave nothing behind."""
 
 import os
 import re
@@ -82,15 +82,17 @@ def pool(folder: Path) -> list[str]:
     ("command", "working", "statuses"),
     [
         (annotate, "", {143}),
+        pytest.param(annotate, "", {129}, marks=pytest.mark.slow),
         (train, "", {143, 0}),  # while the shards are compared with their labels; 0 from the first step on
         pytest.param(train, "epoch 1/1000", {0}, marks=pytest.mark.slow),
         pytest.param(pool, "working", {143}, marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.parametrize("to_all", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_sigterm_leaves_no_semaphore_and_no_warning(
+def test_a_signal_leaves_no_semaphore_and_no_warning(
     tmp_path: Path, command: Callable[[Path], Sequence[str]], working: str, statuses: set[int], *, to_all: bool
 ) -> None:
+    number = signal.SIGHUP if 129 in statuses else signal.SIGTERM
     with (tmp_path / "stderr").open("w") as stderr:
         process = subprocess.Popen(
             [sys.executable, *command(tmp_path)], stdout=subprocess.DEVNULL, stderr=stderr, cwd=ROOT,
@@ -99,7 +101,7 @@ def test_sigterm_leaves_no_semaphore_and_no_warning(
     try:
         wait_until(lambda: working in read(stderr.name) and len(semaphores_of(process)) > 0, process)
         semaphores = semaphores_of(process)
-        os.killpg(process.pid, signal.SIGTERM) if to_all else process.terminate()
+        os.killpg(process.pid, number) if to_all else process.send_signal(number)
         assert process.wait(timeout=60) in statuses, read(stderr.name)
         wait_until(lambda: not processes_of(process))  # the resource tracker is the last to print
     finally:

@@ -32,6 +32,12 @@ def test_a_signal_runs_finally_blocks_and_the_next_one_ends_at_once(number: sign
     assert after == [signal.SIG_DFL] == [signal.getsignal(number)]
 
 
+def test_sighup_stays_ignored_where_it_is() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with ended_by_signals():
+        os.kill(os.getpid(), signal.SIGHUP)
+
+
 def test_sigterm_that_is_handled_already_is_left_alone() -> None:
     heard: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))

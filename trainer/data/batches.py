@@ -7,12 +7,13 @@ Letters: B batch, S side of a crop, K kept classes of a cell, H W cells (y, x), 
 """
 
 from collections.abc import Generator, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import IterableDataset, default_collate, get_worker_info
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
 
 from store.errors import RelabelError, SettingsError
 from trainer.batch import Batch, join_parts
@@ -153,7 +154,9 @@ class SampleStream(IterableDataset[Batch | RelabelError]):
         )
         try:
             for epoch, samples in batches:
-                yield _make_batch([self._crop(sample, epoch, row) for row, sample in samples])
+                batch = _make_batch([self._crop(sample, epoch, row) for row, sample in samples])
+                # A full /dev/shm is an error here; in the queue's thread it would lose the batch.
+                yield batch if get_worker_info() is None else batch.share_memory()
         except RelabelError as error:
             yield error
 
@@ -186,16 +189,19 @@ class _Crop(NamedTuple):
 def _make_batch(crops: Sequence[_Crop]) -> Batch:
     boxes = torch.tensor([crop.box for crop in crops], dtype=torch.float32)
     check_boxes(boxes)
-    # In a worker, default_collate stacks directly into the shared memory that the batch is sent through.
     return Batch(
         # Channels stay last in memory, as decoded.
-        images=default_collate([crop.pixels_SS3 for crop in crops]).permute(0, 3, 1, 2),
+        images=_stack([crop.pixels_SS3 for crop in crops]).permute(0, 3, 1, 2),
         boxes=boxes,
-        classes=default_collate([crop.classes_KHW for crop in crops]),
-        scores=default_collate([crop.scores_KHW for crop in crops]),
+        classes=_stack([crop.classes_KHW for crop in crops]),
+        scores=_stack([crop.scores_KHW for crop in crops]),
         labels=torch.tensor([crop.label for crop in crops], dtype=torch.int64),
         flips=torch.tensor([crop.flip for crop in crops], dtype=torch.bool),
     )
+
+
+def _stack(arrays: Sequence[NDArray[Any]]) -> Tensor:
+    return torch.from_numpy(np.stack(arrays))
 
 
 def load_batches(stream: SampleStream, device: torch.device) -> Generator[Batch, None, None]:

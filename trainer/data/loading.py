@@ -11,8 +11,8 @@ from store import processes
 from store.errors import RelabelError, TrainingError
 
 T = TypeVar("T")
-# Turns the death of a worker into a TrainingError; a context or a decorator.
-worker_deaths = partial(processes.worker_deaths, TrainingError, "use fewer workers")
+# Turns the death of a worker, or a lack of memory or files, into a TrainingError; a context or a decorator.
+worker_deaths = partial(processes.worker_deaths, TrainingError, "use fewer workers or a smaller batch_size")
 
 
 def load_items(
@@ -31,7 +31,7 @@ def load_items(
 
     Raises:
         RelabelError: the dataset returned it.
-        TrainingError: a worker was killed, or /dev/shm is full.
+        TrainingError: a worker was killed; memory, open files or /dev/shm do not suffice.
     """
     loader = partial(DataLoader, dataset, batch_size=None, pin_memory=pin_memory)
     with worker_deaths(), closing(processes.read_ahead(loader, workers=workers, preload=preload)) as items:

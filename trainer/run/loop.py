@@ -33,13 +33,14 @@ from trainer.student.device import resolve_device
 from trainer.student.student import Student
 from trainer.targets.custom import CustomTargets
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)  # end a run with a checkpoint
+SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)  # end a run with a checkpoint
 
 
 class StopSignal:
-    """A context that records the first SIGTERM or Ctrl-C; a second one has its usual effect.
+    """A context that records the first SIGTERM, SIGHUP or Ctrl-C; a second one has its usual effect.
 
-    It records nothing outside the main thread, where Python cannot handle signals.
+    SIGHUP stays ignored where it is, as under nohup. Nothing is recorded outside the main thread, where Python cannot
+    handle signals.
     """
 
     def __init__(self) -> None:
@@ -52,7 +53,9 @@ class StopSignal:
 
     def __enter__(self) -> "StopSignal":
         if current_thread() is main_thread():
-            self._before = {number: signal.signal(number, self._record) for number in SIGNALS}
+            is_nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            heard = [number for number in SIGNALS if not (is_nohup and number is signal.SIGHUP)]
+            self._before = {number: signal.signal(number, self._record) for number in heard}
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
@@ -114,8 +117,8 @@ def train(
 ) -> TrainResult:
     """Train a student; write `settings.json`, `metrics.jsonl`, checkpoints and TensorBoard's files to a run folder.
 
-    Under torchrun, call it on every rank with the same arguments. SIGTERM or Ctrl-C on any rank ends the run on all of
-    them with a checkpoint, after the current step or batch of evaluation. Seeds torch's global generator.
+    Under torchrun, call it on every rank with the same arguments. SIGTERM, SIGHUP or Ctrl-C on any rank ends the run on
+    all of them with a checkpoint, after the current step or batch of evaluation. Seeds torch's global generator.
 
     Args:
         settings: of the run.

@@ -222,7 +222,7 @@ def test_workers_ignore_the_signals_that_stop_a_run() -> None:
     items = load_items(Numbers(abs), workers=2, preload=[load_items.__module__])
     assert [next(items), next(items)] == [0, 1]  # both have begun
     for process in new_processes(before):
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             os.kill(process.pid or 0, number)
     assert list(items) == list(range(2, 1000))
 
@@ -245,7 +245,8 @@ if __name__ == "__main__":
     items = loading.load_items(Slow(), workers=2, preload=[loading.__name__])
     next(items)
     server = forkserver._forkserver._forkserver_pid
-    os.kill(server, signal.SIGTERM)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        os.kill(server, number)
     time.sleep(0.3)
     os.kill(server, 0)
     print(*[process.pid for process in active_children()], server, flush=True)
