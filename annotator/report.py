@@ -1,7 +1,7 @@
 """Events of a run of the annotator, their reporters, and their totals."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -34,6 +34,9 @@ class Reporter:
 
     def rounded(self, changes: NDArray[np.float32]) -> None:
         """Scores were rounded: the largest change of a probability in the target of each of some whole images."""
+
+    def waiting_for_others(self, shards: Sequence[Shard]) -> None:
+        """All other shards are done; other annotators of the same store are working on these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,3 +179,7 @@ class Summary(Reporter):
     def rounded(self, changes: NDArray[np.float32]) -> None:
         """Keep the changes."""
         self.changes.append(changes)
+
+    def waiting_for_others(self, shards: Sequence[Shard]) -> None:
+        """Pass the event on."""
+        self.reporter.waiting_for_others(shards)

@@ -1,5 +1,6 @@
 """Settings of the annotator, checked at construction; this module does not import torch."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,42 @@ class TeacherSettings:
     compiled: bool = False  # by torch.compile: the first batch takes minutes, the others are faster
 
 
+@dataclass(frozen=True, slots=True)
+class BadLimit:
+    """The undecodable images that one shard may have: a number, or a share of its images.
+
+    Raises:
+        SettingsError: a number below 0, or a share above 100 %.
+    """
+
+    number: float  # of images, or percent of them
+    is_share: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        if not self.number >= 0 or (self.is_share and self.number > 100):
+            raise SettingsError(f"max-bad must be at least 0, and a share at most 100%, not {self}")
+
+    @classmethod
+    def parse(cls, text: str) -> "BadLimit":
+        """Read a number such as 100, or a share such as 1%.
+
+        Raises:
+            SettingsError: any other text.
+        """
+        match = re.fullmatch(r"([0-9]{1,9})|([0-9]{1,3}(?:\.[0-9]{1,6})?) ?%", text)
+        if match is None:
+            raise SettingsError(f"max-bad should be a number such as 100, or a share such as 1%, not {text!r:.40}")
+        return cls(float(match[1] or match[2]), is_share=match[1] is None)
+
+    def __str__(self) -> str:
+        return f"{self.number:g}%" if self.is_share else f"{self.number:.0f}"
+
+    def allows(self, bad: int, images: int) -> bool:
+        """Whether so many undecodable images are few enough in a shard of so many images."""
+        return bad <= (self.number * images / 100 if self.is_share else self.number)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunSettings:
     """Sizes and limits of a run; apart from top_k and score_step none of them changes a label beyond rounding.
@@ -39,12 +76,12 @@ class RunSettings:
     score_step: float | None = None  # scores are rounded to multiples of it, a power of two; the store shrinks with it
     batch_size: int = 32  # images per forward pass
     workers: int = 2  # decoding processes; 0 decodes in the main process
-    max_bad: int = 100  # undecodable images in one run before it stops
+    max_bad: BadLimit = BadLimit(100)  # a shard with more undecodable images fails
     overwrite: bool = False  # annotate again shards that have labels
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name, low in (("top_k", 1), ("batch_size", 1), ("workers", 0), ("max_bad", 0)):
+        for name, low in (("top_k", 1), ("batch_size", 1), ("workers", 0)):
             if getattr(self, name) < low:
                 raise SettingsError(f"{name.replace('_', '-')} must be at least {low}, not {getattr(self, name)}")
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from annotator.settings import TeacherSettings
+from annotator.settings import BadLimit, TeacherSettings
 from store.cli.options import LocalPath, Location
 from store.errors import SettingsError
 
@@ -55,6 +55,14 @@ def parse_arguments(_: object, __: object, pairs: tuple[str, ...]) -> dict[str, 
         if not isinstance(arguments[key], (str, int, float, bool, type(None))):
             raise click.BadParameter(f"{pair!r}: the value must be text, a number, True, False or None")
     return arguments
+
+
+def parse_bad_limit(_: object, __: object, text: str) -> BadLimit:
+    """Parse a number of images, or a share such as 1%."""
+    try:
+        return BadLimit.parse(text)
+    except SettingsError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 def read_class_names(file: Path) -> tuple[str, ...]:

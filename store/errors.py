@@ -25,10 +25,6 @@ class FailedShardsError(RelabelError, RuntimeError):
     """Some shards of a run failed, each named before; the others are in the store."""
 
 
-class TooManyBadImagesError(RelabelError, RuntimeError):
-    """More undecodable images in one run than `--max-bad` allows."""
-
-
 class StoreNotFoundError(RelabelError, FileNotFoundError):
     """No label store at that path."""
 

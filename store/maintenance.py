@@ -6,7 +6,7 @@ of killed writers and replaced groups. Stores that several machines made with th
 Letters: N rows, K kept classes, H W cells (y, x).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -29,6 +29,8 @@ from store.format.checks import check_centred, check_maps, check_samples, check_
 from store.format.schema import GROUP_FILE, StoreSchema
 from store.group import LabelGroup
 from store.reader import LabelStore, StoreFault
+from store.shards.compare import find_difference
+from store.shards.errors import shard_errors
 from store.shards.images import read_image
 from store.shards.index import ShardIndex, image_digest, index_shard, shard_name
 from store.storage.base import Leftover
@@ -90,6 +92,24 @@ def verify_shard(store: LabelStore, path: Path) -> list[Fault]:
     return [] if problem is None else [Fault(group=name, array=problem[0], problem=f"{path}: {problem[1]}")]
 
 
+def changed_shards(store: LabelStore, shards: Iterable[Path]) -> Iterator[str]:
+    """Compare shards with their labels; yields a line for each that differs, and none for those without labels.
+
+    Only shards whose size or time differs from the recorded ones are read.
+    """
+    for path in shards:
+        try:
+            group = store.unchecked_group(shard_name(path))
+            with shard_errors(path):
+                found = find_difference(path, group.commit.tar, group, group=str(group), store=str(store))
+        except LabelNotFoundError:
+            continue
+        except (DamagedStoreError, ShardError, StoreReadError) as error:
+            found = str(error)
+        if found is not None:
+            yield found
+
+
 def _check_values(group: LabelGroup) -> Iterator[Fault]:
     """Faults of the values, in arrays whose bytes are as they were written."""
     usable = group.usable()
@@ -115,7 +135,10 @@ def _difference(group: LabelGroup, index: ShardIndex) -> tuple[str | None, str] 
         return "digests", f"{len(changed)} images are not those that were annotated: {first_few(sorted(changed))}"
     offsets = [[sample.offset, sample.length] for sample in index.samples]
     if list(found) != group.keys or offsets != group.offsets.tolist():
-        return "offsets", "packed again: the same images at other offsets"
+        return "offsets", "packed again: the same images at other offsets (relabel-annotate refresh takes them over)"
+    labels = [sample.label for sample in index.samples]
+    if changed_labels := sum(a != b for a, b in zip(labels, group.labels.tolist(), strict=True)):
+        return "targets", f"{changed_labels} labels (.cls) have changed (relabel-annotate refresh takes them over)"
     if index.sha256 != group.commit.tar.sha256:
         return None, "not the bytes that were annotated, although every image is the same, at the same offset"
     return None

@@ -5,7 +5,7 @@ Letters: B batch, S side of a crop.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ class Batch(LabelBatch):
 
     images: Tensor  # (B, 3, S, S) uint8
     flips: Tensor  # (B,) bool: mirror this crop left to right
+    left_out: tuple[str, ...] = ()  # errors of undecodable images in whose place other crops stand
 
     def to(self, device: torch.device) -> "Batch":
         """Copy the batch to a device; asynchronous from pinned memory."""
@@ -51,9 +52,9 @@ class Batch(LabelBatch):
         return self._map(move)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
         changed: dict[str, Any] = {
-            name: tensor if tensor is None else change(tensor) for name, tensor in tensors.items()
+            name: change(value) if isinstance(value, Tensor) else value for name, value in values.items()
         }
         return Batch(**changed)
 
@@ -63,8 +64,9 @@ def join_parts(parts: Sequence[Batch]) -> Batch:
     if len(parts) == 1:
         return parts[0]
     columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(Batch)}
+    left_out = tuple(chain.from_iterable(columns.pop("left_out")))
     joined: dict[str, Any] = {name: None if part[0] is None else torch.cat(part) for name, part in columns.items()}
-    return Batch(**joined)
+    return Batch(**joined, left_out=left_out)
 
 
 def blank_batch(settings: TrainSettings, size: int) -> Batch:

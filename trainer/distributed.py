@@ -81,6 +81,10 @@ class Ranks:
         result = self.together(lambda: work() if self.rank == 0 else None)
         return self._gather(result)[0]  # type: ignore[return-value]
 
+    def gathered(self, values: Sequence[T]) -> list[T]:
+        """The values of all ranks, one rank's after another's; called on every rank."""
+        return [value for part in self._gather(list(values)) for value in part]
+
     def _gather(self, value: T) -> list[T]:
         """The values of all ranks. They are pickled, which is safe: all ranks are processes of this run."""
         values: list[Any] = [value] * self.world

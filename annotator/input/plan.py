@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TypeVar
 
+from annotator.input.leases import Leases
 from annotator.input.local_copies import LocalCopies
 from annotator.report import Reporter
 from store.errors import (
@@ -18,6 +19,7 @@ from store.errors import (
     StoreReadError,
 )
 from store.reader import LabelStore
+from store.shards.compare import looks_unchanged, refresh_command
 from store.shards.errors import shard_errors
 from store.shards.index import Sample, ShardIndex, shard_name
 from store.shards.remote import Shard
@@ -35,44 +37,84 @@ class RowRef:
     sample: Sample
 
 
+class Busy:
+    """The outcome of a shard that another annotator is working on."""
+
+
 class Plan:
     """The shards of one run, each indexed while the one before it is annotated.
 
     Iteration yields the rows of all unfinished shards. `indexes` holds the shards whose rows have been yielded, by the
-    path of their local file; the consumer removes a shard when it collects the shard's labels, and later releases its
-    local copy.
+    path of their local file; the consumer removes a shard when it collects the shard's labels, and releases it when
+    they are written. `busy` holds the shards that were left to other annotators; without `leases` there are none.
     """
 
     def __init__(
-        self, shards: Iterable[Shard], store: LabelStore, copies: LocalCopies, *, overwrite: bool, reporter: Reporter
+        self,
+        shards: Iterable[Shard],
+        store: LabelStore,
+        copies: LocalCopies,
+        *,
+        overwrite: bool,
+        reporter: Reporter,
+        leases: Leases | None = None,
     ) -> None:
-        self.shards, self.store, self.copies, self.overwrite, self.reporter = shards, store, copies, overwrite, reporter
+        self.shards, self.store, self.copies, self.leases = shards, store, copies, leases
+        self.overwrite, self.reporter = overwrite, reporter
         self.indexes: dict[Path, ShardIndex] = {}
+        self.busy: list[Shard] = []
+        self._dropped: set[Path] = set()
 
     def __iter__(self) -> Iterator[RowRef]:
         for index in self.unfinished():
             self.indexes[index.path] = index
             for row, sample in enumerate(index.samples):
+                if index.path in self._dropped:
+                    break
                 yield RowRef(index.source, index.path, row, sample)
 
+    def drop(self, index: ShardIndex) -> None:
+        """Yield no more rows of a shard that has failed, and release it."""
+        self._dropped.add(index.path)
+        self.release(index)
+
+    def release(self, index: ShardIndex) -> None:
+        """Remove the local copy of a shard whose rows are no longer needed, and let others have the shard."""
+        self.copies.release(index)
+        if self.leases is not None:
+            self.leases.release(index.name)
+
     def unfinished(self) -> Iterator[ShardIndex]:
-        """The shards that have no labels yet; finished and unreadable shards are reported instead."""
+        """The shards that have no labels yet; finished and unreadable shards are reported, busy ones noted."""
         for shard, outcome in _ahead(self._index, self.shards):
             if isinstance(outcome, ShardIndex):
                 yield outcome
+            elif isinstance(outcome, Busy):
+                self.busy.append(shard)
             elif outcome is None:
                 self.reporter.skipped(shard)
             else:
                 self.reporter.failed(shard, str(outcome))
 
-    def _index(self, shard: Shard) -> ShardIndex | RelabelError | None:
+    def _index(self, shard: Shard) -> ShardIndex | RelabelError | Busy | None:
         """The shard's index, the error that prevents it, or None if the shard has labels already."""
+        index: ShardIndex | RelabelError | None
         try:
-            if not self.overwrite and is_done(self.store, shard, self.copies):
+            if self._is_done(shard):
                 return None
-            return self.copies.index(shard)
+            if self.leases is None:
+                return self.copies.index(shard)
+            if not self.leases.take(shard_name(shard)):
+                return Busy()
+            index = None if self._is_done(shard) else self.copies.index(shard)  # another may have just finished it
         except (ShardError, DamagedStoreError, StoreReadError) as error:
-            return error
+            index = error
+        if self.leases is not None and not isinstance(index, ShardIndex):
+            self.leases.release(shard.name.removesuffix(".tar"))
+        return index
+
+    def _is_done(self, shard: Shard) -> bool:
+        return not self.overwrite and is_done(self.store, shard, self.copies)
 
 
 def is_done(store: LabelStore, shard: Shard, copies: LocalCopies) -> bool:
@@ -89,11 +131,11 @@ def is_done(store: LabelStore, shard: Shard, copies: LocalCopies) -> bool:
         return False
     with shard_errors(shard):
         now = shard.stat()
-        unchanged = now.st_mtime_ns != 0 and (now.st_size, now.st_mtime_ns) == (tar.size, tar.mtime_ns)
-        if unchanged or (now.st_size == tar.size and copies.hash(shard) == tar.sha256):
+        if looks_unchanged(now, tar) or (now.st_size == tar.size and copies.hash(shard) == tar.sha256):
             return True
     raise ChangedShardError(
-        f"{shard}: not the shard its labels were made from; to annotate it again, --overwrite with only this shard"
+        f"{shard}: not the shard its labels were made from; to annotate it again, --overwrite with only this shard; "
+        f"if its images are the same, {refresh_command(store, shard)}"
     )
 
 

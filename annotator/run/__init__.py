@@ -9,4 +9,5 @@
 | watch       | patterns                 | finds shards as they appear, once they are complete   | shards        |
 | ray_cluster | shards, a Ray cluster    | annotates by actors, which may be lost                | label groups  |
 | status      | a shard, a store         | finds whether the shard has its labels                | `ShardStatus` |
+| refresh     | a shard, a store         | takes over the shard's present labels                 | a label group |
 """

@@ -3,6 +3,7 @@
 The store is the only checkpoint: an interrupted run is continued by running it again.
 """
 
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from annotator.input.decode import DecodedBatch, decode_batches
+from annotator.input.leases import Leases
 from annotator.input.local_copies import LocalCopies
 from annotator.input.plan import Plan
 from annotator.report import Summary
@@ -19,12 +21,14 @@ from annotator.teacher.build import make_current_folder_importable, user_code_er
 from annotator.teacher.copies import AsyncMaps, Maps
 from annotator.teacher.selftest import SelfTest, check_teacher
 from annotator.teacher.teacher import Teacher
-from store.errors import TooManyBadImagesError
 from store.format.schema import StoreSchema
 from store.processes import keep_freed_memory
 from store.shards.index import shard_name
 from store.shards.remote import Shard
+from store.storage.base import StorageBackend
 from store.writer import StoreWriter, set_aside_other
+
+PAUSE = 1.0  # seconds between two looks at shards that other annotators are working on
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,25 +105,44 @@ def annotate(
 ) -> None:
     """Annotate every shard that has no labels yet.
 
+    Shards that another annotator of the same store is working on are left to it, and looked at again at the end: most
+    often they have their labels then.
+
     Args:
         shards: with unique names, in the order of work.
         writer: of the store, as `open_labels` returns it.
         ready: the teacher.
-        settings: `max_bad` counts from this call on.
-        summary: receives the events of each shard; damaged ones are in its failures.
+        settings: of the run.
+        summary: receives the events of each shard; in its failures are those that are damaged, or have more
+            undecodable images than `max_bad` allows.
 
     Raises:
         StoreNotFoundError: the store has vanished; it is not created again.
         StoreMismatchError: the store was replaced by another one.
         StoreWriteError: the disk refused the write; finished groups are kept.
-        TooManyBadImagesError: more undecodable images than `max_bad`; finished groups are kept.
         TeacherError: logits that are not finite.
     """
-    teacher, schema = ready.teacher, writer.schema
-    bad_before = len(summary.bad_images)
-    with LocalCopies() as copies:
-        plan = Plan(shards, writer.store, copies, overwrite=settings.overwrite, reporter=summary)
-        collector = Collector(plan, schema, summary)
+    while busy := _annotate_free(shards, writer, ready, settings, summary):
+        summary.waiting_for_others(busy)
+        _wait_for_one(busy, writer.store.backend)
+        shards = busy
+
+
+def _annotate_free(
+    shards: Iterable[Shard],
+    writer: StoreWriter,
+    ready: ReadyTeacher,
+    settings: RunSettings,
+    summary: Summary,
+) -> list[Shard]:
+    """Annotate the shards that no other annotator is working on, and return the others.
+
+    No lease is held when this returns: annotators that wait for each other with leases in hand would wait for ever.
+    """
+    teacher, schema, store = ready.teacher, writer.schema, writer.store
+    with LocalCopies() as copies, Leases(store.backend) as leases:
+        plan = Plan(shards, store, copies, overwrite=settings.overwrite, reporter=summary, leases=leases)
+        collector = Collector(plan, schema, settings.max_bad, summary)
         decoding = decode_batches(
             plan,
             schema.preprocessing,
@@ -127,14 +150,23 @@ def annotate(
             workers=settings.workers,
             pin_memory=teacher.device.type == "cuda",
         )
-        committing = Committer(writer, ready.provenance(), summary, copies, overwrite=settings.overwrite)
+        committing = Committer(writer, ready.provenance(), summary, plan, overwrite=settings.overwrite)
         with closing(decoding) as batches, committing as committer:
             for batch, maps in _label_maps(batches, teacher, schema.top_k, summary):
                 for group in collector.add(batch, maps):
-                    check_bad_images(summary, bad_before, settings.max_bad)
                     committer.commit(group)
                 committer.report()
-                check_bad_images(summary, bad_before, settings.max_bad)
+    return plan.busy
+
+
+def _wait_for_one(busy: Sequence[Shard], backend: StorageBackend) -> None:
+    """Return when one of the shards is free: finished, or left by an annotator that was stopped."""
+    while True:
+        for shard in busy:
+            with backend.lease(shard_name(shard)) as is_free:
+                if is_free:
+                    return
+        time.sleep(PAUSE)
 
 
 def _label_maps(
@@ -163,12 +195,3 @@ def _waited_for(batches: Iterator[DecodedBatch], summary: Summary) -> Iterator[D
         if batch is None:
             return
         yield batch
-
-
-def check_bad_images(summary: Summary, before: int, max_bad: int) -> None:
-    """Raise TooManyBadImagesError if there are more than `max_bad` beyond the first `before` ones."""
-    if (count := len(summary.bad_images) - before) > max_bad:
-        shard, key, reason = summary.bad_images[-1]
-        raise TooManyBadImagesError(
-            f"{shard}: {count} undecodable images in this run, --max-bad allows {max_bad}; the last: {key}: {reason}"
-        )

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from annotator.input.decode import DecodedBatch
-from annotator.input.local_copies import LocalCopies
 from annotator.input.plan import Plan
 from annotator.report import Reporter
 from annotator.run.rounding import Arrays, Rounding
+from annotator.settings import BadLimit
 from annotator.teacher.copies import Maps
 from store.errors import GroupExistsError, ShardError
 from store.format.arrays import NO_CLASS
@@ -50,18 +50,24 @@ class OpenGroup:
 
 
 class Collector:
-    """Distributes the rows of batches, which may span shards, to groups."""
+    """Distributes the rows of batches, which may span shards, to groups.
 
-    def __init__(self, plan: Plan, schema: StoreSchema, reporter: Reporter) -> None:
-        self.plan, self.schema, self.reporter = plan, schema, reporter
+    A shard with more undecodable images than allowed fails at once, so that the teacher does not see the rest of it.
+    """
+
+    def __init__(self, plan: Plan, schema: StoreSchema, max_bad: BadLimit, reporter: Reporter) -> None:
+        self.plan, self.schema, self.max_bad, self.reporter = plan, schema, max_bad, reporter
         self._open: dict[Path, OpenGroup] = {}
         self._round = None if schema.score_step is None else Rounding(schema, schema.score_step, reporter)
+        self._sizes: dict[Path, int] = {}  # bytes of the shards, also of those that have failed
 
     def add(self, batch: DecodedBatch, maps: Maps) -> Iterator[OpenGroup]:
         """Add a batch's rows to their groups and yield the groups that are finished."""
         classes, scores, tail_logsumexp = self._stored(batch, maps)
         for i, ref in enumerate(batch.rows):
             group = self._group(ref.path)
+            if group is None:  # its shard has failed, with rows still on their way
+                continue
             group.digests[ref.row] = batch.digests[i]
             if i in batch.lost:
                 group.lost = group.lost or batch.lost[i]
@@ -73,11 +79,12 @@ class Collector:
                 group.classes[ref.row], group.scores[ref.row] = classes[i], scores[i]
                 group.tail_logsumexp[ref.row] = tail_logsumexp[i]
             group.missing -= 1
-            if not group.missing:
+            if (problem := self._problem(group)) is not None:
+                self._fail(self._open.pop(ref.path), problem)
+            elif not group.missing:
                 yield self._open.pop(ref.path)
-        self.reporter.annotated(
-            len(batch.rows), group.index.source, (ref.sample.offset + ref.sample.length) / group.index.size
-        )
+        part = (ref.sample.offset + ref.sample.length) / self._sizes[ref.path]
+        self.reporter.annotated(len(batch.rows), ref.source, part)
 
     def _stored(self, batch: DecodedBatch, maps: Maps) -> Arrays:
         """A batch's classes, scores and tails as they are stored."""
@@ -88,10 +95,27 @@ class Collector:
         usable = np.array([i not in left_out for i in range(len(batch.rows))])
         return self._round((classes, scores, tail_logsumexp), usable)
 
-    def _group(self, path: Path) -> OpenGroup:
-        if path not in self._open:
-            self._open[path] = OpenGroup(self.plan.indexes.pop(path), self.schema)
-        return self._open[path]
+    def _group(self, path: Path) -> OpenGroup | None:
+        """The group of a shard; None if the shard has failed."""
+        if path not in self._sizes:
+            group = self._open[path] = OpenGroup(self.plan.indexes.pop(path), self.schema)
+            self._sizes[path] = group.index.size
+        return self._open.get(path)
+
+    def _problem(self, group: OpenGroup) -> str | None:
+        """Why a shard has too many undecodable images; None if it has not."""
+        bad, images = len(group.undecodable), len(group.index.samples)
+        if bad == images:
+            problem = f"none of its {counted(images, 'image')} can be decoded"
+        elif not self.max_bad.allows(bad, images):
+            problem = f"already {bad} of its {images} images are undecodable, --max-bad allows {self.max_bad}"
+        else:
+            return None
+        return f"{problem}; the last: {group.undecodable[-1].key}: {group.undecodable[-1].reason}"
+
+    def _fail(self, group: OpenGroup, problem: str) -> None:
+        self.plan.drop(group.index)
+        self.reporter.failed(group.index.source, f"{group.index.source}: {problem}")
 
 
 class Committer:
@@ -102,12 +126,12 @@ class Committer:
         writer: StoreWriter,
         provenance: dict[str, str],
         reporter: Reporter,
-        copies: LocalCopies,
+        plan: Plan,
         *,
         overwrite: bool,
     ) -> None:
         self.writer, self.provenance = writer, provenance
-        self.reporter, self.copies, self.overwrite = reporter, copies, overwrite
+        self.reporter, self.plan, self.overwrite = reporter, plan, overwrite
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._pending: tuple[OpenGroup, Future[None]] | None = None
 
@@ -144,19 +168,13 @@ class Committer:
         except ShardError as error:
             self.reporter.failed(shard, str(error))
         finally:
-            self.copies.release(group.index)
+            self.plan.release(group.index)
 
     def _write(self, group: OpenGroup) -> None:
         index = group.index
         if group.lost is not None:
             raise ShardError(group.lost)
         check_unchanged(index)
-        if len(group.undecodable) == len(index.samples):  # no labels at all: another kind of file, or a damaged disk
-            first = group.undecodable[0]
-            raise ShardError(
-                f"{index.source}: none of its {counted(len(index.samples), 'image')} can be decoded; "
-                f"the first: {first.key}: {first.reason}"
-            )
         self.writer.write(
             index.name,
             group.labels(),

@@ -18,7 +18,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from annotator.report import Recorder, ShardEvent, Skipped, Summary
-from annotator.run.annotate import ReadyTeacher, annotate, check_bad_images, load_in_own_process, open_labels
+from annotator.run.annotate import ReadyTeacher, annotate, load_in_own_process, open_labels
 from annotator.settings import ClusterSettings, Job
 from annotator.teacher.selftest import SelfTest
 from store.errors import RelabelError, SettingsError, WorkerError
@@ -193,7 +193,6 @@ class _Run:
                 self._retry(shards, str(error))
             else:
                 self._report(summary, events, shards)
-            check_bad_images(self.summary, 0, self.job.settings.max_bad)
 
     def _report(self, summary: Summary, events: list[ShardEvent], shards: tuple[Shard, ...]) -> None:
         self.summary.waiting.seconds += summary.waiting.seconds

@@ -9,4 +9,5 @@
 | pack      | `pack`: folders of images to image shards                                             |
 | published | `import` and `export`: published ReLabel files                                        |
 | status    | `status`: the state of every shard                                                    |
+| refresh   | `refresh`: corrected labels of shards to the store, without the teacher               |
 """

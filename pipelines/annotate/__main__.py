@@ -1,5 +1,10 @@
 """The command `relabel-annotate`: image shards and a teacher in, a label store out."""
 
+if __name__ == "__main__":  # before the other imports, which take long enough for a Ctrl-C
+    from pipelines.start import start
+
+    start("pipelines.annotate.__main__")
+
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -8,12 +13,20 @@ from pathlib import Path
 import click
 
 from annotator.run.ranks import find_rank
-from annotator.settings import ClusterSettings, Job, RunSettings, TeacherSettings
+from annotator.settings import BadLimit, ClusterSettings, Job, RunSettings, TeacherSettings
 from pipelines.annotate.pack import pack_command
 from pipelines.annotate.published import export_command, import_command
+from pipelines.annotate.refresh import refresh_command
 from pipelines.annotate.run import annotate_on_cluster, annotate_shards, watch_shards
 from pipelines.annotate.status import status_command
-from pipelines.options import class_names_option, read_class_names, sources_option, store_option, teacher_options
+from pipelines.options import (
+    class_names_option,
+    parse_bad_limit,
+    read_class_names,
+    sources_option,
+    store_option,
+    teacher_options,
+)
 from store.cli.base import CONTEXT, Commands, examples, refuse_nan
 from store.shards.patterns import expand_sources
 from store.shards.remote import Shard
@@ -65,9 +78,15 @@ def main() -> None:
 @click.option("--workers", type=click.IntRange(0, 1_024), default=2, show_default=True, metavar="N",
               help="Processes that read and decode images; 0 decodes in the main process.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Annotate these shards again even if they have labels.")
-@click.option("--max-bad", type=click.IntRange(0), default=100, show_default=True, metavar="N",
-              help="Undecodable images are left out and named; more than N of them stop the run, which keeps finished "
-              "shards.")  # fmt: skip
+@click.option(
+    "--max-bad",
+    callback=parse_bad_limit,
+    default="100",
+    show_default=True,
+    metavar="N|N%",
+    help="Undecodable images are left out and named. A shard with more than N of them, or more than N% of its images, "
+    "fails; the others finish.",
+)
 @click.option(
     "--ray",
     "ray_address",
@@ -96,7 +115,7 @@ def run(
     batch_size: int,
     workers: int,
     overwrite: bool,
-    max_bad: int,
+    max_bad: BadLimit,
     ray_address: str | None,
     actors: int | None,
     gpus_per_actor: float | None,
@@ -152,9 +171,5 @@ def assigned_shards(shards: Sequence[Shard], job: Job, environment: Mapping[str,
     return assigned, replace(job, teacher=replace(job.teacher, local_rank=rank.local))
 
 
-for command in (run, pack_command, status_command, import_command, export_command):
+for command in (run, pack_command, status_command, refresh_command, import_command, export_command):
     main.add_command(command)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,14 +1,14 @@
 """Progress of `relabel-annotate run`, `import` and `export`: a bar on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from annotator.report import Reporter
 from store.cli.progress import ProgressDisplay
 from store.shards.index import shard_name
 from store.shards.remote import Shard
-from store.text import counted
+from store.text import counted, first_few
 
 PLAIN_INTERVAL = 30.0  # seconds between lines where there is no bar
 
@@ -84,6 +84,11 @@ class ShardProgress(Reporter):
     def undecodable(self, shard: Shard, key: str, reason: str) -> None:
         """Print why an image could not be decoded."""
         self.line(f"{shard.name}: undecodable image {key}: {reason}")
+
+    def waiting_for_others(self, shards: Sequence[Shard]) -> None:
+        """Print the shards that are left to other processes."""
+        names = first_few([shard.name for shard in shards])
+        self.line(f"waiting for another process, which annotates {counted(len(shards), 'shard')}: {names}")
 
     def describe(self) -> str:
         """Images, speed and shards so far."""

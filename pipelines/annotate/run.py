@@ -16,7 +16,7 @@ from annotator.run.watch import Watch, annotate_forever
 from annotator.settings import ClusterSettings, Job
 from pipelines.annotate.check import check_targets
 from pipelines.annotate.progress import ANNOTATE, RunText, ShardProgress
-from store.errors import FailedShardsError, TooManyBadImagesError
+from store.errors import FailedShardsError
 from store.shards.index import shard_name
 from store.shards.patterns import find_sources
 from store.shards.remote import Shard
@@ -61,15 +61,7 @@ def watch_shards(patterns: Sequence[str], job: Job) -> None:
         writer = open_labels([], job.labels, ready.schema, summary, overwrite=False)
 
         def annotate_complete(shards: Sequence[Shard]) -> list[Shard]:
-            left = list(shards)
-            while left:
-                try:
-                    annotate(left, writer, ready, job.settings, summary)
-                    break
-                except TooManyBadImagesError as error:  # one bad shard must not end a service
-                    shard = summary.bad_images[-1][0]
-                    summary.failed(shard, str(error))
-                    left.remove(shard)
+            annotate(shards, writer, ready, job.settings, summary)
             return [shard for shard in shards if shard in summary.failures]
 
         watch = Watch(partial(find_sources, patterns), progress.line)
@@ -151,12 +143,14 @@ def run_shards(
         summary = Summary(progress)
         try:
             work(summary, progress)
-        except (KeyboardInterrupt, SystemExit):
+        except (KeyboardInterrupt, SystemExit) as end:
             if shards is not None:
                 done = summary.committed_shards + summary.skipped_shards
                 kept = f"finished shards are in {printable(str(labels))}" if done else "no shard was finished"
                 if sys.stderr is not None:
                     sys.stderr.write(f"interrupted; {kept}, run again to go on\n")
+                if isinstance(end, KeyboardInterrupt):
+                    sys.exit(1)  # click would add "Aborted!"
                 raise
     _print_summary(summary, labels, text, time.monotonic() - start)
     if summary.failures:

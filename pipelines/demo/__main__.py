@@ -3,6 +3,11 @@
 `run` = shards -> annotate -> train twice (the dataset's labels, ReLabel) -> compare -> show a label map.
 """
 
+if __name__ == "__main__":  # before the other imports, which take long enough for a Ctrl-C
+    from pipelines.start import start
+
+    start("pipelines.demo.__main__")
+
 from pathlib import Path
 
 import click
@@ -66,7 +71,3 @@ def run(out: Path) -> None:
     from pipelines.demo.result import show_result
 
     show_result(out)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,10 @@
 """The command `python -m pipelines.reproduce`: runs all arms of the ablation and writes their report and figure."""
 
+if __name__ == "__main__":  # before the other imports, which take long enough for a Ctrl-C
+    from pipelines.start import start
+
+    start("pipelines.reproduce.__main__")
+
 from pathlib import Path
 
 import click
@@ -64,7 +69,3 @@ def main(out: Path, reports: Path, seeds: int) -> None:
     write_report(reports / "ablation.md", results, compare(ARMS, results), times)
     draw_ablation(reports / "ablation.png", results, times)
     click.echo(printable(f"{reports / 'ablation.md'}, {reports / 'ablation.png'}"))
-
-
-if __name__ == "__main__":
-    main()

@@ -146,13 +146,13 @@ def _train(arm: Arm, seed: int, data: Data, folder: Path) -> None:
 class _Silent:
     """A reporter that prints nothing; the lines of several students at a time would be interleaved."""
 
-    def notice(self, text: str) -> None:
-        """Leave it out: the maps are this program's own."""
-
     def step(self, report: StepReport) -> None:
         pass
 
     def epoch(self, report: EpochReport) -> None:
+        pass
+
+    def note(self, text: str) -> None:
         pass
 
 

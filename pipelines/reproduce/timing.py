@@ -41,14 +41,14 @@ class _Clock:
 
     reports: list[tuple[int, float]] = field(default_factory=list)  # step, seconds
 
-    def notice(self, text: str) -> None:
-        """Leave it out: the maps are this program's own."""
-
     def step(self, report: StepReport) -> None:
         """Record the time."""
         self.reports.append((report.step, time.monotonic()))
 
     def epoch(self, report: EpochReport) -> None:
+        """Record nothing."""
+
+    def note(self, text: str) -> None:
         """Record nothing."""
 
     def seconds(self) -> float:

@@ -1,5 +1,10 @@
 """The command `relabel-train`: train a student on shards and their labels; evaluate and export students."""
 
+if __name__ == "__main__":  # before the other imports, which take long enough for a Ctrl-C
+    from pipelines.start import start
+
+    start("pipelines.train.__main__")
+
 import os
 import sys
 from pathlib import Path
@@ -133,6 +138,3 @@ def run(
 
 for command in (run, evaluate, export, settings_command):
     main.add_command(command)
-
-if __name__ == "__main__":
-    main()

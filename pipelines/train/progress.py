@@ -3,8 +3,10 @@
 import time
 
 from store.cli.progress import ProgressDisplay
+from store.text import counted
 from trainer.run.records import EpochReport, StepReport
 
+SHOWN_LEFT_OUT = 5  # images that could not be decoded in an epoch
 TENTHS = 10  # an evaluation prints a line for every tenth where there is no bar
 
 
@@ -20,10 +22,6 @@ class TrainProgress:
 
     def __exit__(self, *_: object) -> None:
         self._display.__exit__()
-
-    def notice(self, text: str) -> None:
-        """Print a warning."""
-        self._display.line(f"warning: {text}")
 
     def step(self, report: StepReport) -> None:
         """Move the bar, or print a line."""
@@ -47,6 +45,16 @@ class TrainProgress:
         if report.accuracy is not None:
             line += f", top-1 {report.accuracy.top1:.2%}, top-5 {report.accuracy.top5:.2%}"
         self._display.line(line + (" (best so far)" if report.is_best else ""))
+        if report.left_out:
+            self.note(f"{counted(len(report.left_out), 'image')} could not be decoded in this epoch and were left out:")
+        for problem in report.left_out[:SHOWN_LEFT_OUT]:
+            self._display.line(f"  {problem}")
+        if (more := len(report.left_out) - SHOWN_LEFT_OUT) > 0:
+            self._display.line(f"  and {more:,} more, in metrics.jsonl")
+
+    def note(self, text: str) -> None:
+        """Print the line."""
+        self._display.line(f"note: {text}")
 
 
 class EvaluateProgress:

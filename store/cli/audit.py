@@ -24,7 +24,9 @@ from store.cli.options import (
 from store.cli.progress import track
 from store.errors import DamagedStoreError, StoreReadError
 from store.files import check_outputs, open_output
+from store.maintenance import changed_shards
 from store.reader import LabelStore
+from store.text import printable
 from store.view.images import ShardImages
 
 
@@ -56,7 +58,7 @@ from store.view.images import ShardImages
 @json_option
 @output_option("--csv", "csv_file", "Write a line for every image that could be decoded.")
 @output_option("--html", "html_file", "Write the tables as a page.")
-@shards_option("The image shards, for pictures in the page of --html")
+@shards_option("The image shards, to compare their labels with the store's, and for pictures in the page of --html")
 @output_option("--index", "index_file", "Write an index (.npz) for `relabel-store browse --audit`.")
 def audit(
     labels: str,
@@ -80,11 +82,11 @@ def audit(
     Exit status: 0 the audit is complete, with or without findings; 1 groups are damaged; 2 wrong usage.
     """
     store = LabelStore.open(labels)
-    if patterns and html_file is None:
-        raise click.UsageError("--shards needs --html, the page for which images are read")
     images = ShardImages(patterns) if patterns else None
     outputs = [file for file in (csv_file, html_file, index_file) if file is not None]
     check_outputs(outputs, inputs=[] if images is None else images.files)
+    for line in changed_shards(store, [] if images is None else track(images.files, "image shards")):
+        click.echo(printable(f"note: the audit has the labels of the store: {line}"), err=True)
     audit = Audit(schema=store.schema, settings=AuditSettings(temperature=temperature, threshold=threshold, top=top))
     found = _write_files(store, audit, images, csv_file=csv_file, html_file=html_file, index_file=index_file)
     print_result(as_json, found, render_audit(found, top))

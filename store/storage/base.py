@@ -80,6 +80,13 @@ class StorageBackend(Protocol):
             GroupExistsError: another writer has committed the group; nothing was changed.
         """
 
+    def lease(self, name: str) -> AbstractContextManager[bool]:
+        """A context that keeps other writers from working on a group too; false where another one does.
+
+        It saves work and protects nothing: `publish` decides which group is kept. In a bucket it is always true: a
+        lease there would have to be renewed, and would outlive a killed writer.
+        """
+
     def set_aside(self) -> str | None:
         """Rename the whole store; returns its new path, or None where nothing can be renamed."""
 

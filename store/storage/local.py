@@ -19,12 +19,13 @@ import zarr
 from zarr.storage import LocalStore
 
 from store.errors import DamagedStoreError, GroupExistsError, StoreWriteError
-from store.files import lock_state, locked, remove_if_empty, size_and_age, sync_folder, write_synced
+from store.files import flock, lock_state, locked, remove_if_empty, size_and_age, sync_folder, write_synced
 from store.format.parse import parse_attributes
 from store.format.schema import COMMIT_ATTRIBUTE, GROUP_FILE, GROUP_NAME, is_group_name
 from store.storage.base import A, B, Leftover
 
 REPLACED = ".replaced"
+LEASE = ".lease"  # ends the name of the file that a writer locks while it works on a group
 ATTEMPT = re.compile(rf"(?!zarr\.json\.){GROUP_NAME.pattern}\.[0-9a-f]{{16}}({re.escape(REPLACED)})?")
 UNLOCKABLE_AGE = 3600.0  # seconds
 
@@ -108,6 +109,21 @@ class LocalBackend:
             sync_folder(attempt)
             _move_into_place(attempt, group, overwrite=overwrite)
 
+    @contextmanager
+    def lease(self, name: str) -> Iterator[bool]:
+        """Lock a file beside the attempts; true without a lock where the disk has none, as some network disks."""
+        file = self._partial() / f"{name}{LEASE}"
+        handle = _lock_file(file)
+        if handle is None:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            file.unlink(missing_ok=True)
+            os.close(handle)
+            remove_if_empty(file.parent)
+
     def set_aside(self) -> str:
         """Rename the store within its folder."""
         real = self.folder.resolve()
@@ -132,12 +148,19 @@ class LocalBackend:
                 # On a disk without locks, writers cannot be seen.
                 if lock != "held" and (lock == "free" or age >= UNLOCKABLE_AGE):
                     yield Leftover(path=str(entry), size=size, age=age, only_copy_of=name if is_lost else None)
+        for file in self._leases():
+            with suppress(FileNotFoundError):
+                age = size_and_age(file)[1]
+                if (lock := lock_state(file)) == "free" or (lock == "unknown" and age >= UNLOCKABLE_AGE):
+                    yield Leftover(path=str(file), size=0, age=age)
 
     def clean(self, leftover: Leftover) -> None:
         """Delete an attempt or restore a group; then remove the folder of attempts if it is empty."""
         entry = Path(leftover.path)
         with suppress(FileNotFoundError, BlockingIOError), locked(entry, wait=False):
-            if leftover.only_copy_of is None:
+            if entry.name.endswith(LEASE):
+                entry.unlink()
+            elif leftover.only_copy_of is None:
                 shutil.rmtree(entry)
             else:
                 self._put_back(entry, leftover.only_copy_of)
@@ -159,6 +182,12 @@ class LocalBackend:
             return []
         found = (entry for entry in sorted(partial.iterdir()) if entry.is_dir() and not entry.is_symlink())
         return [entry for entry in found if ATTEMPT.fullmatch(entry.name)]
+
+    def _leases(self) -> list[Path]:
+        """The files that writers have locked, or left behind when they were killed."""
+        partial = self._partial()
+        found = [] if partial.is_symlink() or not partial.is_dir() else sorted(partial.glob(f"*{LEASE}"))
+        return [file for file in found if file.is_file() and not file.is_symlink()]
 
     def _partial(self) -> Path:
         # Beside the store itself and not beside a link to it: renames must stay on one disk.
@@ -211,6 +240,25 @@ def _move_into_place(attempt: Path, group: Path, *, overwrite: bool) -> None:
         raise StoreWriteError(f"{group}: written, but the disk does not confirm it: {error.strerror}") from error
     if overwrite:
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _lock_file(file: Path) -> int | None:
+    """A handle of a locked file, which is made if there is none; None where another process holds the lock."""
+    while True:
+        file.parent.mkdir(exist_ok=True)
+        try:
+            handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        except FileNotFoundError:  # another writer has just removed the empty folder
+            continue
+        try:
+            flock(handle, wait=False)
+        except BlockingIOError:
+            os.close(handle)
+            return None
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), file.lstat()):
+                return handle
+        os.close(handle)  # its writer has removed it between the two
 
 
 def _move_aside(group: Path, old: Path) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from store.format.schema import Preprocessing, ScoreKind, StoreSchema, TarIdentity, TeacherIdentity, Undecodable
-from store.shards.index import hash_file, image_digest, index_shard
+from store.shards.index import hash_file, image_digest, index_shard, tar_members
 from store.writer import GroupLabels, StoreWriter
 from trainer.batch import Batch
 from trainer.run.loop import TrainResult, train
@@ -36,16 +37,16 @@ class Recorder:
 
     steps: list[StepReport] = field(default_factory=list)
     epochs: list[EpochReport] = field(default_factory=list)
-    notices: list[str] = field(default_factory=list)
-
-    def notice(self, text: str) -> None:
-        self.notices.append(text)
+    notes: list[str] = field(default_factory=list)
 
     def step(self, report: StepReport) -> None:
         self.steps.append(report)
 
     def epoch(self, report: EpochReport) -> None:
         self.epochs.append(report)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +87,24 @@ def write_shard(path: Path, count: int, *, first: int = 0, labelled: bool = True
     return write_tar(path, members)
 
 
+def correct_labels(shard: Path, numbers: Sequence[int], *, to: int) -> None:
+    """Overwrite the class of some samples `s<number>` in their shard; its size stays."""
+    content = bytearray(shard.read_bytes())
+    for member in tar_members(shard):
+        if member.name in {f"s{number:05d}.cls" for number in numbers}:
+            content[member.offset : member.offset + member.size] = str(to).encode()
+    shard.write_bytes(content)
+
+
+def rot(shard: Path, number: int) -> None:
+    """Overwrite the end of one image of a shard, as a failing disk does: the shard's size and time stay."""
+    sample, info = index_shard(shard).samples[number], shard.stat()
+    with shard.open("r+b") as file:
+        file.seek(sample.offset + 8)
+        file.write(bytes(sample.length - 8))
+    os.utime(shard, ns=(info.st_atime_ns, info.st_mtime_ns))
+
+
 def make_schema(*, digest: str = "0" * 64, score_kind: ScoreKind = "centred_logit") -> StoreSchema:
     return StoreSchema(
         score_kind=score_kind,
@@ -116,6 +135,7 @@ def label_shard(
     digest: str = "0" * 64,
     score_kind: ScoreKind = "centred_logit",
     shift: float = 0.0,
+    overwrite: bool = False,
 ) -> None:
     """Commit a group of random maps for a shard; `shift` is added to its scores."""
     writer = StoreWriter.open(store, make_schema(digest=digest, score_kind=score_kind))
@@ -140,7 +160,7 @@ def label_shard(
         undecodable=tuple(Undecodable(row=row, key=index.samples[row].key, reason="test") for row in undecodable),
     )
     tar = TarIdentity(size=index.size, mtime_ns=index.mtime_ns, sha256=hash_file(shard))
-    writer.write(index.name, labels, tar=tar, provenance={})
+    writer.write(index.name, labels, tar=tar, provenance={}, overwrite=overwrite)
 
 
 def make_dataset(folder: Path, sizes: Sequence[int] = (70, 10, 48), **label_options: Any) -> Dataset:

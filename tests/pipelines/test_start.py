@@ -102,6 +102,13 @@ def test_what_a_command_does_not_import_does_not_stop_it(mine: Path, tmp_path: P
     assert run(tmp_path, install(tmp_path, name), "--help", first=str(mine)).returncode == 0
 
 
+@pytest.mark.parametrize("command", ["annotate", "train", "demo", "reproduce"])
+def test_interrupt_while_python_m_imports_shows_no_traceback(tmp_path: Path, command: str) -> None:
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt\n")  # the first import of every command
+    done = run(ROOT, sys.executable, "-P", "-m", f"pipelines.{command}", "--help", first=str(tmp_path))
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "Aborted!\n")
+
+
 @pytest.mark.parametrize("module", ["store.cli.main", "pipelines.nothing"])
 def test_python_itself_refuses_a_module_of_a_shadowed_package(mine: Path, module: str) -> None:
     (mine / "store.py").write_text("")

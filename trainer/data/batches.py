@@ -26,19 +26,29 @@ from trainer.settings import TrainSettings
 from trainer.targets.pooling import check_boxes
 
 
-def make_order(joined: Sequence[JoinedShard], settings: TrainSettings, *, world: int = 1) -> SampleOrder:
+def make_order(
+    joined: Sequence[JoinedShard],
+    settings: TrainSettings,
+    *,
+    world: int = 1,
+    undecodable: Sequence[int] | None = None,
+) -> SampleOrder:
     """The order of these shards' usable rows, for a run with these settings on `world` ranks.
+
+    `undecodable` holds the rows that the run has left out since its start; by default, those that are undecodable now.
 
     Raises:
         SettingsError: fewer samples than one batch, or more ranks or workers than the batch divides among.
     """
-    order = order_of(joined, batch_size=settings.batch_size, seed=settings.seed)
+    order = order_of(joined, batch_size=settings.batch_size, seed=settings.seed, undecodable=undecodable)
     check_topology(order, world=world, workers=settings.workers)
     return order
 
 
-def order_of(joined: Sequence[JoinedShard], *, batch_size: int, seed: int) -> SampleOrder:
-    """The order of these shards' usable rows, for any ranks and workers.
+def order_of(
+    joined: Sequence[JoinedShard], *, batch_size: int, seed: int, undecodable: Sequence[int] | None = None
+) -> SampleOrder:
+    """The order of these shards' usable rows, for any ranks and workers; arguments as for `make_order`.
 
     Raises:
         SettingsError: fewer samples than one batch.
@@ -46,7 +56,7 @@ def order_of(joined: Sequence[JoinedShard], *, batch_size: int, seed: int) -> Sa
     try:
         return SampleOrder(
             group_rows=tuple(len(shard.group) for shard in joined),
-            undecodable=undecodable_rows(joined),
+            undecodable=undecodable_rows(joined) if undecodable is None else tuple(undecodable),
             batch_size=batch_size,
             seed=seed,
         )
@@ -81,6 +91,8 @@ def read_batches(
     epochs: int,
     rank: int,
     world: int,
+    verify: bool = False,
+    replace: bool = False,
 ) -> Iterator[tuple[int, Iterator[tuple[int, TrainSample]]]]:
     """Read the part of every batch that belongs to this process: a rank's main process, or one of its workers.
 
@@ -92,6 +104,8 @@ def read_batches(
         epochs: epochs in all, counted from the first.
         rank: of this process among the `world` that train together.
         world: number of these processes.
+        verify: whether to compare each image with its digest.
+        replace: whether another sample stands in place of an image that cannot be decoded.
 
     Yields:
         For each batch its epoch, and its row numbers with their samples, which are decoded one by one.
@@ -104,7 +118,8 @@ def read_batches(
     worker, workers = (info.id, info.num_workers) if info else (0, 1)
     check_topology(order, world=world, workers=workers)
     owned = order.owned(rank=rank, world=world, worker=worker, workers=workers)
-    reader = SampleReader(joined, table, cached_rows=len(owned) * CACHED_ROWS_PER_STREAM)
+    cached = len(owned) * CACHED_ROWS_PER_STREAM
+    reader = SampleReader(joined, table, cached_rows=cached, verify=verify, replace=replace)
     first_epoch, first_step = divmod(start_step, order.steps)
     for epoch in range(first_epoch, epochs):
         streams = order.streams(epoch)[owned]
@@ -151,6 +166,8 @@ class SampleStream(IterableDataset[Batch | RelabelError]):
             epochs=self.settings.epochs,
             rank=self.rank,
             world=self.world,
+            verify=self.settings.verify_images,
+            replace=True,
         )
         try:
             for epoch, samples in batches:
@@ -172,6 +189,7 @@ class SampleStream(IterableDataset[Batch | RelabelError]):
             classes_KHW=sample.classes,
             scores_KHW=sample.scores,
             label=sample.label,
+            left_out=sample.left_out,
         )
 
 
@@ -184,6 +202,7 @@ class _Crop(NamedTuple):
     classes_KHW: NDArray[np.uint16]
     scores_KHW: NDArray[np.float16]
     label: int
+    left_out: str | None
 
 
 def _make_batch(crops: Sequence[_Crop]) -> Batch:
@@ -197,6 +216,7 @@ def _make_batch(crops: Sequence[_Crop]) -> Batch:
         scores=_stack([crop.scores_KHW for crop in crops]),
         labels=torch.tensor([crop.label for crop in crops], dtype=torch.int64),
         flips=torch.tensor([crop.flip for crop in crops], dtype=torch.bool),
+        left_out=tuple(crop.left_out for crop in crops if crop.left_out is not None),
     )
 
 

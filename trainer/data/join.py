@@ -5,11 +5,13 @@ Label arrays are read and servers asked only in the loader's processes or thread
 Letters: N rows of all shards, in their order; n some of them.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import zip_longest
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -24,15 +26,20 @@ from store.maps.notices import score_notice
 from store.maps.statistics import not_positive
 from store.reader import LabelStore
 from store.scratch import temporary_scratch
+from store.shards.compare import describe_difference, looks_unchanged, refresh_command
+from store.shards.errors import shard_errors
 from store.shards.images import REQUESTS, ImageMember, read_images
-from store.shards.index import NO_LABEL, ShardIndex, index_shard, shard_name
+from store.shards.index import NO_LABEL, ShardIndex, hash_file, index_shard, shard_name
 from store.shards.remote import RemoteShard, Shard
-from store.text import brief, first_few
+from store.storage.base import RemoteStat
+from store.text import counted, first_few
 from trainer.data.loading import load_items
 from trainer.settings import TrainSettings
 
 COLUMNS = ("keys", "offsets", "digests", "targets")  # arrays of a label group besides its maps
-SHOWN_ROWS = 3  # of those that differ between a shard and its labels
+NOTE_INTERVAL = 30.0  # seconds between two notes while shards are hashed
+
+Note = Callable[[str], None]  # receives a line for the user
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -156,8 +163,31 @@ def undecodable_rows(joined: Sequence[JoinedShard]) -> tuple[int, ...]:
     return tuple(shard.start + row for shard in joined for row in sorted(shard.group.undecodable))
 
 
-def check_join(joined: Sequence[JoinedShard], settings: TrainSettings, *, num_classes: int) -> RowTable:
-    """Compare every shard with its labels before training starts: size, first and last member, labels.
+def ignore(_: str) -> None:
+    """Receives a line and does nothing."""
+
+
+def check_join(
+    joined: Sequence[JoinedShard],
+    settings: TrainSettings,
+    *,
+    num_classes: int,
+    note: Note = ignore,
+    rank: int = 0,
+    world: int = 1,
+) -> RowTable:
+    """Compare every shard with its labels before training starts: size, time, first and last member, labels, tail.
+
+    A local shard of another time than recorded, such as a copy, is hashed: if its bytes differ too, its own labels may
+    have been corrected.
+
+    Args:
+        joined: the shards.
+        settings: of the run.
+        num_classes: of the store.
+        note: receives lines on shards that are hashed.
+        rank: of this process among the `world` that train together; they share the shards to hash.
+        world: number of these processes.
 
     Returns:
         All rows, for a `SampleStream`.
@@ -167,24 +197,39 @@ def check_join(joined: Sequence[JoinedShard], settings: TrainSettings, *, num_cl
         ShardError: a shard that differs from its labels and is damaged.
         DamagedStoreError: label arrays that cannot be read.
     """
-    return check_rows(joined, num_classes=num_classes if settings.needs_labels else None, workers=settings.workers)
+    return check_rows(
+        joined,
+        num_classes=num_classes if settings.needs_labels else None,
+        workers=settings.workers,
+        note=note,
+        rank=rank,
+        world=world,
+    )
 
 
-def check_rows(joined: Sequence[JoinedShard], *, num_classes: int | None, workers: int) -> RowTable:
+def check_rows(
+    joined: Sequence[JoinedShard],
+    *,
+    num_classes: int | None,
+    workers: int,
+    note: Note = ignore,
+    rank: int = 0,
+    world: int = 1,
+) -> RowTable:
     """Compare every shard with its labels, as `check_join`; without `num_classes`, datasets' labels are not checked."""
-    checks = _Checks(joined, num_classes=num_classes)
+    checks = _Checks(joined, num_classes=num_classes, hashed=range(rank, len(joined), world))
     if workers:
-        return make_table(list(load_items(checks, workers=min(workers, len(joined)), preload=[__name__])))
+        found = load_items(checks, workers=min(workers, len(joined)), preload=[__name__])
+        return make_table(_noted(found, len(joined), note))
     with ThreadPoolExecutor(REQUESTS) as threads:
-        found = list(threads.map(checks.__getitem__, range(len(joined))))
-    return make_table(list(_raised(found)))
+        return make_table(_noted(_raised(threads.map(checks.__getitem__, range(len(joined)))), len(joined), note))
 
 
-def _raised(found: Iterable[GroupRows | RelabelError]) -> Iterable[GroupRows]:
-    for rows in found:
-        if isinstance(rows, RelabelError):
-            raise rows
-        yield rows
+def _raised(found: Iterable["CheckedRows | RelabelError"]) -> Iterator["CheckedRows"]:
+    for checked in found:
+        if isinstance(checked, RelabelError):
+            raise checked
+        yield checked
 
 
 def score_notices(joined: Sequence[JoinedShard]) -> Iterator[str]:
@@ -196,31 +241,82 @@ def score_notices(joined: Sequence[JoinedShard]) -> Iterator[str]:
         yield from score_notice(float(not_positive(maps, num_classes=group.schema.num_classes).mean()))
 
 
-class _Checks(Dataset[GroupRows | RelabelError]):
+def _noted(found: Iterable["CheckedRows"], shards: int, note: Note) -> list[GroupRows]:
+    """The rows of all shards; lines say how many had to be hashed, also while that is done."""
+    rows: list[GroupRows] = []
+    hashed = elsewhere = 0
+    last = float("-inf")
+    for checked in found:
+        rows.append(checked.rows)
+        hashed += checked.time == "hashed"
+        elsewhere += checked.time == "not compared"
+        if hashed and len(rows) < shards and time.monotonic() - last > NOTE_INTERVAL:
+            note(f"shards of another time than when they were annotated are hashed: {len(rows):,} of {shards:,} done")
+            last = time.monotonic()
+    if hashed:
+        note(
+            f"{counted(hashed, 'shard')} had another time than when annotated, and the same images and labels; "
+            "relabel-annotate refresh records the new times, so that they need not be hashed again"
+        )
+    if elsewhere:
+        note(
+            f"{counted(elsewhere, 'shard')} behind URLs have another time than when annotated, and were not hashed; "
+            "if their labels (.cls) have changed: relabel-annotate refresh"
+        )
+    return rows
+
+
+class CheckedRows(NamedTuple):
+    """The rows of a shard that belongs to its labels."""
+
+    rows: GroupRows
+    time: Literal["as recorded", "hashed", "not compared"]  # what became of another time than recorded
+
+
+class _Checks(Dataset[CheckedRows | RelabelError]):
     """Checks one shard per item; the item is the shard's rows, or the error."""
 
-    def __init__(self, joined: Sequence[JoinedShard], *, num_classes: int | None) -> None:
+    def __init__(self, joined: Sequence[JoinedShard], *, num_classes: int | None, hashed: range) -> None:
         self.joined, self.num_classes = joined, num_classes
+        self.hashed = hashed  # numbers of the shards to hash if their time differs
 
     def __len__(self) -> int:
         return len(self.joined)
 
-    def __getitem__(self, i: int) -> GroupRows | RelabelError:
+    def __getitem__(self, i: int) -> CheckedRows | RelabelError:
         shard, group = self.joined[i].shard, self.joined[i].group.fresh()  # its cache is dropped after this shard
         try:
             rows = read_group_rows(group)
-            _check_members(shard, group, rows)
+            now = _check_members(shard, group, rows)
+            compared = _check_time(shard, now, group, rows) if i in self.hashed else "as recorded"
             if self.num_classes is not None:
                 _check_labels(shard, group, rows, self.num_classes)
         except RelabelError as error:
             return error
-        return rows
+        return CheckedRows(rows, compared)
 
 
-def _check_members(shard: Shard, group: LabelGroup, rows: GroupRows) -> None:
+def _check_time(
+    shard: Shard, now: os.stat_result | RemoteStat, group: LabelGroup, rows: GroupRows
+) -> Literal["as recorded", "hashed", "not compared"]:
+    """Hash a local shard whose time is not the recorded one; if its bytes differ, find out in what.
+
+    A shard behind a URL would have to be downloaded, and its time there is most often that of the upload.
+    """
+    if looks_unchanged(now, group.commit.tar):
+        return "as recorded"
+    if isinstance(shard, RemoteShard):
+        return "not compared"
+    with shard_errors(shard):
+        if hash_file(shard) != group.commit.tar.sha256 and (problem := _differences(shard, group, rows)):
+            raise JoinError(problem)
+    return "hashed"
+
+
+def _check_members(shard: Shard, group: LabelGroup, rows: GroupRows) -> os.stat_result | RemoteStat:
     """Check the tar's size, first and last member; a shard that differs is read completely to name the rows."""
     try:
-        size = shard.stat().st_size
+        now = shard.stat()
     except OSError as error:
         raise JoinError(f"{shard}: cannot be read: {error.strerror or error}") from error
     try:
@@ -230,47 +326,34 @@ def _check_members(shard: Shard, group: LabelGroup, rows: GroupRows) -> None:
         raise JoinError(_differences(shard, group, rows) or str(error)) from error
     except ShardError as error:  # a failed read: the whole shard would be read in vain
         raise JoinError(str(error)) from error
-    if size != group.commit.tar.size:
+    if (size := now.st_size) != group.commit.tar.size:
         where = _differences(shard, group, rows) or (
             f"{shard}: {size:,} bytes, annotated with {group.commit.tar.size:,}; "
-            "annotate it again (--overwrite with only this shard)"
+            f"its images are the same: {refresh_command(group.backend, shard)}"
         )
         raise JoinError(where)
+    return now
 
 
 def _differences(shard: Shard, group: LabelGroup, rows: GroupRows) -> str | None:
-    """A message with the first rows that differ between a shard and its labels; None if all keys and offsets agree."""
-    in_shard = [(sample.key, [sample.offset, sample.length]) for sample in _index(shard).samples]
-    in_labels = zip(rows.keys, rows.offsets.tolist(), strict=True)
-    pairs = list(zip_longest(in_shard, in_labels))
-    differing = [(row, found, labelled) for row, (found, labelled) in enumerate(pairs) if found != labelled]
-    if not differing:
-        return None
-    shown = [
-        f"row {row} is {_member_text(found)} in the shard and {_member_text(labelled)} in the labels"
-        for row, found, labelled in differing[:SHOWN_ROWS]
-    ]
-    return (
-        f"{shard}: differs from its labels {group} in {len(differing)} of {len(pairs)} rows: {'; '.join(shown)}"
-        f"{'; ...' if len(differing) > SHOWN_ROWS else ''}; annotate it again (--overwrite with only this shard)"
-    )
+    """A line on the first rows that differ between a shard and its labels; None if all agree."""
+    with _index(shard) as index, shard_errors(shard):
+        return describe_difference(index, rows, group=str(group), store=str(group.backend))
 
 
-def _index(shard: Shard) -> ShardIndex:
-    """A shard's index; a shard behind a URL is downloaded first."""
+@contextmanager
+def _index(shard: Shard) -> Iterator[ShardIndex]:
+    """A shard's index; a shard behind a URL is downloaded first, and its copy kept as long as the context."""
     if not isinstance(shard, RemoteShard):
-        return index_shard(shard)
+        yield index_shard(shard)
+        return
     with temporary_scratch() as folder:
         copy = folder / shard.name
         try:
             shard.download(copy)
         except OSError as error:
             raise JoinError(f"{shard}: cannot be read: {error.strerror or error}") from error
-        return index_shard(copy, source=shard)
-
-
-def _member_text(row: tuple[str, list[int]] | None) -> str:
-    return "nothing" if row is None else f"{brief(row[0])} ({row[1][1]} bytes at {row[1][0]})"
+        yield index_shard(copy, source=shard)
 
 
 def _check_labels(shard: Shard, group: LabelGroup, rows: GroupRows, num_classes: int) -> None:

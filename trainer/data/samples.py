@@ -5,7 +5,7 @@ Letters: K kept classes of a cell, H W cells (y, x), n some rows.
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -18,11 +18,13 @@ from store.group import LabelGroup
 from store.maps.types import LabelRows
 from store.shards.decode import decode_image
 from store.shards.images import ImageMember, read_images
+from store.shards.index import image_digest
 from store.shards.remote import Shard
 from trainer.data.join import JoinedShard, RowTable, TableRow
 from trainer.data.order import WINDOW_ROWS
 
 OPEN_GROUPS = 4096  # label groups whose arrays are kept open, about 14 KB each
+TRIED_ROWS = 64  # after an image that cannot be decoded
 # The chunks of a stream's window hold the window's rows and the rest of the chunks at its two ends.
 CACHED_ROWS_PER_STREAM = WINDOW_ROWS + 2 * CHUNK_ROWS
 
@@ -36,6 +38,7 @@ class TrainSample:
     classes: NDArray[np.uint16]  # (K, H, W)
     scores: NDArray[np.float16]  # (K, H, W)
     label: int  # the dataset's own label, -1 without one
+    left_out: str | None = None  # the error of an undecodable image in whose place this sample stands
 
 
 class ChunkId(NamedTuple):
@@ -52,10 +55,21 @@ class SampleReader:
         joined: the shards.
         table: their rows.
         cached_rows: rows whose label chunks are kept.
+        verify: compare each image's bytes with their digest.
+        replace: give another sample of the shard in place of an image that cannot be decoded, instead of an error.
     """
 
-    def __init__(self, joined: Sequence[JoinedShard], table: RowTable, *, cached_rows: int) -> None:
+    def __init__(
+        self,
+        joined: Sequence[JoinedShard],
+        table: RowTable,
+        *,
+        cached_rows: int,
+        verify: bool = False,
+        replace: bool = False,
+    ) -> None:
         self._joined, self._table = joined, table
+        self._verify, self._replace = verify, replace
         self._chunks = _ChunkCache(cached_rows)
         self._group = lru_cache(maxsize=OPEN_GROUPS)(lambda shard_number: joined[shard_number].group.fresh())
 
@@ -65,22 +79,52 @@ class SampleReader:
         Raises:
             ChangedShardError: a shard holds another image there.
             ShardError: a shard cannot be read.
-            ImageError: an image cannot be decoded.
+            ImageError: an image cannot be decoded, and nor can those after it, or it is not to be replaced.
             DamagedStoreError: the labels cannot be read.
             StoreReadError: the labels' disk or network failed.
         """
         rows = self._table.look_up(rows_n)
         members = [(self._joined[row.shard_number].shard, row.member) for row in rows]
         images, maps = list(read_images(members)), self._maps(rows)
-        for (shard, member), row, data in zip(members, rows, images, strict=True):
-            chunk, i = maps[_chunk_of(row)], member.row % CHUNK_ROWS
-            yield TrainSample(
-                key=member.key,
-                image=_decoded(shard, member, data),
-                classes=chunk.classes[i],
-                scores=chunk.scores[i],
-                label=row.label,
+        for row, data in zip(rows, images, strict=True):
+            try:
+                sample = self._sample(row, data, maps)
+            except ImageError as error:
+                if not self._replace:
+                    raise
+                sample = self._other(row, error)
+            yield sample
+
+    def _sample(self, row: TableRow, data: bytes, maps: dict[ChunkId, LabelRows]) -> TrainSample:
+        shard, member = self._joined[row.shard_number], row.member
+        if (reason := shard.group.undecodable.get(member.row)) is not None:  # since the run was started
+            raise ImageError(f"{shard.shard}: {member.key!r}: {reason}")
+        if self._verify and image_digest(data) != member.digest:
+            raise ImageError(
+                f"{shard.shard}: {member.key!r}: its bytes have changed since it was annotated: restore the shard"
             )
+        chunk, i = maps[_chunk_of(row)], member.row % CHUNK_ROWS
+        return TrainSample(
+            key=member.key,
+            image=_decoded(shard.shard, member, data),
+            classes=chunk.classes[i],
+            scores=chunk.scores[i],
+            label=row.label,
+        )
+
+    def _other(self, row: TableRow, error: ImageError) -> TrainSample:
+        """The next sample of the shard that can be decoded, which is the same for all numbers of ranks and workers."""
+        joined = self._joined[row.shard_number]
+        for step in range(1, min(len(joined.group), TRIED_ROWS)):
+            number = joined.start + (row.member.row + step) % len(joined.group)
+            [other] = self._table.look_up(np.array([number]))
+            try:
+                data = next(read_images([(joined.shard, other.member)]))
+                sample = self._sample(other, data, self._maps([other]))
+            except ImageError:
+                continue
+            return replace(sample, left_out=str(error))
+        raise error
 
     def _maps(self, rows: Sequence[TableRow]) -> dict[ChunkId, LabelRows]:
         """The label chunks of some rows; the storage backend reads missing ones concurrently if that is faster."""

@@ -15,6 +15,7 @@ from store.format.schema import StoreSchema
 from store.shards.index import ShardIndex
 from store.text import brief
 from trainer.data.join import JoinedShard
+from trainer.run.changes import Rows, label_digests, newly_undecodable, undecodable_by_group
 from trainer.run.records import finished_epochs
 from trainer.settings import TrainSettings, settings_differences, settings_to_json
 from trainer.student.checkpoint import BEST, was_saving
@@ -35,6 +36,8 @@ class RunIdentity:
     shards: dict[str, int]  # rows by name, in order
     val_shards: dict[str, int]
     labels_digest: str  # of labels and images, from the commit records of the label groups
+    label_digests: dict[str, list[str]]  # of each group, as `changes.label_digests` gives them
+    undecodable: Rows
     val_digest: str  # of keys, offsets, lengths and labels
 
     def to_json(self) -> dict[str, Any]:
@@ -42,7 +45,13 @@ class RunIdentity:
         return {
             "settings": self.settings,
             "own_targets": self.custom_targets,
-            "labels": {"schema": self.schema, "shards": self.shards, "digest": self.labels_digest},
+            "labels": {
+                "schema": self.schema,
+                "shards": self.shards,
+                "digest": self.labels_digest,
+                "groups": self.label_digests,
+                "undecodable": self.undecodable,
+            },
             "val_shards": self.val_shards,
             "val_digest": self.val_digest,
         }
@@ -65,6 +74,8 @@ def run_identity(
         labels_digest=_digest(
             (name, record.sha256) for shard in joined for name, record in sorted(shard.group.commit.objects.items())
         ),
+        label_digests=label_digests(joined),
+        undecodable=undecodable_by_group(joined),
         val_digest=_digest((s.key, s.offset, s.length, s.label) for index in val for s in index.samples),
     )
 
@@ -98,32 +109,57 @@ def locked_folder(folder: Path) -> Iterator[None]:
         raise RunFolderError(f"{folder}: cannot be written: {error.strerror}") from error
 
 
-def open_run_folder(folder: Path, identity: RunIdentity, *, resume: bool) -> None:
+def undecodable_at_start(folder: Path) -> Rows | None:
+    """The undecodable rows when a folder's run was started, by group; None if no run or an earlier release's is there.
+
+    Raises:
+        RunFolderError: settings.json is damaged.
+    """
+    if not (folder / SETTINGS).is_file():
+        return None
+    labels = _read_identity(folder / SETTINGS)["labels"]
+    rows: Rows = labels["undecodable"]
+    return rows if labels["groups"] else None
+
+
+def open_run_folder(folder: Path, identity: RunIdentity, *, resume: bool) -> Rows:
     """Start a run in a folder that is empty except for its lock, or check that its run may be resumed.
+
+    Returns:
+        The rows that became undecodable since the run was started, by group; settings.json records them.
 
     Raises:
         RunFolderError: a folder that is not empty without `resume`, is no run folder, cannot be written, or belongs
             to a run with other settings or data; the differences are listed.
     """
-    launch = _launch()
+    launch, left_out = _launch(), Rows()
     # A run killed while it first wrote settings.json leaves only the temporary file.
     is_empty = set(folder.iterdir()) <= {partial_file(folder / SETTINGS), folder / LOCK, folder / LAUNCH}
     if is_empty:
-        text = json.dumps(identity.to_json(), indent=1) + "\n"
-        with write_atomically(folder / SETTINGS) as handle:
-            handle.write(text.encode())
+        _write_identity(folder, identity.to_json())
     elif not (resume or _is_restart(folder, launch)):
         raise RunFolderError(f"{folder}: not empty; choose another folder, or continue its run with --resume")
-    elif differences := list(_differences(_read_identity(folder / SETTINGS), identity.to_json())):
-        raise RunFolderError(
-            f"{folder}: started with other settings or data ({'; '.join(differences)}); "
-            "resume with what it was started with, or choose another folder"
-        )
+    else:
+        started, now = _read_identity(folder / SETTINGS), identity.to_json()
+        if differences := list(_differences(started, now)):
+            raise RunFolderError(
+                f"{folder}: started with other settings or data ({'; '.join(differences)}); "
+                "resume with what it was started with, or choose another folder"
+            )
+        left_out = newly_undecodable(started["labels"], now["labels"]) or {}
+        if left_out != started["labels"]["left_out"]:
+            _write_identity(folder, started | {"labels": started["labels"] | {"left_out": left_out}})
     if launch:
         with write_atomically(folder / LAUNCH) as handle:
             handle.write(launch.encode())
     else:
         (folder / LAUNCH).unlink(missing_ok=True)
+    return left_out
+
+
+def _write_identity(folder: Path, values: dict[str, Any]) -> None:
+    with write_atomically(folder / SETTINGS) as handle:
+        handle.write((json.dumps(values, indent=1) + "\n").encode())
 
 
 def _launch() -> str:
@@ -172,6 +208,9 @@ def _read_identity(file: Path) -> dict[str, Any]:
             "schema": labels.get("schema"),
             "shards": _object(labels, "shards", file),
             "digest": labels.get("digest"),
+            "groups": _digests(labels, file),
+            "undecodable": _rows(labels, "undecodable", file),
+            "left_out": _rows(labels, "left_out", file),
         },
         "val_shards": val,
         "val_digest": document.get("val_digest"),
@@ -184,6 +223,22 @@ def _object(values: object, name: str, file: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _damaged(file)
     return value
+
+
+def _digests(labels: dict[str, Any], file: Path) -> dict[str, list[str]]:
+    """Two digests by group; none where an earlier release wrote the file."""
+    found = _object({"groups": {}} | labels, "groups", file)
+    if not all(isinstance(digests, list) and len(digests) == 2 for digests in found.values()):
+        raise _damaged(file)
+    return found
+
+
+def _rows(labels: dict[str, Any], name: str, file: Path) -> Rows:
+    """Row numbers by group; none where an earlier release wrote the file."""
+    found = _object({name: {}} | labels, name, file)
+    if not all(isinstance(rows, list) and all(type(row) is int for row in rows) for rows in found.values()):
+        raise _damaged(file)
+    return found
 
 
 def _damaged(file: Path) -> RunFolderError:
@@ -205,7 +260,7 @@ def _differences(started: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
         # The order matters: rows are numbered, and crops drawn, in the order of the shards.
         if list(then_shards.items()) != list(now_shards.items()):
             yield f"{name}: {len(then_shards)} shards then, {len(now_shards)} now, of other names, sizes or order"
-    if started["labels"]["digest"] != now["labels"]["digest"]:
+    if newly_undecodable(started["labels"], now["labels"]) is None:
         yield "labels: label maps or images have changed since then"
     if started["val_digest"] != now["val_digest"]:
         yield "val: images or labels have changed since then"

@@ -14,17 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from store.errors import TrainingError
+from store.errors import ImageError, TrainingError
 from store.processes import start_server
 from store.shards.index import ShardIndex
 from store.shards.remote import Shard
 from trainer.batch import Batch
 from trainer.data.batches import SampleStream, load_batches
-from trainer.data.join import score_notices
+from trainer.data.join import ignore, score_notices
 from trainer.data.loading import worker_deaths
 from trainer.distributed import Ranks, joined_ranks, peer_deaths
 from trainer.evaluation.evaluate import evaluate
-from trainer.run.folder import locked_folder
+from trainer.run.folder import locked_folder, undecodable_at_start
 from trainer.run.prepare import Prepared, open_folder, prepare
 from trainer.run.records import EpochReport, Records, Reporter, StepReport
 from trainer.settings import TrainSettings
@@ -33,6 +33,7 @@ from trainer.student.device import resolve_device
 from trainer.student.student import Student
 from trainer.targets.custom import CustomTargets
 
+LEFT_OUT_PART, LEAST_LEFT_OUT = 1000, 10  # one image in a thousand may be undecodable, and always ten
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)  # end a run with a checkpoint
 
 
@@ -95,6 +96,8 @@ class _Run:
     records: Records
     stop: StopSignal
     train_state: TrainState
+    max_left_out: int  # undecodable images of this rank in an epoch
+    left_out: list[str] = field(default_factory=list)  # errors of these images, of this epoch and process
 
     @property
     def updates(self) -> int:
@@ -141,14 +144,22 @@ def train(
     if settings.workers:
         start_server([load_batches.__module__, evaluate.__module__])  # takes seconds, in parallel with the preparation
     with joined_ranks(settings.device) as ranks, ExitStack() as stack:
+        note = reporter.note if ranks.rank == 0 else ignore
         prepared = prepare(
-            settings, shards=shards, labels=labels, val_shards=val_shards, ranks=ranks, custom_targets=custom_targets
+            settings,
+            shards=shards,
+            labels=labels,
+            val_shards=val_shards,
+            ranks=ranks,
+            custom_targets=custom_targets,
+            undecodable=ranks.first(lambda: undecodable_at_start(out)),
+            note=note,
         )
         ranks.together(lambda: stack.enter_context(locked_folder(out)) if ranks.rank == 0 else None)
-        train_state = open_folder(out, prepared, ranks, resume=resume)
+        train_state = open_folder(out, prepared, ranks, resume=resume, note=note)
         if ranks.rank == 0 and settings.target != "original":
             for text in score_notices(prepared.joined):
-                reporter.notice(text)
+                note(f"warning: {text}")
         run = _open_run(stack, settings, out, prepared, train_state, ranks, reporter)
         stream = SampleStream(
             prepared.joined,
@@ -194,6 +205,7 @@ def _open_run(
         records=stack.enter_context(records),
         stop=stack.enter_context(StopSignal()),
         train_state=train_state,
+        max_left_out=max(LEAST_LEFT_OUT, prepared.order.usable // LEFT_OUT_PART // ranks.world),
     )
 
 
@@ -216,7 +228,9 @@ def _epoch(run: _Run, batches: Iterator[Batch]) -> bool:
         seconds=time.monotonic() - started,
         accuracy=accuracy,
         is_best=is_best,
+        left_out=tuple(run.ranks.gathered(run.left_out)),
     )
+    run.left_out.clear()
     run.records.epoch(report, run.student.checkpoint(train_state), run.updates)
     return not run.ranks.any(run.stop())
 
@@ -227,6 +241,7 @@ def _train_epoch(run: _Run, batches: Iterator[Batch]) -> bool:
     run.student.model.train()
     while train_state.step < run.steps:
         lr, batch = run.student.lr, since.next(batches)
+        _leave_out(run, batch)
         since.losses.append(run.student.update(batch, run.updates))
         train_state.step += 1
         stopped = run.ranks.any(run.stop())
@@ -239,6 +254,20 @@ def _train_epoch(run: _Run, batches: Iterator[Batch]) -> bool:
         if stopped:
             return False
     return True
+
+
+def _leave_out(run: _Run, batch: Batch) -> None:
+    """Note the undecodable images of a batch, in whose places others stand.
+
+    Raises:
+        ImageError: there were too many of them in this epoch.
+    """
+    run.left_out.extend(batch.left_out)
+    if len(run.left_out) > run.max_left_out:
+        raise ImageError(
+            f"{len(run.left_out)} images cannot be decoded in epoch {run.train_state.epoch + 1}, more than may be left "
+            f"out; {run.records.kept()}. The last: {run.left_out[-1]}"
+        )
 
 
 @dataclass(slots=True)

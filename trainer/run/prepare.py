@@ -12,10 +12,11 @@ from store.reader import LabelStore
 from store.shards.index import ShardIndex
 from store.shards.remote import Shard
 from trainer.data.batches import make_order
-from trainer.data.join import JoinedShard, RowTable, check_join, join_shards
+from trainer.data.join import JoinedShard, Note, RowTable, check_join, ignore, join_shards
 from trainer.data.order import SampleOrder
 from trainer.distributed import Ranks
 from trainer.evaluation.evaluate import open_val
+from trainer.run.changes import Rows, describe_rows, rows_through_all
 from trainer.run.folder import check_never_saved, open_run_folder, run_identity
 from trainer.run.records import trim_metrics
 from trainer.settings import TrainSettings
@@ -45,15 +46,19 @@ def prepare(
     val_shards: Sequence[Path],
     ranks: Ranks,
     custom_targets: CustomTargets | None,
+    undecodable: Rows | None = None,
+    note: Note = ignore,
 ) -> Prepared:
     """Open the data, build the student, and compare shards with labels.
 
     Seeds torch's global generator, which draws the student's initial weights. Arguments and errors are those of
-    `trainer.run.loop.train`.
+    `trainer.run.loop.train`; `undecodable` holds the rows that the run has left out since its start, and `note`
+    receives lines for the user.
     """
     store = ranks.together(lambda: LabelStore.open(labels))
     joined = ranks.together(lambda: join_shards(shards, store))
-    order = ranks.together(lambda: make_order(joined, settings, world=ranks.world))
+    left_out = None if undecodable is None else rows_through_all(joined, undecodable)
+    order = ranks.together(lambda: make_order(joined, settings, world=ranks.world, undecodable=left_out))
     classes = store.schema.num_classes
     val = ranks.together(lambda: open_val(val_shards, classes) if val_shards else ())
     torch.manual_seed(settings.seed)
@@ -63,7 +68,9 @@ def prepare(
         )
     )
     student.join()
-    table = ranks.together(lambda: check_join(joined, settings, num_classes=classes))
+    table = ranks.together(
+        lambda: check_join(joined, settings, num_classes=classes, note=note, rank=ranks.rank, world=ranks.world)
+    )
     return Prepared(
         schema=store.schema,
         joined=joined,
@@ -75,7 +82,7 @@ def prepare(
     )
 
 
-def open_folder(out: Path, prepared: Prepared, ranks: Ranks, *, resume: bool) -> TrainState:
+def open_folder(out: Path, prepared: Prepared, ranks: Ranks, *, resume: bool, note: Note = ignore) -> TrainState:
     """Start a run in its folder, or restore the student from its last checkpoint.
 
     Args:
@@ -83,6 +90,7 @@ def open_folder(out: Path, prepared: Prepared, ranks: Ranks, *, resume: bool) ->
         prepared: the run; its student is restored.
         ranks: all of them read the checkpoint, only rank 0 writes.
         resume: whether the folder may hold this run already.
+        note: receives a line on rows that became undecodable since the run was started.
 
     Raises:
         RunFolderError: a folder that cannot be used, or that differs between the ranks.
@@ -94,7 +102,8 @@ def open_folder(out: Path, prepared: Prepared, ranks: Ranks, *, resume: bool) ->
         identity.to_json(),
         RunFolderError(f"{out}: the ranks were given different settings, shards or labels; give all of them the same"),
     )
-    ranks.first(lambda: open_run_folder(out, identity, resume=resume))
+    if left_out := ranks.first(lambda: open_run_folder(out, identity, resume=resume)):
+        note(describe_rows(left_out))
     train_state = ranks.together(lambda: _restore(out, prepared.student))
     ranks.agree(
         (train_state, prepared.student.digest()),

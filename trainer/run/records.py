@@ -140,19 +140,20 @@ class EpochReport:
     seconds: float  # of training and validation in this process
     accuracy: Accuracy | None  # None without validation shards
     is_best: bool  # the best top-1 so far
+    left_out: tuple[str, ...] = ()  # errors of images that could not be decoded, in whose places others stood
 
 
 class Reporter(Protocol):
     """Shows progress."""
-
-    def notice(self, text: str) -> None:
-        """Show what speaks against a run that can go on."""
 
     def step(self, report: StepReport) -> None:
         """Show a report on some steps."""
 
     def epoch(self, report: EpochReport) -> None:
         """Show a finished epoch, which is evaluated and saved."""
+
+    def note(self, text: str) -> None:
+        """Show a line about the data."""
 
 
 class Records:
@@ -210,4 +211,5 @@ def _epoch_record(report: EpochReport) -> dict[str, object]:
     accuracy = report.accuracy
     counts = {} if accuracy is None else {**asdict(accuracy), "top1": accuracy.top1, "top5": accuracy.top5}
     record = {"epoch": report.epoch, "loss": report.loss, "seconds": report.seconds}
-    return {**record, **counts, "is_best": report.is_best}
+    left_out = {"left_out": list(report.left_out)} if report.left_out else {}
+    return {**record, **counts, "is_best": report.is_best, **left_out}

@@ -1,5 +1,6 @@
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from annotator.input.local_copies import LocalCopies
 from annotator.input.plan import Plan, RowRef
 from annotator.report import Summary
 from annotator.run.annotate import annotate, make_ready, open_labels
-from annotator.settings import RunSettings, TeacherSettings
+from annotator.settings import BadLimit, RunSettings, TeacherSettings
 from annotator.teacher.teacher import Teacher
 from store.errors import (
     GroupExistsError,
@@ -23,7 +24,6 @@ from store.errors import (
     SettingsError,
     StoreMismatchError,
     TeacherError,
-    TooManyBadImagesError,
 )
 from store.format.schema import CommitRecord
 from store.reader import LabelStore
@@ -136,8 +136,42 @@ def test_undecodable_images_are_quarantined_and_counted(tmp_path: Path, teacher:
     assert group.undecodable[1].startswith("damaged JPEG: ")
     assert np.isnan(group.row(1).scores).all()
     assert np.isfinite(group.row(2).scores).all()
-    with pytest.raises(TooManyBadImagesError, match=r"2 undecodable images in this run, --max-bad allows 1; the last"):
-        run_annotator([path], tmp_path / "other.zarr", teacher, max_bad=1)
+
+
+@pytest.mark.parametrize(("allowed", "workers"), [("1", 0), ("1", 1), ("24.9%", 0)])
+def test_shard_of_too_many_bad_images_fails_alone_and_at_once(
+    tmp_path: Path, shards: list[Path], teacher: Teacher, allowed: str, workers: int
+) -> None:
+    bad = [(f"bad{i:03}.jpg", b"nothing") for i in range(60)]
+    shards.insert(1, write_tar(tmp_path / "rotten.tar", [*bad, *make_members(180, first=20)]))
+    labels = tmp_path / "labels.zarr"
+    for committed, skipped in ((3, 0), (0, 3)):  # a rerun finds the same
+        summary = run_annotator(shards, labels, teacher, max_bad=BadLimit.parse(allowed), workers=workers)
+        assert (summary.committed_shards, summary.skipped_shards) == (committed, skipped)
+        [(shard, reason)] = summary.failures.items()
+        assert shard == shards[1]
+        assert re.search(
+            rf"already \d+ of its 240 images are undecodable, --max-bad allows {allowed}; the last", reason
+        )
+        assert summary.images < 120  # the teacher did not see all of it
+    assert LabelStore.open(labels).names() == ["a", "b", "c"]
+    assert run_annotator(shards, labels, teacher, max_bad=BadLimit.parse("25%")).committed_shards == 1
+
+
+def test_shard_without_any_image_fails_and_makes_no_empty_group(tmp_path: Path, teacher: Teacher) -> None:
+    path = write_tar(tmp_path / "a.tar", [(f"{i}.jpg", b"nothing") for i in range(3)])
+    summary = run_annotator([path], tmp_path / "labels.zarr", teacher)
+    assert "a.tar: none of its 3 images can be decoded; the last: 2: not a" in summary.failures[path]
+    assert LabelStore.open(tmp_path / "labels.zarr").names() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("-1", "should be a number such as 100"), ("101%", "a share at most 100%"), ("many", "not 'many'"), ("1e9", "1%")],
+)
+def test_impossible_limits_of_bad_images_are_named(text: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        BadLimit.parse(text)
 
 
 def test_shard_without_one_decodable_image_fails_and_the_others_finish(
@@ -247,7 +281,7 @@ def test_given_class_names_must_be_the_stores(tmp_path: Path, shards: list[Path]
         run_annotator(shards, labels, teacher, names[::-1])
 
 
-@pytest.mark.parametrize(("name", "value"), [("top_k", 0), ("batch_size", 0), ("workers", -1), ("max_bad", -1)])
+@pytest.mark.parametrize(("name", "value"), [("top_k", 0), ("batch_size", 0), ("workers", -1)])
 def test_impossible_settings_are_named(name: str, value: int) -> None:
     with pytest.raises(SettingsError, match=rf"{name.replace('_', '-')} must be at least \d, not {value}"):
         RunSettings(**{name: value})  # type: ignore[arg-type]

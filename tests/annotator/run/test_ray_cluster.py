@@ -14,13 +14,12 @@ import pytest
 from click.testing import CliRunner
 
 from annotator.report import Reporter, Summary
-from annotator.settings import ClusterSettings, Job, RunSettings, TeacherSettings
+from annotator.settings import BadLimit, ClusterSettings, Job, RunSettings, TeacherSettings
 from annotator.teacher.teacher import Teacher
 from store.errors import (
     SettingsError,
     StoreMismatchError,
     TeacherError,
-    TooManyBadImagesError,
     WorkerError,
 )
 from store.reader import LabelStore
@@ -147,10 +146,12 @@ def test_cluster_run_is_continued_and_reports_errors(tmp_path: Path, cluster: Cl
     again = run(cluster, shards, labels, slow_teacher(0.0))
     assert (again.committed_shards, again.skipped_shards, again.failures) == (5, 4, {})
     assert np.isfinite(LabelStore.open(labels).group("a-001").read().scores).all()
+    few = run(cluster, shards, tmp_path / "few.zarr", slow_teacher(0.0), max_bad=BadLimit(0))
+    assert "already 1 of its 3 images are undecodable, --max-bad allows 0" in few.failures.pop(shards[-1])
+    assert (few.committed_shards, few.failures) == (8, {})
     for teacher, settings, error, message in (
         (slow_teacher(0.1), {}, StoreMismatchError, "written with another teacher"),
         (TeacherSettings(name="resnet19"), {}, TeacherError, "timm knows no such model; did you mean"),
-        (slow_teacher(0.0), {"max_bad": 0, "overwrite": True}, TooManyBadImagesError, "--max-bad allows 0"),
     ):
         with pytest.raises(error, match=message):
             run(cluster, shards, labels, teacher, **settings)

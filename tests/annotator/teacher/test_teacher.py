@@ -1,5 +1,7 @@
 import os
 import pickle
+import struct
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from annotator.settings import TeacherSettings
 from annotator.teacher.build import build_timm
 from annotator.teacher.selftest import check_teacher
 from annotator.teacher.teacher import Teacher, pick_device
+from annotator.teacher.weights import load_weights
 from store.errors import SettingsError, TeacherError
 from tests.builders.teachers import make_teacher, save_weights
 
@@ -158,6 +161,25 @@ def test_checkpoints_that_do_not_fit_or_are_hostile_are_refused(
     with pytest.raises(TeacherError, match=rf"model\.pth: .*{message}"):
         build_timm("test_resnet", {}, 12, path)
     assert not (tmp_path / "pwned").exists()
+
+
+def test_flipped_bit_in_a_pytorch_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    torch.save({"a": torch.full((1000,), 0.5)}, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(struct.pack("<f", 0.5) * 100) + 200] ^= 1
+    path.write_bytes(content)
+    assert torch.load(path, weights_only=True)["a"].unique().numel() == 2  # torch does not notice
+    with pytest.raises(TeacherError, match=r"w.pth: not a readable checkpoint: the checksum of .* does not match"):
+        load_weights(path)
+
+
+def test_zip_that_claims_more_bytes_than_it_has_is_refused_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(50_000_000))
+    with pytest.raises(TeacherError, match="not a readable checkpoint: members that are larger than the file"):
+        load_weights(path)
 
 
 def test_damaged_safetensors_are_refused(tmp_path: Path) -> None:

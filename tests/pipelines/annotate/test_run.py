@@ -130,8 +130,13 @@ def test_undecodable_images_are_left_out_and_the_run_succeeds(tmp_path: Path, la
         assert expected in result.stdout
     assert set(LabelStore.open(labels).group("a").undecodable) == {2, 3, 4}
     assert "a.tar: 2 label maps written" in result.stderr
-    stopped = run(labels.with_name("other.zarr"), weights, shard, more=("--max-bad", "2"))
-    assert "3 undecodable images in this run, --max-bad allows 2" in last_error(stopped)
+    for limit in ("2", "59.9%"):
+        failed = run(labels.with_name("other.zarr"), weights, shard, more=("--max-bad", limit))
+        assert f"already 3 of its 5 images are undecodable, --max-bad allows {limit}" in failed.stdout
+        assert "1 of 1 shards failed" in last_error(failed)
+    misspelt = run(labels, weights, shard, more=("--max-bad", "few"))
+    assert misspelt.exit_code == 2
+    assert "max-bad should be a number such as 100, or a share such as 1%, not 'few'" in misspelt.stderr
 
 
 def test_mistakes_in_arguments_are_one_line(tmp_path: Path, labels: Path, weights: Path) -> None:
@@ -195,7 +200,7 @@ def test_interrupted_run_says_where_finished_shards_are(
             summary.committed(Path("a.tar"), 3)
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit, match=r"^1$"):
         run_shards(work, 1, labels, text)
     where = f"finished shards are in {labels}" if done else "no shard was finished"
     assert f"interrupted; {where}, run again to go on" in capsys.readouterr().err

@@ -102,7 +102,7 @@ def test_shard_of_too_many_bad_images_keeps_no_other_waiting(tmp_path: Path) -> 
     assert service.returncode == 1, stderr
     assert names(labels) == ["b", "c"]
     assert "2 shards annotated, 0 were there already, 1 failed" in stdout
-    assert "undecodable images in this run, --max-bad allows 2" in stdout
+    assert "already 3 of its 4 images are undecodable, --max-bad allows 2" in stdout
 
 
 @pytest.mark.parametrize("more", [["--max-bad", "2"], ["--max-bad", "9", "--teacher-arg", "seconds=text"]])
@@ -193,7 +193,28 @@ def test_two_annotators_that_meet_on_a_shard_both_finish(tmp_path: Path) -> None
     assert [process.returncode for process in both] == [0, 0], said
     counts = [int(stdout.split(": ")[1].split(" shard")[0]) for stdout, _ in said]
     assert sum(counts) == 2
+    assert sum(int(stdout.split("failed; ")[1].split(" image")[0]) for stdout, _ in said) == 12  # none of them twice
     assert names(labels) == ["a-0", "a-1"]
+    assert not labels.with_name("labels.zarr.partial").exists()
+
+
+def test_shard_of_a_killed_annotator_is_taken_over(tmp_path: Path) -> None:
+    labels, lease = tmp_path / "labels.zarr", tmp_path / "labels.zarr.partial" / "a-0.lease"
+    for i in range(2):
+        write_tar(tmp_path / f"a-{i}.tar", make_members(8, first=8 * i))
+    first = start(labels, tmp_path / "a-0.tar", *SLOW)
+    wait_for(lease.exists, first)
+    first.send_signal(signal.SIGSTOP)
+    second = start(labels, tmp_path / "a-*.tar", *SLOW)
+    said = said_until(second, "waiting for another process, which annotates 1 shard: 'a-0.tar'")
+    assert names(labels) == ["a-1"], said  # the free shard came first
+    first.kill()
+    first.communicate()
+    stdout, stderr = second.communicate(timeout=60)
+    assert second.returncode == 0, stderr
+    assert "2 shards annotated, 0 were there already" in stdout
+    assert names(labels) == ["a-0", "a-1"]
+    assert not lease.parent.exists()
 
 
 @pytest.mark.parametrize(

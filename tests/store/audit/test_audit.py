@@ -447,7 +447,6 @@ def test_interrupted_audit_leaves_the_old_files(tmp_path: Path, monkeypatch: pyt
         (("--index", "{out}/absent/a.npz"), 1, "absent; make it first"),
         (("--csv", ""), 2, "expected a path"),
         (("--csv", "{out}"), 2, "is a directory"),
-        (("--shards", "{out}/*.tar"), 2, "--shards needs --html"),
         (("--html", "{out}/a.html", "--shards", "{out}/*.tar"), 1, "*.tar"),
         (("--threshold", "nan"), 2, "expected a number"),
         (("--top", "-1"), 2, "-1"),

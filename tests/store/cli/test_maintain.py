@@ -419,6 +419,16 @@ def test_gc_minds_nothing_but_attempts(path: Path) -> None:
     assert len(list(partial.iterdir())) == 2
 
 
+def test_gc_removes_a_killed_writers_lease_and_keeps_a_held_one(path: Path) -> None:
+    lease = path.with_name("labels.zarr.partial") / "c.lease"
+    lease.parent.mkdir()
+    lease.touch()
+    with LocalBackend(path).lease("a") as is_ours, LocalBackend(path).lease("a") as is_theirs:
+        assert (is_ours, is_theirs) == (True, False)
+        assert call("gc", path, "--older-than", "0").output == f"remove: {lease} (0 bytes)\n0 bytes gained\n"
+    assert not lease.parent.exists()
+
+
 def test_disk_that_cannot_lock_spares_young_attempts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unable(*_: object) -> None:
         raise OSError(9, "Bad file descriptor")

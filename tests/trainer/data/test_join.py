@@ -1,4 +1,5 @@
 import hashlib
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -10,7 +11,16 @@ from store.reader import LabelStore
 from store.shards.images import ImageMember, read_images
 from store.shards.index import index_shard
 from store.shards.remote import RemoteShard
-from tests.builders.training import Dataset, label_shard, make_dataset, png, small_settings, write_shard, write_tar
+from tests.builders.training import (
+    Dataset,
+    correct_labels,
+    label_shard,
+    make_dataset,
+    png,
+    small_settings,
+    write_shard,
+    write_tar,
+)
 from trainer.data.join import check_join, join_shards, read_group_rows, undecodable_rows
 from trainer.settings import TrainSettings
 
@@ -72,7 +82,9 @@ def test_the_error_for_one_row_that_differs_names_only_it(tmp_path: Path) -> Non
     shard = write_tar(tmp_path / "one.tar", members)
     label_shard(data.labels, shard)
     write_tar(shard, [*members[:29], ("other.png", png(29))])
-    message = r"in 1 of 30 rows: row 29 is 'other' .* in the shard and 's00029' .* in the labels; annotate it again"
+    message = (
+        r"in 1 of 30 rows: row 29 is 'other' .* in the shard and 's00029' .* in the labels; its images are the same"
+    )
     with pytest.raises(JoinError, match=message):
         check([shard], data.labels)
 
@@ -81,8 +93,57 @@ def test_a_shard_that_was_touched_but_agrees_is_still_refused(tmp_path: Path) ->
     data = make_dataset(tmp_path, (30,))
     with data.shards[0].open("ab") as file:
         file.write(bytes(10240))
-    with pytest.raises(JoinError, match=r"train-0.tar: [0-9,]+ bytes, annotated with [0-9,]+; annotate it again"):
+    with pytest.raises(JoinError, match=r"train-0.tar: [0-9,]+ bytes, annotated with [0-9,]+; its images .* refresh"):
         check(data.shards, data.labels)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_labels_that_were_corrected_since_are_named_with_the_command_to_run(tmp_path: Path, workers: int) -> None:
+    data = make_dataset(tmp_path, (30, 10))
+    correct_labels(data.shards[0], [3, 4], to=7)
+    message = (
+        rf"train-0.tar: differs from its labels .*train-0 in 2 of 30 rows: row 3, 's00003', has label 7 in the shard "
+        rf"and 3 in the labels; row 4.*; its images are the same: relabel-annotate refresh {data.labels} --shards "
+        rf"{data.shards[0]}$"
+    )
+    with pytest.raises(JoinError, match=message):
+        check(data.shards, data.labels, small_settings(workers=workers))
+
+
+def test_image_of_the_same_size_that_was_exchanged_needs_the_teacher_again(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path, (30,))
+    sample = index_shard(data.shards[0]).samples[20]
+    with data.shards[0].open("r+b") as file:
+        file.seek(sample.offset + sample.length // 2)
+        file.write(b"?")
+    with pytest.raises(JoinError, match="in 1 of 30 rows: row 20, 's00020', has other bytes; annotate it again"):
+        check(data.shards, data.labels)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_shard_that_was_copied_is_hashed_and_passes_and_an_unchanged_one_is_not_read(
+    tmp_path: Path, workers: int
+) -> None:
+    data, notes = make_dataset(tmp_path, (30, 10)), list[str]()
+    joined = join_shards(data.shards, LabelStore.open(data.labels))
+    check_join(joined, small_settings(workers=workers), num_classes=5, note=notes.append)
+    assert notes == []
+    os.utime(data.shards[1], (1, 1))
+    check_join(joined, small_settings(workers=workers), num_classes=5, note=notes.append)
+    assert len(notes) == 1
+    assert notes[0].startswith("1 shard had another time than when annotated, and the same images and labels")
+    # Of several ranks, one hashes it.
+    check_join(joined, small_settings(), num_classes=5, note=notes.append, rank=0, world=2)
+    assert len(notes) == 1
+
+
+def test_time_in_whole_seconds_is_compared_in_seconds(tmp_path: Path) -> None:
+    data, notes = make_dataset(tmp_path, (30,)), list[str]()
+    seconds = data.shards[0].stat().st_mtime_ns // 10**9
+    os.utime(data.shards[0], ns=(0, seconds * 10**9))  # as rsync to an older disk
+    joined = join_shards(data.shards, LabelStore.open(data.labels))
+    check_join(joined, small_settings(), num_classes=5, note=notes.append)
+    assert notes == []
 
 
 def test_the_error_for_a_truncated_shard_says_that_it_is_damaged(tmp_path: Path) -> None:
