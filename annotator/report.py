@@ -20,6 +20,9 @@ class Reporter:
     def set_aside(self, kept: str) -> None:
         """The store of another teacher was renamed to make room."""
 
+    def notice(self, text: str) -> None:
+        """Something about the store that its user should know."""
+
     def committed(self, shard: Shard, maps: int) -> None:
         """A shard's labels are in the store; `maps` does not count undecodable rows."""
 
@@ -152,6 +155,10 @@ class Summary(Reporter):
     def set_aside(self, kept: str) -> None:
         """Pass the event on."""
         self.reporter.set_aside(kept)
+
+    def notice(self, text: str) -> None:
+        """Pass the event on."""
+        self.reporter.notice(text)
 
     def committed(self, shard: Shard, maps: int) -> None:
         """Count a finished shard and forget an earlier failure of it."""

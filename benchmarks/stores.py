@@ -52,7 +52,7 @@ class BlankGroup(LabelGroup):
     @classmethod
     def of(cls, group: LabelGroup) -> "BlankGroup":
         """The blank group of the same name and rows."""
-        return cls(group.backend, group.name, group.schema, group.commit, group.identity)
+        return cls(group.backend, group.name, group.schema, group.commit, group.record)
 
     def fresh(self) -> "BlankGroup":
         """The group itself, which holds nothing."""

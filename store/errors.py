@@ -69,6 +69,10 @@ class StoreWriteError(RelabelError, OSError):
     """The disk or network refused a write: full, read-only or gone."""
 
 
+class CodecError(RelabelError, RuntimeError):
+    """Zarr cannot encode arrays as it is installed and configured here."""
+
+
 class LabelMapError(RelabelError, ValueError):
     """Label arrays or boxes whose shape, dtype or values cannot be stored or pooled."""
 

@@ -5,42 +5,30 @@ Letters: N rows, K kept classes, C classes, H W cells (y, x).
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, overload
+from functools import cached_property
+from typing import TYPE_CHECKING, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from store.errors import DamagedStoreError, RowNotFoundError, StoreReadError
-from store.format.arrays import BIG_ARRAYS, CHUNK_ROWS, array_specs, find_key, keys_named
+from store.errors import DamagedStoreError, RowNotFoundError
+from store.format.arrays import BIG_ARRAYS, CHUNK_ROWS
 from store.format.checks import check_maps
-from store.format.schema import GROUP_FILE, CommitRecord, StoreSchema
 from store.maps.types import LabelRow, LabelRows
-from store.objects import GroupObjects
-from store.storage.base import StorageBackend
-from store.text import first_line
+from store.rows import GroupArrays
 
 if TYPE_CHECKING:
     from store.view.notebook import NotebookPage
 
 PathPattern = str | os.PathLike[str]
-READS = 16  # arrays that are read at the same time
 
 
-class LabelGroup(GroupObjects):
+class LabelGroup(GroupArrays):
     """The labels of one image shard; row i belongs to the shard's i-th sample.
 
-    Arrays are opened and read on first use, in each process anew, so a group can be read after a fork.
+    Arrays are read on first use, and a group can be read after a fork.
     """
-
-    def __init__(
-        self, backend: StorageBackend, name: str, schema: StoreSchema, commit: CommitRecord, identity: object
-    ) -> None:
-        super().__init__(backend, name, commit, identity)
-        self.schema = schema
-        self._arrays: dict[tuple[int, str], Any] = {}  # by process and name
 
     def __len__(self) -> int:
         return self.commit.rows
@@ -74,7 +62,9 @@ class LabelGroup(GroupObjects):
 
     def fresh(self) -> "LabelGroup":
         """The same group without cached arrays, for readers that bound their memory by dropping groups."""
-        return LabelGroup(self.backend, self.name, self.schema, self.commit, self.identity)
+        group = LabelGroup(self.backend, self.name, self.schema, self.commit, self.record)
+        group.versions |= self.versions
+        return group
 
     @cached_property
     def keys(self) -> list[str]:
@@ -101,11 +91,6 @@ class LabelGroup(GroupObjects):
         """Reasons by row, of the images that could not be decoded."""
         return {bad.row: bad.reason for bad in self.commit.undecodable}
 
-    @property
-    def has_tail(self) -> bool:
-        """Whether the group stores the log-sum-exp of the logits outside the top K."""
-        return "tail/zarr.json" in self.commit.objects
-
     def usable(self, start: int = 0, stop: int | None = None) -> NDArray[np.bool_]:
         """(stop - start,) bool: whether each row's image could be decoded."""
         mask = np.ones(len(self), bool)
@@ -129,7 +114,7 @@ class LabelGroup(GroupObjects):
         """
         rows = slice(start, len(self) if stop is None else stop)
         names = BIG_ARRAYS if with_tail and self.has_tail else BIG_ARRAYS[:2]
-        found = self._slices(names, rows)
+        found = self.read_rows(names, rows)
         maps = LabelRows(classes=found[0], scores=found[1], tail_logsumexp=found[2] if len(found) > 2 else None)
         problem = check_maps(
             maps.classes,
@@ -171,89 +156,12 @@ class LabelGroup(GroupObjects):
             number=number,
         )
 
-    def find(self, key: str) -> int | None:
-        """The row of a key, None if the group does not have it; no array is opened.
-
-        Raises:
-            DamagedStoreError: the keys are damaged.
-        """
-        return find_key(self.read_object("keys/c/0"), key, rows=len(self), where=f"{self}: keys")
-
-    def keys_named(self, name: str) -> list[str]:
-        """The keys whose last part, after any folders, is this name; raises as `find` does."""
-        return keys_named(self.read_object("keys/c/0"), name, rows=len(self), where=f"{self}: keys")
-
-    def read_array(self, name: str) -> NDArray[Any]:
-        """All values of an array, as stored."""
-        return self._slices((name,), slice(None))[0]
-
-    def _slices(self, names: Sequence[str], rows: slice) -> list[NDArray[Any]]:
-        """The same rows of several arrays, read at the same time."""
-        arrays = [self._array(name) for name in names]
-        reads = [_threads(os.getpid()).submit(array.__getitem__, rows) for array in arrays]
-        problems = [read.exception() for read in reads]
-        self.check_not_replaced()
-        for name, problem in zip(names, problems, strict=True):
-            if problem is not None:
-                self._raise(name, problem)
-        return [np.asarray(read.result()) for read in reads]
-
-    def _raise(self, name: str, problem: BaseException) -> NoReturn:
-        """Raise the error for an array that could not be read."""
-        try:
-            with self.backend.errors(self.object_path(name)):
-                raise problem
-        except MemoryError as error:
-            raise StoreReadError(
-                f"{self.backend.at(self.object_path(name))}: needs more memory than there is"
-            ) from error
-        except OSError as error:
-            raise self.unread(name, error) from error
-        except Exception as error:  # codecs raise many types on damaged bytes
-            raise self.damaged(name, first_line(error)) from error
-
-    def _array(self, name: str) -> Any:  # noqa: ANN401  (zarr's arrays are generic over their metadata)
-        """The array, opened once in each process: an array opened before a fork must not be used after it."""
-        key = os.getpid(), name
-        if key not in self._arrays:
-            self._arrays[key] = self._open_array(name)
-        return self._arrays[key]
-
-    def _open_array(self, name: str) -> Any:  # noqa: ANN401
-        """Open an array; objects of small arrays and metadata are compared by sha256, chunks of big ones by size."""
-        for path in self.objects_of(name):
-            if name in BIG_ARRAYS and not path.endswith(GROUP_FILE):
-                self.check_size(path)
-            else:
-                self.read_object(path)
-        specs = array_specs(self.schema, len(self), with_tail=self.has_tail)
-        spec = next(spec for spec in specs if spec.name == name)
-        try:
-            array = self.backend.array(self.object_path(name))
-        except OSError as error:
-            raise self.unread(name, error) from error
-        except Exception as error:  # zarr raises many types on damaged metadata
-            raise self.damaged(name, f"cannot be opened: {first_line(error)}") from error
-        # numpy has a type for texts since version 2; before, they came as objects.
-        dtype = "string" if array.dtype.kind in "TO" else str(array.dtype)
-        found = tuple(array.shape), dtype
-        if found != (spec.shape, spec.dtype):
-            raise self.damaged(name, f"{found[1]} {found[0]}, expected {spec.dtype} {spec.shape}")
-        return array
-
 
 def _row_number(index: object) -> int:
     """The index as an int; numpy's integers are row numbers too."""
     if not isinstance(index, SupportsIndex):
         raise TypeError(f"rows are numbered: expected an integer, not {index!r}; group.find(key) gives a key's row")
     return int(index.__index__())
-
-
-@lru_cache(maxsize=1)
-def _threads(process: int) -> ThreadPoolExecutor:
-    """The threads that read arrays in this process; threads do not survive a fork."""
-    del process
-    return ThreadPoolExecutor(READS, thread_name_prefix="read")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)

@@ -24,8 +24,8 @@ from store.errors import (
     StoreNotFoundError,
     StoreReadError,
 )
-from store.format.arrays import BIG_ARRAYS, array_specs
-from store.format.checks import check_centred, check_maps, check_samples, check_topk_order
+from store.format.arrays import BIG_ARRAYS, CHUNK_ROWS
+from store.format.checks import Problem, check_centred, check_maps, check_samples, check_topk_order
 from store.format.schema import GROUP_FILE, StoreSchema
 from store.group import LabelGroup
 from store.reader import LabelStore, StoreFault
@@ -37,6 +37,13 @@ from store.storage.base import Leftover
 from store.text import first_few
 from store.writer import StoreWriter, write_errors
 
+INTERRUPTED = (
+    "its writer was killed while replacing it; it is in {}, and the next writer or `relabel-store gc --older-than 0` "
+    "puts it back"
+)
+NO_RECORD = "no commit record: lost, or a writer was killed or is still running"
+BLOCK_ROWS = 64 * CHUNK_ROWS  # that are checked at a time
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fault:
@@ -45,6 +52,11 @@ class Fault:
     group: str
     array: str | None  # None where the fault is of the group as a whole
     problem: str
+    unread: bool = False  # the disk, the network or a writer is at fault, not the data
+
+
+def _fault(group: str, error: RelabelError, array: str | None = None) -> Fault:
+    return Fault(group=group, array=array, problem=str(error), unread=isinstance(error, StoreReadError))
 
 
 def verify_group(store: LabelStore, name: str, *, deep: bool) -> list[Fault]:
@@ -58,27 +70,30 @@ def verify_group(store: LabelStore, name: str, *, deep: bool) -> list[Fault]:
     try:
         group = store.unchecked_group(name)
     except (DamagedStoreError, LabelNotFoundError, StoreReadError) as error:
-        return [Fault(group=name, array=None, problem=str(error))]
+        return [_fault(name, error)]
     faults: list[Fault] = []
-    for spec in array_specs(group.schema, len(group), with_tail=group.has_tail):
+    for spec in group.specs():
         try:
             group.check_array(spec.name, deep=deep)
         except (DamagedStoreError, StoreReadError) as error:
-            faults.append(Fault(group=name, array=spec.name, problem=str(error)))
+            faults.append(_fault(name, error, spec.name))
     if not deep or faults:
         return faults
     try:
         return list(_check_values(group))
     except (DamagedStoreError, StoreReadError) as error:
-        return [Fault(group=name, array=None, problem=str(error))]
+        return [_fault(name, error)]
 
 
 def lost_groups(store: LabelStore) -> list[Fault]:
-    """Folders with a group's name but no commit record, as faults."""
-    return [
-        Fault(group=name, array=None, problem="no commit record: lost, or a writer was killed or is still running")
-        for name in store.without_record()
+    """Groups whose writer was killed while replacing them, and folders without a commit record, as faults."""
+    interrupted = {str(leftover.only_copy_of): leftover.path for leftover in store.backend.interrupted()}
+    faults = [
+        Fault(group=name, array=None, problem=INTERRUPTED.format(path), unread=True)
+        for name, path in interrupted.items()
     ]
+    lost = [name for name in store.without_record() if name not in interrupted]
+    return faults + [Fault(group=name, array=None, problem=NO_RECORD) for name in lost]
 
 
 def verify_shard(store: LabelStore, path: Path) -> list[Fault]:
@@ -88,7 +103,7 @@ def verify_shard(store: LabelStore, path: Path) -> list[Fault]:
         group = store.unchecked_group(name)
         problem = _difference(group, index_shard(path, hashed=True))
     except (DamagedStoreError, LabelNotFoundError, ShardError, StoreReadError) as error:
-        return [Fault(group=name, array=None, problem=str(error))]
+        return [_fault(name, error)]
     return [] if problem is None else [Fault(group=name, array=problem[0], problem=f"{path}: {problem[1]}")]
 
 
@@ -111,20 +126,27 @@ def changed_shards(store: LabelStore, shards: Iterable[Path]) -> Iterator[str]:
 
 
 def _check_values(group: LabelGroup) -> Iterator[Fault]:
-    """Faults of the values, in arrays whose bytes are as they were written."""
-    usable = group.usable()
-    classes, scores, *rest = (group.read_array(name) for name in BIG_ARRAYS if name != "tail" or group.has_tail)
-    tail_logsumexp = rest[0] if rest else None
+    """The first fault of the maps and of the samples, in arrays whose bytes are as they were written."""
     bad = {row.row: row.key for row in group.commit.undecodable}
     problems = (
-        check_maps(classes, scores, tail_logsumexp, usable, num_classes=group.schema.num_classes),
-        check_topk_order(classes, scores, tail_logsumexp, usable),
-        check_centred(scores, usable, group.schema),
+        next((problem for start in range(0, len(group), BLOCK_ROWS) if (problem := _check_maps(group, start))), None),
         check_samples(group.keys, group.offsets, group.labels, bad, tar_size=group.commit.tar.size),
     )
     for problem in problems:
         if problem is not None:
             yield Fault(group=group.name, array=problem[0], problem=problem[1])
+
+
+def _check_maps(group: LabelGroup, start: int) -> Problem | None:
+    stop = min(start + BLOCK_ROWS, len(group))
+    names = [name for name in BIG_ARRAYS if name != "tail" or group.has_tail]
+    classes, scores, *rest = group.read_rows(names, slice(start, stop))
+    maps = classes, scores, rest[0] if rest else None, group.usable(start, stop)
+    return (
+        check_maps(*maps, num_classes=group.schema.num_classes)
+        or check_topk_order(*maps)
+        or check_centred(scores, maps[3], group.schema)
+    )
 
 
 def _difference(group: LabelGroup, index: ShardIndex) -> tuple[str | None, str] | None:
@@ -165,7 +187,7 @@ def find_leftovers(store: LabelStore, *, min_age: float) -> Iterator[Leftover]:
             return store.unchecked_group(name).commit.prefix
         except LabelNotFoundError as error:
             try:
-                backend.size(f"{name}/{GROUP_FILE}")
+                backend.version(f"{name}/{GROUP_FILE}")
             except FileNotFoundError:
                 return None
             raise DamagedStoreError(f"{backend.at(name)}: its {GROUP_FILE} holds no commit record") from error
@@ -189,13 +211,14 @@ class Merged:
 
     group: str
     outcome: Literal["copied", "there already", "damaged"]
-    problem: str = ""  # of a damaged group
+    problem: str = ""  # of a group that is damaged, lost or cannot be read
 
 
 def merge(sources: Sequence[Path | str], into: Path | str) -> Iterator[Merged]:
     """Copy the groups that `into` lacks, comparing their bytes with their commit records on the way.
 
-    Nothing is written unless all stores belong together. Damaged groups are left out.
+    Nothing is written unless all stores belong together. Damaged groups, and folders whose commit record is lost, are
+    left out.
 
     Raises:
         StoreMismatchError: stores of different teachers, preprocessing, sizes or class names, or one group made from
@@ -211,6 +234,10 @@ def merge(sources: Sequence[Path | str], into: Path | str) -> Iterator[Merged]:
         raise StoreMismatchError(f"{there[0]}: has no class names, the others have; merge into a new store")
     target = StoreWriter.open(into, schema)
     for store in stores:
+        for fault in lost_groups(store):
+            yield Merged(
+                group=fault.group, outcome="damaged", problem=f"{store.backend.at(fault.group)}: {fault.problem}"
+            )
         for name, group in store.survey():
             yield _copy(name, group, target)
 

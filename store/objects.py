@@ -1,18 +1,35 @@
-"""The objects of one label group, compared with its commit record whenever they are read."""
+"""The objects of one label group, compared with its commit record and their first version whenever they are read."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from hashlib import sha256
 
 from store.errors import DamagedStoreError, RelabelError, StoreReadError
 from store.format.arrays import BIG_ARRAYS
-from store.format.schema import GROUP_FILE, CommitRecord
-from store.storage.base import StorageBackend
+from store.format.schema import GROUP_FILE, MAX_JSON_BYTES, CommitRecord
+from store.storage.base import ObjectVersion, StorageBackend
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecordVersion:
+    """A group's `zarr.json` as it was read."""
+
+    version: ObjectVersion
+    sha256: str  # of its bytes
 
 
 class GroupObjects:
-    """The objects of a group by the paths in its commit record, with which they are compared when they are read."""
+    """The objects of a group by the paths in its commit record.
 
-    def __init__(self, backend: StorageBackend, name: str, commit: CommitRecord, identity: object) -> None:
-        self.backend, self.name, self.commit, self.identity = backend, name, commit, identity
+    A store may be copied over while it is read. Small objects are compared with their sha256 in the record. Big ones
+    are read in parts: each part has to come from the version that the object had when the group was opened, else the
+    whole object is compared with its sha256.
+    """
+
+    def __init__(self, backend: StorageBackend, name: str, commit: CommitRecord, record: RecordVersion) -> None:
+        self.backend, self.name, self.commit, self.record = backend, name, commit, record
+        self.versions: dict[str, ObjectVersion] = {}  # of big objects, when they were first looked at
 
     def __str__(self) -> str:
         return self.backend.at(self.name)
@@ -26,27 +43,27 @@ class GroupObjects:
 
         Raises:
             DamagedStoreError: it is missing or has other bytes.
-            StoreReadError: the disk or network failed.
+            StoreReadError: the disk or network failed, or the group was replaced.
         """
-        record = self.commit.objects.get(path)
-        if record is None:
-            raise DamagedStoreError(f"{self}: the commit record has no object {path!r}")
-        self.check_size(path)
-        try:
-            data = self.backend.read(self.object_path(path))
-        except MemoryError as error:
-            raise StoreReadError(
-                f"{self.backend.at(self.object_path(path))}: needs more memory than there is"
-            ) from error
-        except OSError as error:
-            raise self.unread(path, error) from error
-        self.check_not_replaced()
-        if sha256(data).hexdigest() != record.sha256:
-            raise self.damaged(path, "other bytes than were written")
-        return data
+        return self._read_whole(path)[0]
+
+    def read_part(self, path: str, start: int, stop: int) -> bytes:
+        """Some bytes of a big object, of the version that it had at first.
+
+        Raises:
+            DamagedStoreError: it is missing or has another size.
+            StoreReadError: the disk or network failed, or the object was replaced or changed.
+        """
+        with self._read_errors(path):
+            data, version = self.backend.read_part(self.object_path(path), start, stop)
+        self._check_size(path, version)
+        if version == self.versions.setdefault(path, version):
+            return data
+        whole, self.versions[path] = self._read_whole(path)  # perhaps the same bytes were copied there again
+        return whole[start:stop]
 
     def check_sizes(self) -> None:
-        """Compare the sizes of the big arrays' objects with the commit record.
+        """Compare the sizes of the big arrays' objects with the commit record, and note their versions.
 
         Raises:
             DamagedStoreError: one is missing or has another size.
@@ -57,47 +74,32 @@ class GroupObjects:
 
     def check_size(self, path: str) -> None:
         """Compare an object's size with the commit record; raises as `read_object`."""
-        expected = self.commit.objects[path].size
-        try:
-            size = self.backend.size(self.object_path(path))
-        except OSError as error:
-            raise self.unread(path, error) from error
-        if size != expected:
-            raise self.damaged(path, f"{size} bytes, written with {expected}")
-
-    def check_array(self, name: str, *, deep: bool) -> None:
-        """Compare one array with the commit record and the format.
-
-        Args:
-            name: the array's name.
-            deep: read every byte and compare sha256, instead of sizes.
-
-        Raises:
-            DamagedStoreError: an object is missing or has other bytes.
-            StoreReadError: the disk or network failed.
-        """
-        for path in self.objects_of(name):
-            self.read_object(path) if deep else self.check_size(path)
-
-    def objects_of(self, name: str) -> list[str]:
-        """Paths of an array's objects in the commit record."""
-        paths = [path for path in self.commit.objects if path.startswith(name + "/")]
-        if f"{name}/{GROUP_FILE}" not in paths or len(paths) < 2:
-            raise DamagedStoreError(f"{self}: the commit record lacks array {name!r} or a part of it")
-        return paths
+        with self._read_errors(path):
+            version = self.backend.version(self.object_path(path))
+        self._check_size(path, version)
+        if path.partition("/")[0] in BIG_ARRAYS:
+            self.versions.setdefault(path, version)
 
     def check_not_replaced(self) -> None:
-        """Check after a read that the group was not replaced meanwhile: else the bytes are of another commit record.
+        """Check that the group was not replaced since it was opened: else its bytes are of another commit record.
 
         Raises:
             StoreReadError: the group was replaced.
         """
+        path = f"{self.name}/{GROUP_FILE}"
         try:
-            same = self.backend.identity(self.name) == self.identity
-        except FileNotFoundError:
-            same = False
-        if not same:
-            raise StoreReadError(f"{self}: was replaced while it was open; open the store again")
+            if self.backend.version(path) == self.record.version:
+                return
+            data, version = self.backend.read(path, MAX_JSON_BYTES)  # perhaps the same bytes were copied there again
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise self._replaced() from error
+        except RelabelError:
+            raise
+        except OSError as error:
+            raise StoreReadError(f"{self.backend.at(path)}: cannot be read: {error.strerror or error}") from error
+        if sha256(data).hexdigest() != self.record.sha256:
+            raise self._replaced()
+        self.record = RecordVersion(version=version, sha256=self.record.sha256)
 
     def damaged(self, path: str, problem: str) -> DamagedStoreError:
         """The error for an object or an array with other bytes than were written."""
@@ -106,10 +108,48 @@ class GroupObjects:
             "annotate its shard again (--overwrite with only this shard)"
         )
 
-    def unread(self, path: str, error: OSError) -> DamagedStoreError | OSError:
+    def _read_whole(self, path: str) -> tuple[bytes, ObjectVersion]:
+        record = self.commit.objects.get(path)
+        if record is None:
+            raise DamagedStoreError(f"{self}: the commit record has no object {path!r}")
+        with self._read_errors(path):
+            data, version = self.backend.read(self.object_path(path), record.size)
+        self._check_size(path, version)
+        if sha256(data).hexdigest() != record.sha256:
+            raise self._changed(path, version, "other bytes than were written")
+        return data, version
+
+    @contextmanager
+    def _read_errors(self, path: str) -> Iterator[None]:
+        """Turn what a storage backend raises for an object into errors that name it."""
+        try:
+            yield
+        except MemoryError as error:
+            where = self.backend.at(self.object_path(path))
+            raise StoreReadError(f"{where}: needs more memory than there is") from error
+        except OSError as error:
+            raise self._unread(path, error) from error
+
+    def _unread(self, path: str, error: OSError) -> DamagedStoreError | OSError:
         """The error for an object that could not be read: damage where it is missing, else the disk or network."""
         if isinstance(error, RelabelError):
             return error
         if isinstance(error, FileNotFoundError | NotADirectoryError):
-            return self.damaged(path, "missing")
+            self.check_not_replaced()
+            return self._replaced(path) if path in self.versions else self.damaged(path, "missing")
         return StoreReadError(f"{self.backend.at(self.object_path(path))}: cannot be read: {error.strerror or error}")
+
+    def _check_size(self, path: str, version: ObjectVersion) -> None:
+        expected = self.commit.objects[path].size
+        if version.size != expected:
+            raise self._changed(path, version, f"{version.size} bytes, written with {expected}")
+
+    def _changed(self, path: str, version: ObjectVersion, problem: str) -> DamagedStoreError | StoreReadError:
+        """The error for an object that differs from the record: damage, unless it became so after it was opened."""
+        self.check_not_replaced()
+        is_same = self.versions.get(path, version) == version
+        return self.damaged(path, problem) if is_same else self._replaced(path)
+
+    def _replaced(self, path: str | None = None) -> StoreReadError:
+        where = str(self) if path is None else self.backend.at(self.object_path(path))
+        return StoreReadError(f"{where}: was replaced or changed while it was open; verify the store, then run again")

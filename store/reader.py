@@ -7,18 +7,27 @@ import difflib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from store.errors import DamagedStoreError, LabelNotFoundError, RelabelError, StoreNotFoundError, StoreReadError
 from store.format.parse import parse_attributes, parse_commit, parse_schema, sealed_root
-from store.format.schema import COMMIT_ATTRIBUTE, GROUP_FILE, ROOT_ATTRIBUTE, Json, StoreSchema, is_group_name
+from store.format.schema import (
+    COMMIT_ATTRIBUTE,
+    GROUP_FILE,
+    MAX_JSON_BYTES,
+    ROOT_ATTRIBUTE,
+    Json,
+    StoreSchema,
+    is_group_name,
+)
 from store.group import LabelGroup
+from store.objects import RecordVersion
 from store.storage.base import StorageBackend
 from store.storage.open import open_backend
-from store.text import first_few
+from store.text import brief, first_few
 
 StoreFault = DamagedStoreError | StoreReadError
-MAX_JSON_BYTES = 1 << 25  # 65,535 class names take a few MB
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,7 +35,7 @@ class FoundFolder:
     """A folder that may be a group, with its commit record as stored."""
 
     name: str
-    identity: object  # of the folder, taken before its record was read
+    version: RecordVersion | None  # None where there is no `zarr.json` that can be read
     record: Json | StoreFault | None  # None where there is no commit record
 
 
@@ -73,7 +82,7 @@ class LabelStore:
         """Open the store of a storage backend; raises as `open` does."""
         where = backend.at(GROUP_FILE)
         try:
-            data = _read_json(backend, GROUP_FILE)
+            data, _ = _read_json(backend, GROUP_FILE)
         except (FileNotFoundError, NotADirectoryError) as error:
             problem = "a file, not a label store" if Path(str(backend)).is_file() else "no label store here"
             raise StoreNotFoundError(f"{backend}: {problem}; `relabel-annotate run` makes one") from error
@@ -138,6 +147,13 @@ class LabelStore:
             raise LabelNotFoundError(f"{self}: no labels for the shard {name!r}; annotate it first")
         return self._open(found)
 
+    def first_group(self) -> LabelGroup | None:
+        """The first group that can be opened, without reading the records of those after it; None without any."""
+        for name in self._folders():
+            with suppress(LabelNotFoundError, DamagedStoreError):
+                return self.unchecked_group(name)
+        return None
+
     def find(self, key: str) -> tuple[LabelGroup, int]:
         """The group and row of a key; of other groups, only the keys are read.
 
@@ -180,30 +196,44 @@ class LabelStore:
 
     def _scan(self) -> Iterator[FoundFolder]:
         """All folders that may be groups, with their commit records as stored."""
+        return self.backend.map(self._look, self._folders())
+
+    def _folders(self) -> list[str]:
         try:
-            names = self.backend.folders()
+            return self.backend.folders()
         except RelabelError:
             raise
         except OSError as error:
             raise StoreReadError(f"{self}: cannot be listed: {error.strerror or error}") from error
-        return self.backend.map(self._look, names)
 
     def _look(self, name: str) -> FoundFolder:
         path = f"{name}/{GROUP_FILE}"
         try:
-            identity = self.backend.identity(name)
-            record = parse_attributes(_read_json(self.backend, path), self.backend.at(path)).get(COMMIT_ATTRIBUTE)
+            data, version = _read_json(self.backend, path)
+            record = parse_attributes(data, self.backend.at(path)).get(COMMIT_ATTRIBUTE)
         except (FileNotFoundError, NotADirectoryError):
-            return FoundFolder(name=name, identity=None, record=None)
+            return FoundFolder(name=name, version=None, record=None)
         except (DamagedStoreError, StoreReadError) as error:
-            return FoundFolder(name=name, identity=None, record=error)
-        return FoundFolder(name=name, identity=identity, record=record)
+            return FoundFolder(name=name, version=None, record=error)
+        return FoundFolder(name=name, version=version, record=record)
 
     def _open(self, found: FoundFolder) -> LabelGroup:
         if isinstance(found.record, RelabelError):
             raise found.record
-        commit = parse_commit(found.record, self.root, self.backend.at(f"{found.name}/{GROUP_FILE}"))
-        return LabelGroup(self.backend, found.name, self.schema, commit, found.identity)
+        where = self.backend.at(f"{found.name}/{GROUP_FILE}")
+        commit = parse_commit(found.record, self.root, where)
+        if commit.teacher_digest != self.schema.teacher.digest:
+            raise DamagedStoreError(
+                f"{where}: made by another teacher ({brief(commit.teacher_digest)}) than the store's "
+                f"({brief(self.schema.teacher.digest)}); annotate its shard again (--overwrite with only this shard)"
+            )
+        if commit.group not in (None, found.name):
+            raise DamagedStoreError(
+                f"{where}: holds the labels of the shard {brief(commit.group)}: the folder was renamed or exchanged; "
+                "give it its name again"
+            )
+        assert found.version is not None
+        return LabelGroup(self.backend, found.name, self.schema, commit, found.version)
 
     def _checked(self, found: FoundFolder) -> tuple[str, LabelGroup | StoreFault]:
         try:
@@ -214,15 +244,16 @@ class LabelStore:
         return found.name, group
 
 
-def _read_json(backend: StorageBackend, path: str) -> bytes:
+def _read_json(backend: StorageBackend, path: str) -> tuple[bytes, RecordVersion]:
     """The bytes of a `zarr.json`; FileNotFoundError if there is none."""
     try:
-        if (size := backend.size(path)) > MAX_JSON_BYTES:
-            raise DamagedStoreError(
-                f"{backend.at(path)}: {size:,} bytes; none of ours is larger than {MAX_JSON_BYTES:,}"
-            )
-        return backend.read(path)
+        data, version = backend.read(path, MAX_JSON_BYTES)
     except (FileNotFoundError, NotADirectoryError, RelabelError):
         raise
     except OSError as error:
         raise StoreReadError(f"{backend.at(path)}: cannot be read: {error.strerror or error}") from error
+    if version.size > MAX_JSON_BYTES:
+        raise DamagedStoreError(
+            f"{backend.at(path)}: {version.size:,} bytes; none of ours is larger than {MAX_JSON_BYTES:,}"
+        )
+    return data, RecordVersion(version=version, sha256=sha256(data).hexdigest())

@@ -3,19 +3,21 @@
 import reprlib
 
 MAX_LENGTH = 300  # characters of an error or a value in a message
+MAX_SHOWN = 4_000  # characters of a line or a cell of a table; texts in a store may have millions
 
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 100
 _repr.maxdict = _repr.maxlist = _repr.maxtuple = 12
 
 
-def printable(text: str) -> str:
-    r"""Replace every character that could control a terminal or break a line by its escape.
+def printable(text: str, limit: int = MAX_SHOWN) -> str:
+    r"""Replace every character that could control a terminal or break a line by its escape, and cut a very long text.
 
-    >>> printable("a\x1b[31mb\nc")
-    'a\\x1b[31mb\\nc'
+    >>> printable("a\x1b[31mb\nc"), printable("abc" * 9, limit=3)
+    ('a\\x1b[31mb\\nc', 'abc... (27 characters)')
     """
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:limit])
+    return shown if len(text) <= limit else f"{shown}... ({len(text):,} characters)"
 
 
 def as_utf8(argument: str) -> str:

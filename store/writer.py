@@ -27,6 +27,8 @@ from store.errors import (
 )
 from store.format.arrays import array_specs, encode_array
 from store.format.checks import check_centred, check_maps, check_samples, check_topk_order
+from store.format.chunks import check_encoding
+from store.format.parse import parse_attributes, sealed_root
 from store.format.schema import (
     COMMIT_ATTRIBUTE,
     GROUP_FILE,
@@ -43,7 +45,7 @@ from store.format.schema import (
 )
 from store.reader import LabelStore
 from store.shards.index import ShardIndex
-from store.storage.base import StorageBackend
+from store.storage.base import NewGroup, StorageBackend
 from store.storage.open import open_backend
 
 FIELDS = {"tail": "tail_logsumexp", "targets": "labels"}  # stored arrays that have another name in the code
@@ -119,10 +121,13 @@ class StoreWriter:
 
     Raises:
         StoreMismatchError: the store belongs to another teacher, preprocessing or size, or has other class names.
+        CodecError: Zarr cannot encode arrays as it is installed and configured here.
     """
 
     def __init__(self, store: LabelStore, schema: StoreSchema) -> None:
+        check_encoding(schema)
         self.store = store
+        self.restored: list[str] = []  # groups put back whose writer was killed while replacing them
         differences = store.schema.differences(schema, "in the store", "in this run")
         if schema.class_names is not None and schema.class_names != store.schema.class_names:
             differences.append("class_names")
@@ -136,13 +141,19 @@ class StoreWriter:
     def open(cls, location: Path | str, schema: StoreSchema) -> "StoreWriter":
         """Open the store at a path or an object store's URL; create it if it is absent.
 
+        A group that is missing because its writer was killed while replacing it is put back, and named in `restored`.
+
         Raises:
             StoreMismatchError: as for the class, or files there that are no store.
             StoreWriteError: the disk or network refused.
         """
         backend = open_backend(location)
         with write_errors(backend):
-            return cls(_find_store(backend) or _create_store(backend, schema), schema)
+            writer = cls(_find_store(backend) or _create_store(backend, schema), schema)
+            for leftover in backend.interrupted():
+                backend.clean(leftover)
+                writer.restored.append(str(leftover.only_copy_of))
+        return writer
 
     @property
     def schema(self) -> StoreSchema:
@@ -205,14 +216,20 @@ class StoreWriter:
         sealed: list[CommitRecord] = []
 
         def group_file(prefix: str) -> bytes:
-            sealed.append(msgspec.structs.replace(record, prefix=prefix))
+            sealed.append(msgspec.structs.replace(record, prefix=prefix, group=name))
             return _group_json({COMMIT_ATTRIBUTE: sealed[-1].to_attributes(self.store.root)})
 
         with write_errors(self.store.backend):
-            if LabelStore.of(self.store.backend).root != self.store.root:  # the group would be sealed with another root
-                raise StoreMismatchError(f"{self.store}: was replaced or changed while it was open; run again")
-            self.store.backend.publish(name, objects, group_file, overwrite=overwrite)
+            LabelStore.of(self.store.backend)  # else the folder of a store that is gone would be made anew
+            group = NewGroup(objects=objects, record=group_file, check_root=self._check_root)
+            self.store.backend.publish(name, group, overwrite=overwrite)
         return sealed[-1]
+
+    def _check_root(self, data: bytes) -> None:
+        """Raise StoreMismatchError for another root than this writer's, to which its groups would not belong."""
+        where = self.store.backend.at(GROUP_FILE)
+        if sealed_root(parse_attributes(data, where).get(ROOT_ATTRIBUTE, {}), where) != self.store.root:
+            raise StoreMismatchError(f"{self.store}: was replaced or changed while it was open; run again")
 
 
 def set_aside_other(location: Path | str, schema: StoreSchema, replaces: Set[str]) -> str | None:

@@ -26,6 +26,7 @@ from store.processes import keep_freed_memory
 from store.shards.index import shard_name
 from store.shards.remote import Shard
 from store.storage.base import StorageBackend
+from store.text import brief, first_few
 from store.writer import StoreWriter, set_aside_other
 
 PAUSE = 1.0  # seconds between two looks at shards that other annotators are working on
@@ -83,9 +84,25 @@ def make_ready(teacher: Teacher, settings: RunSettings, class_names: tuple[str, 
 
 
 def open_labels(
-    shards: Sequence[Shard], labels: Path | str, schema: StoreSchema, summary: Summary, *, overwrite: bool
+    shards: Sequence[Shard],
+    labels: Path | str,
+    schema: StoreSchema,
+    summary: Summary,
+    *,
+    overwrite: bool,
+    precision: str | None = None,
 ) -> StoreWriter:
     """Create or check the store for these shards' labels, once before `annotate` is called in any number of parts.
+
+    The summary receives a notice of groups that were put back, and of a group there that was made in another precision.
+
+    Args:
+        shards: of the run.
+        labels: the store.
+        schema: of the run's teacher.
+        summary: receives the events.
+        overwrite: set a store of another teacher aside if the shards are all of its groups.
+        precision: of the teacher's features; None to compare none.
 
     Raises:
         StoreMismatchError: the store was written with another teacher or preprocessing.
@@ -93,7 +110,14 @@ def open_labels(
     """
     if overwrite and (kept := set_aside_other(labels, schema, {shard_name(shard) for shard in shards})):
         summary.set_aside(kept)
-    return StoreWriter.open(labels, schema)
+    writer = StoreWriter.open(labels, schema)
+    if writer.restored:
+        names = first_few(writer.restored)
+        summary.notice(f"{writer.store}: put back {names}, whose writer was killed while replacing it")
+    first = None if precision is None else writer.store.first_group()
+    if first is not None and (before := first.commit.provenance.get("precision", precision)) != precision:
+        summary.notice(f"{first}: was made in {brief(before)}, this run computes in {precision}")
+    return writer
 
 
 def annotate(

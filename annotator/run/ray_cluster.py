@@ -93,7 +93,8 @@ def annotate_on_ray(
         workers = Workers(job, cluster, tell)
         schema, selftest = workers.prepare()
         tell(f"self-test passed: {schema.map_size[0]} x {schema.map_size[1]} cells, {selftest.describe()}")
-        open_labels(shards, job.labels, schema, summary, overwrite=job.settings.overwrite)
+        overwrite, precision = job.settings.overwrite, job.teacher.precision
+        open_labels(shards, job.labels, schema, summary, overwrite=overwrite, precision=precision)
         run = _Run(shards, job, workers, summary)
         while run.waiting or run.assigned:
             run.assign()

@@ -64,6 +64,10 @@ class ShardProgress(Reporter):
         """Print the path of the old store."""
         self.line(f"the labels of the other teacher are kept in {kept}")
 
+    def notice(self, text: str) -> None:
+        """Print it."""
+        self.line(text)
+
     def committed(self, shard: Shard, maps: int) -> None:
         """Print a finished shard."""
         self.done += 1

@@ -40,7 +40,14 @@ def annotate_shards(shards: Sequence[Shard], job: Job) -> None:
     ready = load_teacher(job)
 
     def work(summary: Summary, _: ShardProgress) -> None:
-        writer = open_labels(shards, job.labels, ready.schema, summary, overwrite=job.settings.overwrite)
+        writer = open_labels(
+            shards,
+            job.labels,
+            ready.schema,
+            summary,
+            overwrite=job.settings.overwrite,
+            precision=job.teacher.precision,
+        )
         annotate(shards, writer, ready, job.settings, summary)
 
     run_shards(work, len(shards), job.labels, ANNOTATE)
@@ -58,7 +65,7 @@ def watch_shards(patterns: Sequence[str], job: Job) -> None:
     ready = load_teacher(job)
 
     def work(summary: Summary, progress: ShardProgress) -> None:
-        writer = open_labels([], job.labels, ready.schema, summary, overwrite=False)
+        writer = open_labels([], job.labels, ready.schema, summary, overwrite=False, precision=job.teacher.precision)
 
         def annotate_complete(shards: Sequence[Shard]) -> list[Shard]:
             annotate(shards, writer, ready, job.settings, summary)

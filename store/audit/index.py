@@ -217,7 +217,7 @@ def safe_cell(text: str) -> str:
     >>> safe_cell("=1+2"), safe_cell("\t=1"), safe_cell("n01_7")
     ("'=1+2", '\\t=1', 'n01_7')
     """
-    shown = text if text.isprintable() else printable(text)
+    shown = text if text.isprintable() else printable(text, limit=len(text))
     return f"'{shown}" if shown.lstrip(" ").startswith(FORMULA_STARTS) else shown
 
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from store.browse.rows import Groups, Spot
 from store.errors import RelabelError
-from store.format.arrays import key_texts
 from store.format.schema import StoreSchema
 from store.group import LabelGroup
 
@@ -82,7 +81,7 @@ def _rows_of_key(group: LabelGroup, part: str) -> set[int]:
     except UnicodeEncodeError:
         return set()
     # Most groups do not hold it: searching the bytes of all keys is far quicker than searching key by key.
-    if wanted not in key_texts(group.read_object("keys/c/0"), where=f"{group}: keys"):
+    if wanted not in group.key_texts():
         return set()
     return {row for row, key in enumerate(group.keys) if part in key}
 

@@ -52,11 +52,19 @@ def verify(labels: str, deep: bool, patterns: tuple[str, ...], as_json: bool) ->
     else:
         _print_summary(store, names, shards, deep=deep)
     if faults:
-        damaged = sorted({fault.group for fault in faults})
-        raise VerificationError(
-            f"{store}: {len(faults)} faults in {len(damaged)} groups ({first_few(damaged)}); "
-            "annotate their shards again (--overwrite with only these shards)"
-        )
+        raise VerificationError(f"{store}: {_summary(faults)}")
+
+
+def _summary(faults: list[Fault]) -> str:
+    """How many faults of how many groups, and what to do."""
+    damaged = sorted({fault.group for fault in faults if not fault.unread})
+    unread = sorted({fault.group for fault in faults if fault.unread})
+    parts = [f"{len(faults)} faults in {len({fault.group for fault in faults})} groups"]
+    if damaged:
+        parts.append(f"annotate the shards of {first_few(damaged)} again (--overwrite with only these shards)")
+    if unread:
+        parts.append(f"{first_few(unread)} could not be read, which says nothing of the labels: see the lines above")
+    return "; ".join(parts)
 
 
 def _report(faults: list[Fault], *, quiet: bool) -> list[Fault]:
@@ -132,4 +140,4 @@ def merge_stores(sources: tuple[str, ...], into: str) -> None:
         f"{counts['damaged']:,} are damaged"
     )
     if counts["damaged"]:
-        raise VerificationError(f"{counts['damaged']} groups are damaged; annotate their shards again")
+        raise VerificationError(f"{counts['damaged']} groups are damaged or lost; annotate their shards again")

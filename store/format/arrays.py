@@ -1,4 +1,4 @@
-"""Encoding of a label group's arrays, and the lookup of a key in encoded keys (format version 1, docs/format.md).
+"""The arrays of a label group and their encoding (format version 1, docs/format.md).
 
 Letters: N rows, K kept classes, H W cells (y, x).
 """
@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import zarr
-from numcodecs.vlen import VLenUTF8
-from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 from zarr.abc.buffer import Buffer
 from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, VLenUTF8Codec, ZstdCodec
 from zarr.storage import MemoryStore
 
-from store.errors import DamagedStoreError
 from store.format.schema import StoreSchema
 
 CHUNK_ROWS = 64  # rows of an inner chunk, the unit of decoding
@@ -23,7 +20,8 @@ NO_CLASS = 65_535
 
 BIG_ARRAYS = ("classes", "scores", "tail")
 LENGTH_BYTES = 4  # of the number of keys and of each key's length, little-endian
-CHECKSUM_BYTES = 4  # at the end of every chunk
+MAX_KEY_BYTES = 1 << 16  # as in a tar
+MAX_KEYS_BYTES = 1 << 28  # of all keys of a group, as they are before compression
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +35,21 @@ class ArraySpec:
     fill: Any
     sharded: bool  # one object of inner chunks with their own checksums, or one plain chunk
     compressor: BytesBytesCodec
+
+    @property
+    def metadata_path(self) -> str:
+        """The path of its metadata in the group."""
+        return f"{self.name}/zarr.json"
+
+    @property
+    def chunk_path(self) -> str:
+        """The path of the only object of its chunks, such as `keys/c/0`."""
+        return "/".join((self.name, "c", *("0" for _ in self.shape)))
+
+    @property
+    def paths(self) -> tuple[str, str]:
+        """The paths of all its objects."""
+        return self.metadata_path, self.chunk_path
 
 
 def array_specs(schema: StoreSchema, rows: int, *, with_tail: bool) -> list[ArraySpec]:
@@ -95,57 +108,3 @@ def encode_array(spec: ArraySpec, values: NDArray[Any]) -> dict[str, bytes]:
     )
     array[...] = values
     return {f"{spec.name}/{path}": data.to_bytes() for path, data in objects.items()}
-
-
-def find_key(chunk: bytes, key: str, *, rows: int, where: str) -> int | None:
-    """The row of a key in the only chunk of a `keys` array; None if it is not there.
-
-    Args:
-        chunk: the chunk as stored, already compared with its sha256.
-        key: the key to find.
-        rows: N, the keys that the chunk should have.
-        where: the array, for messages.
-
-    Raises:
-        DamagedStoreError: not a chunk of that many keys.
-    """
-    texts = key_texts(chunk, where=where)
-    try:
-        wanted = key.encode()
-    except UnicodeEncodeError:
-        return None
-    # Most groups do not have the key, and a search through the bytes is much faster than decoding all keys.
-    if len(wanted).to_bytes(LENGTH_BYTES, "little") + wanted not in texts:
-        return None
-    keys = _decode_keys(texts, rows=rows, where=where)
-    return keys.index(key) if key in keys else None
-
-
-def keys_named(chunk: bytes, name: str, *, rows: int, where: str) -> list[str]:
-    """The keys of a chunk whose last part, after any folders, is this name; arguments and errors as of `find_key`."""
-    texts = key_texts(chunk, where=where)
-    if name.encode(errors="replace") not in texts:
-        return []
-    return [key for key in _decode_keys(texts, rows=rows, where=where) if key.rpartition("/")[2] == name]
-
-
-def _decode_keys(texts: bytes, *, rows: int, where: str) -> list[str]:
-    if int.from_bytes(texts[:LENGTH_BYTES], "little") != rows:
-        raise DamagedStoreError(f"{where}: damaged: not {rows} keys")
-    try:
-        keys: list[str] = VLenUTF8().decode(texts).tolist()
-    except ValueError as error:
-        raise DamagedStoreError(f"{where}: damaged: {error}") from error
-    return keys
-
-
-def key_texts(chunk: bytes, *, where: str) -> bytes:
-    """The decompressed bytes of a `keys` chunk: the number of keys, then each key's length in bytes and UTF-8 text.
-
-    Raises:
-        DamagedStoreError: they cannot be decompressed.
-    """
-    try:
-        return bytes(Zstd().decode(chunk[:-CHECKSUM_BYTES]))
-    except (RuntimeError, ValueError, MemoryError) as error:
-        raise DamagedStoreError(f"{where}: damaged: {error}") from error

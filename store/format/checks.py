@@ -11,8 +11,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from store.format.arrays import NO_CLASS
-from store.format.schema import StoreSchema
+from store.format.arrays import LENGTH_BYTES, MAX_KEY_BYTES, MAX_KEYS_BYTES, NO_CLASS
+from store.format.schema import MAX_ROWS, StoreSchema
 
 Problem = tuple[str, str]
 T = TypeVar("T", bound=np.generic)
@@ -104,8 +104,13 @@ def check_samples(
         undecodable: keys of the undecodable rows, by row.
         tar_size: bytes of the tar.
     """
+    if len(keys) > MAX_ROWS:
+        return "keys", f"{len(keys):,} rows; a group holds at most {MAX_ROWS:,}"
     if len(set(keys)) != len(keys) or "" in keys:
         return "keys", "keys that are empty or come twice"
+    sizes = [len(key.encode("utf-8", "surrogatepass")) for key in keys]
+    if max(sizes, default=0) > MAX_KEY_BYTES or sum(sizes) + LENGTH_BYTES * (1 + len(keys)) > MAX_KEYS_BYTES:
+        return "keys", f"keys of more than {MAX_KEY_BYTES:,} bytes each or {MAX_KEYS_BYTES:,} together"
     if any(keys[row] != key for row, key in undecodable.items()):
         return "keys", "undecodable rows of other keys"
     # As Python integers, which do not overflow.

@@ -19,9 +19,10 @@ from store.text import brief
 FORMAT_VERSION = 1
 PREPROCESSING_MODE = "squash"  # the whole image, its aspect not kept
 MAX_CLASSES = 65_535  # 65535 itself is the fill value of `classes`
-MAX_ROWS = 1 << 24  # far above any shard; keeps a hostile record from asking for all memory
+MAX_ROWS = 1 << 22  # far above any shard; keeps a hostile record from asking for all memory
 MAX_SIDE = 65_535
 GROUP_FILE = "zarr.json"  # of the root and of every group
+MAX_JSON_BYTES = 1 << 25  # of such a file; 65,535 class names take a few MB
 GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 ROOT_ATTRIBUTE = "relabel"
 COMMIT_ATTRIBUTE = "relabel.commit"
@@ -147,7 +148,9 @@ class Undecodable(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-class CommitRecord(msgspec.Struct, frozen=True, kw_only=True, rename={"undecodable": "quarantined"}):
+class CommitRecord(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"undecodable": "quarantined"}
+):
     """The record that makes a group exist: written last, complete, never changed.
 
     Raises:
@@ -161,6 +164,7 @@ class CommitRecord(msgspec.Struct, frozen=True, kw_only=True, rename={"undecodab
     objects: dict[ObjectPath, ObjectRecord]
     undecodable: tuple[Undecodable, ...]
     provenance: dict[str, str]  # timm and torch versions, precision, device
+    group: str | None = None  # the group's name; records of earlier releases have none
 
     def __post_init__(self) -> None:
         """Check the undecodable rows."""

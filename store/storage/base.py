@@ -4,10 +4,10 @@ Objects have relative paths such as `imagenet1k-train-0000/keys/c/0`. Only readi
 depend on the backend.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -22,6 +22,13 @@ class RemoteStat:
     etag: str | None  # as sent by the server, with its quotes
 
 
+class ObjectVersion(NamedTuple):
+    """What an object was when it was looked at or read: another version may have other bytes."""
+
+    size: int  # bytes
+    mark: Hashable  # differs after the object was replaced or changed: of a file's inode, or an ETag
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Leftover:
     """Objects of a writer that was killed, or of a group that was replaced; nothing reads them."""
@@ -32,29 +39,39 @@ class Leftover:
     only_copy_of: str | None = None  # name of a group whose writer was killed while replacing it
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewGroup:
+    """A group to be committed."""
+
+    objects: Mapping[str, bytes]  # by their path below the prefix
+    record: Callable[[str], bytes]  # returns the group's `zarr.json` for the prefix of the objects
+    check_root: Callable[[bytes], None]  # raises StoreMismatchError for the bytes of another root than the group's
+
+
 class StorageBackend(Protocol):
     """The objects of one store. Methods raise OSError where the disk or the network fails."""
 
     def at(self, path: str) -> str:
         """The full path or URL of an object, for messages."""
 
-    def read(self, path: str) -> bytes:
-        """All bytes of an object; FileNotFoundError if there is none."""
+    def read(self, path: str, limit: int) -> tuple[bytes, ObjectVersion]:
+        """All bytes of an object, or none if it has more than `limit`, and the version that they are of.
 
-    def size(self, path: str) -> int:
-        """Bytes of an object; FileNotFoundError if there is none."""
+        Raises:
+            FileNotFoundError: there is no such object.
+            OSError: not a regular file; reading a pipe would never end.
+        """
 
-    def identity(self, name: str) -> object:
-        """A value that differs after a group was replaced under the same paths; FileNotFoundError if there is none."""
+    def read_part(self, path: str, start: int, stop: int) -> tuple[bytes, ObjectVersion]:
+        """Bytes `start` to `stop` of an object, fewer where it ends before; else as `read`."""
+
+    def version(self, path: str) -> ObjectVersion:
+        """An object's version; FileNotFoundError if there is none."""
+
+    asks_are_cheap: bool  # whether `version` takes microseconds, not a request
 
     def folders(self) -> list[str]:
         """Names of the folders in the store that may be groups, sorted."""
-
-    def errors(self, path: str) -> AbstractContextManager[None]:
-        """A context that turns the backend's own errors of reading an opened array into OSError."""
-
-    def array(self, path: str) -> Any:  # noqa: ANN401  (zarr's arrays are generic over their metadata)
-        """The Zarr array at a path, opened for reading."""
 
     def map(self, function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
         """Apply a function that reads to all items, with results in order; a bucket is asked for several at a time."""
@@ -65,19 +82,17 @@ class StorageBackend(Protocol):
     def create_root(self, data: bytes) -> None:
         """Write the root's `zarr.json` unless there is one."""
 
-    def publish(
-        self, name: str, objects: Mapping[str, bytes], record: Callable[[str], bytes], *, overwrite: bool
-    ) -> None:
+    def publish(self, name: str, group: "NewGroup", *, overwrite: bool) -> None:
         """Commit a group: readers see all of it or nothing.
 
         Args:
             name: the group's name.
-            objects: its objects by their path below the prefix.
-            record: returns the group's `zarr.json` for the prefix of the objects.
+            group: its objects and record.
             overwrite: replace an existing group.
 
         Raises:
             GroupExistsError: another writer has committed the group; nothing was changed.
+            StoreMismatchError: the root is no longer the one that the group was made for; nothing was changed.
         """
 
     def lease(self, name: str) -> AbstractContextManager[bool]:
@@ -89,6 +104,9 @@ class StorageBackend(Protocol):
 
     def set_aside(self) -> str | None:
         """Rename the whole store; returns its new path, or None where nothing can be renamed."""
+
+    def interrupted(self) -> list[Leftover]:
+        """Groups that are not in the store because their writer was killed while replacing them."""
 
     def leftovers(self, used_prefix: Callable[[str], str | None]) -> Iterator[Leftover]:
         """Objects that no group has and no known writer is working on; nothing is changed.

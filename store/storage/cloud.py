@@ -5,27 +5,32 @@ Objects cannot be renamed there. Each attempt to write a group puts its arrays u
 """
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import obstore
-import zarr
-from obstore.exceptions import AlreadyExistsError
+from obstore.exceptions import AlreadyExistsError, PreconditionError
 from obstore.store import HTTPStore
-from zarr.storage import ObjectStore
 
-from store.errors import DamagedStoreError, GroupExistsError, StoreNotFoundError, StoreReadError, StoreWriteError
+from store.errors import (
+    DamagedStoreError,
+    GroupExistsError,
+    RelabelError,
+    StoreNotFoundError,
+    StoreReadError,
+    StoreWriteError,
+)
 from store.format.parse import parse_attributes
-from store.format.schema import COMMIT_ATTRIBUTE, GROUP_FILE, is_group_name
-from store.storage.base import A, B, Leftover
+from store.format.schema import COMMIT_ATTRIBUTE, GROUP_FILE, MAX_JSON_BYTES, is_group_name
+from store.storage.base import A, B, Leftover, NewGroup, ObjectVersion
 from store.storage.bucket import REQUESTS, check_url, one_line_errors, open_bucket, refuse_fork
 
 if TYPE_CHECKING:
-    from obstore import ObjectMeta
+    from obstore import ObjectMeta, PutMode, UpdateVersion
     from obstore.store import ObjectStore as Bucket
 
 ATTEMPT = "attempt-"  # start of a prefix
@@ -51,38 +56,33 @@ class CloudBackend:
         """The URL of an object."""
         return f"{self.url}/{path}"
 
-    def read(self, path: str) -> bytes:
-        """All bytes of an object."""
-        with self.errors(path):
-            return bytes(obstore.get(self._objects, path).bytes())
+    def read(self, path: str, limit: int) -> tuple[bytes, ObjectVersion]:
+        """All bytes of an object, or none if it has more than `limit`."""
+        with self._errors(path):
+            answer = obstore.get(self._objects, path)
+            data = bytes(answer.bytes()) if answer.meta["size"] <= limit else b""
+            return data, _version(answer.meta)
 
-    def size(self, path: str) -> int:
-        """Bytes of an object."""
-        with self.errors(path):
-            return obstore.head(self._objects, path)["size"]
+    def read_part(self, path: str, start: int, stop: int) -> tuple[bytes, ObjectVersion]:
+        """Bytes of an object, with the version that the same answer names."""
+        with self._errors(path):
+            answer = obstore.get(self._objects, path, options={"range": (start, stop)})
+            return bytes(answer.bytes()), _version(answer.meta)
 
-    def identity(self, name: str) -> object:
-        """None: objects are never replaced under the same path."""
-        return None
+    def version(self, path: str) -> ObjectVersion:
+        """Size and ETag of an object; without an ETag, when it was written."""
+        with self._errors(path):
+            return _version(obstore.head(self._objects, path))
+
+    asks_are_cheap = False  # every answer to `read_part` names its object's version
 
     def folders(self) -> list[str]:
         """Names of the prefixes that may be groups, sorted."""
         self._need_listing()
-        with self.errors(""):
+        with self._errors(""):
             found = obstore.list_with_delimiter(self._objects)["common_prefixes"]
         names = (path.rstrip("/").rpartition("/")[2] for path in found)
         return sorted(name for name in names if is_group_name(name))
-
-    @contextmanager
-    def errors(self, path: str) -> Iterator[None]:
-        """Turn obstore's errors, many lines long, into an OSError of one."""
-        with one_line_errors(self.at(path)):
-            yield
-
-    def array(self, path: str) -> Any:  # noqa: ANN401  (zarr's arrays are generic over their metadata)
-        """The Zarr array at a path."""
-        with self.errors(path):
-            return zarr.open_array(ObjectStore(self._objects, read_only=True), path=path, mode="r", zarr_format=3)
 
     def map(self, function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
         """Apply a function to all items, several requests at a time."""
@@ -96,25 +96,30 @@ class CloudBackend:
     def create_root(self, data: bytes) -> None:
         """Put the root's `zarr.json` unless there is one."""
         with suppress(FileExistsError):  # the caller compares the other writer's schema
-            self._put(GROUP_FILE, data, create=True)
+            self._put(GROUP_FILE, data, mode="create")
 
-    def publish(
-        self, name: str, objects: Mapping[str, bytes], record: Callable[[str], bytes], *, overwrite: bool
-    ) -> None:
-        """Put the objects under a prefix of this attempt, then the record on condition that there is none."""
+    def publish(self, name: str, group: NewGroup, *, overwrite: bool) -> None:
+        """Put the objects under a prefix of this attempt, then the record on condition that no other was put.
+
+        The root is compared after the look at the record that is to be replaced, so that no record of another store in
+        this one's place is lost, and again at the end, so that none is reported as written that is of no use there.
+        """
         path = f"{name}/{GROUP_FILE}"
         exists = GroupExistsError(f"{self.at(name)}: already there; use --overwrite to replace it")
-        if not overwrite and self._has_record(path):
+        before = self._record_version(path, checked=not overwrite)
+        if before is not None and not overwrite:
             raise exists
         prefix = f"{ATTEMPT}{secrets.token_hex(8)}"
-        paths = {f"{name}/{prefix}/{part}": data for part, data in {**objects, GROUP_FILE: PLAIN_GROUP}.items()}
+        objects = {**group.objects, GROUP_FILE: PLAIN_GROUP}
+        paths = {f"{name}/{prefix}/{part}": data for part, data in objects.items()}
         try:
             list(self.map(lambda item: self._put(*item), paths.items()))
-        except OSError:
+            group.check_root(self.read(GROUP_FILE, MAX_JSON_BYTES)[0])
+        except (OSError, RelabelError):
             self._delete_quietly(list(paths))
             raise
         try:
-            self._put(path, record(prefix), create=not overwrite)
+            self._put(path, group.record(prefix), mode="create" if before is None else before or "overwrite")
         except FileExistsError as error:
             self._delete_quietly(list(paths))
             raise exists from error
@@ -123,6 +128,7 @@ class CloudBackend:
             raise StoreWriteError(
                 f"{self.at(path)}: no answer whether the group was written: {error.strerror}; run again"
             ) from error
+        group.check_root(self.read(GROUP_FILE, MAX_JSON_BYTES)[0])
 
     def lease(self, name: str) -> AbstractContextManager[bool]:
         """Always true: writers on other machines cannot be seen."""
@@ -132,6 +138,10 @@ class CloudBackend:
     def set_aside(self) -> None:
         """Do nothing: object stores cannot rename."""
         return
+
+    def interrupted(self) -> list[Leftover]:
+        """None: a record is replaced by a single put."""
+        return []
 
     def leftovers(self, used_prefix: Callable[[str], str | None]) -> Iterator[Leftover]:
         """Prefixes that are not in their group's record; their age counts from when they were replaced."""
@@ -156,7 +166,7 @@ class CloudBackend:
         """Delete the objects of a prefix, unless a record with it was put meanwhile."""
         name, _, prefix = leftover.path.partition("/")
         try:
-            record = self.read(f"{name}/{GROUP_FILE}")
+            record, _ = self.read(f"{name}/{GROUP_FILE}", MAX_JSON_BYTES)
         except FileNotFoundError:
             record = b""
         if prefix.encode() not in record:
@@ -181,29 +191,46 @@ class CloudBackend:
 
     def _list(self, prefix: str) -> "Iterator[ObjectMeta]":
         self._need_listing()
-        with self.errors(prefix):
+        with self._errors(prefix):
             for page in obstore.list(self._objects, prefix):
                 yield from page
 
-    def _has_record(self, path: str) -> bool:
-        try:
-            attributes = parse_attributes(self.read(path), self.at(path))
-        except FileNotFoundError:
-            return False
-        if COMMIT_ATTRIBUTE not in attributes:
-            raise StoreWriteError(f"{self.at(path)}: not the record of a label group; delete it and run again")
-        return True
+    @contextmanager
+    def _errors(self, path: str) -> Iterator[None]:
+        """Turn obstore's errors, many lines long, into an OSError of one."""
+        with one_line_errors(self.at(path)):
+            yield
 
-    def _put(self, path: str, data: bytes, *, create: bool = False) -> None:
-        """Put an object; FileExistsError where `create` finds other bytes."""
+    def _record_version(self, path: str, *, checked: bool) -> "UpdateVersion | None":
+        """Which object is a group's record, None where there is none.
+
+        Raises:
+            StoreWriteError: if `checked`, an object that is no record.
+        """
+        try:
+            with self._errors(path):
+                answer = obstore.get(self._objects, path)
+                data = bytes(answer.bytes())
+        except FileNotFoundError:
+            return None
+        if checked and COMMIT_ATTRIBUTE not in parse_attributes(data, self.at(path)):
+            raise StoreWriteError(f"{self.at(path)}: not the record of a label group; delete it and run again")
+        found: UpdateVersion = {}
+        if answer.meta["e_tag"] is not None:
+            found["e_tag"] = answer.meta["e_tag"]
+        if answer.meta["version"] is not None:
+            found["version"] = answer.meta["version"]
+        return found
+
+    def _put(self, path: str, data: bytes, *, mode: "PutMode" = "overwrite") -> None:
+        """Put an object; FileExistsError where another than the mode asks for is found, with other bytes."""
         self._need_writing()
-        mode: Literal["create", "overwrite"] = "create" if create else "overwrite"
-        with self.errors(path):
+        with self._errors(path):
             try:
                 obstore.put(self._objects, path, data, mode=mode, use_multipart=False)
-            except AlreadyExistsError as error:
+            except (AlreadyExistsError, PreconditionError) as error:
                 # obstore repeats a put whose answer is lost, and then finds its own object.
-                if self.read(path) != data:
+                if self.read(path, len(data))[0] != data:
                     raise FileExistsError(path) from error
 
     def _delete_quietly(self, paths: list[str]) -> None:
@@ -213,5 +240,9 @@ class CloudBackend:
 
     def _delete(self, paths: list[str]) -> None:
         self._need_writing()
-        with self.errors(""):
+        with self._errors(""):
             obstore.delete(self._objects, paths)
+
+
+def _version(meta: "ObjectMeta") -> ObjectVersion:
+    return ObjectVersion(meta["size"], meta["e_tag"] or meta["last_modified"])

@@ -1,7 +1,8 @@
 """Storage backend for local folders: groups are built in another folder, synced, and renamed into the store.
 
 Attempts are built in `<store>.partial/`, beside the store, so that readers never see what a killed writer leaves. A
-running writer holds a lock on its attempt.
+running writer holds a lock on its attempt. The store's folder is held open from the look at its root to the rename, so
+that a group never gets into another store that was put in its place.
 """
 
 import errno
@@ -10,24 +11,24 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import BinaryIO, Literal
 
-import zarr
-from zarr.storage import LocalStore
-
-from store.errors import DamagedStoreError, GroupExistsError, StoreWriteError
+from store.errors import DamagedStoreError, StoreWriteError
 from store.files import flock, lock_state, locked, remove_if_empty, size_and_age, sync_folder, write_synced
-from store.format.parse import parse_attributes
-from store.format.schema import COMMIT_ATTRIBUTE, GROUP_FILE, GROUP_NAME, is_group_name
-from store.storage.base import A, B, Leftover
+from store.format.schema import GROUP_FILE, GROUP_NAME, MAX_JSON_BYTES, is_group_name
+from store.storage.base import A, B, Leftover, NewGroup, ObjectVersion
+from store.storage.commit import REPLACED, is_committed, move_into_place, open_folder, remove, suppress_occupied
+from store.storage.rename import UnsupportedError, rename_new
 
-REPLACED = ".replaced"
 LEASE = ".lease"  # ends the name of the file that a writer locks while it works on a group
 ATTEMPT = re.compile(rf"(?!zarr\.json\.){GROUP_NAME.pattern}\.[0-9a-f]{{16}}({re.escape(REPLACED)})?")
 UNLOCKABLE_AGE = 3600.0  # seconds
+# Of a disk without hard links: FAT and exFAT, and some of FUSE.
+NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
 class LocalBackend:
@@ -45,35 +46,38 @@ class LocalBackend:
         """The full path of an object."""
         return str(self.folder / path)
 
-    def read(self, path: str) -> bytes:
-        """All bytes of a regular file; reading a pipe would never end."""
+    def read(self, path: str, limit: int) -> tuple[bytes, ObjectVersion]:
+        """All bytes of a regular file, or none if it has more than `limit`."""
+        with self._opened(path) as file:
+            data = file.read() if os.fstat(file.fileno()).st_size <= limit else b""
+            return data, _version(os.fstat(file.fileno()))
+
+    def read_part(self, path: str, start: int, stop: int) -> tuple[bytes, ObjectVersion]:
+        """Bytes of a regular file."""
+        with self._opened(path) as file:
+            file.seek(start)
+            data = file.read(stop - start)
+            return data, _version(os.fstat(file.fileno()))
+
+    def version(self, path: str) -> ObjectVersion:
+        """Size, inode and time of change of a file."""
+        return _version((self.folder / path).stat())
+
+    asks_are_cheap = True
+
+    @contextmanager
+    def _opened(self, path: str) -> Iterator[BinaryIO]:
+        """A regular file; a pipe would be waited for without end."""
         handle = os.open(self.folder / path, os.O_RDONLY | os.O_NONBLOCK)
         with open(handle, "rb") as file:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise OSError(errno.EINVAL, "not a regular file", self.at(path))
-            return file.read()
-
-    def size(self, path: str) -> int:
-        """Bytes of a file."""
-        return (self.folder / path).stat().st_size
-
-    def identity(self, name: str) -> object:
-        """Device and inode of the group's folder: a replaced group is another folder."""
-        info = (self.folder / name).stat()
-        return info.st_dev, info.st_ino
+            yield file
 
     def folders(self) -> list[str]:
         """Names of the folders that may be groups, sorted."""
         with os.scandir(self.folder) as entries:
             return sorted(entry.name for entry in entries if is_group_name(entry.name) and _may_be_folder(entry))
-
-    def errors(self, path: str) -> AbstractContextManager[None]:
-        """A disk's errors are OSErrors already."""
-        return nullcontext()
-
-    def array(self, path: str) -> Any:  # noqa: ANN401  (zarr's arrays are generic over their metadata)
-        """The Zarr array at a path."""
-        return zarr.open_array(LocalStore(self.folder / path, read_only=True), mode="r", zarr_format=3)
 
     def map(self, function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
         """Apply a function to all items, one after the other: a local disk is fast enough."""
@@ -86,28 +90,44 @@ class LocalBackend:
     def create_root(self, data: bytes) -> None:
         """Write the root in an attempt and link it into the store, which fails if there is one."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self._attempt("root") as attempt:
+        with self._attempt("root") as attempt, open_folder(self.folder) as store:
             write_synced(attempt / GROUP_FILE, data)
             with suppress(FileExistsError):  # the caller compares the other writer's schema
-                os.link(attempt / GROUP_FILE, self.folder / GROUP_FILE)
-            sync_folder(self.folder)
+                try:
+                    os.link(attempt / GROUP_FILE, GROUP_FILE, dst_dir_fd=store)
+                except OSError as error:
+                    if error.errno not in NO_LINKS:
+                        raise
+                    self._rename_root(attempt, store)
+            os.fsync(store)
 
-    def publish(
-        self, name: str, objects: Mapping[str, bytes], record: Callable[[str], bytes], *, overwrite: bool
-    ) -> None:
+    def _rename_root(self, attempt: Path, store: int) -> None:
+        """Rename the root into the store on a disk without hard links, such as one of FAT or exFAT."""
+        try:
+            rename_new(attempt / GROUP_FILE, store, GROUP_FILE)
+        except UnsupportedError as error:
+            raise StoreWriteError(
+                f"{self.folder}: this disk has neither hard links nor a rename that never replaces a file, and one of "
+                "them is needed to create a store; create it on another disk and copy it here"
+            ) from error
+
+    def publish(self, name: str, group: NewGroup, *, overwrite: bool) -> None:
         """Build the group in an attempt, its record last, and rename it; of two writers, one wins."""
-        group = self.folder / name
-        if group.exists() and not group.is_dir():
-            raise StoreWriteError(f"{group}: a file where the label group should be; move it away and run again")
+        place = self.folder / name
+        if os.path.lexists(place) and not place.is_dir():
+            problem = "a link to nothing" if place.is_symlink() and not place.exists() else "a file"
+            raise StoreWriteError(f"{place}: {problem} where the label group should be; move it away and run again")
         with self._attempt(name) as attempt:
-            for path, data in objects.items():
+            for path, data in group.objects.items():
                 (attempt / path).parent.mkdir(parents=True, exist_ok=True)
                 write_synced(attempt / path, data)
             for folder, _, _ in os.walk(attempt, topdown=False):
                 sync_folder(Path(folder))
-            write_synced(attempt / GROUP_FILE, record(""))
+            write_synced(attempt / GROUP_FILE, group.record(""))
             sync_folder(attempt)
-            _move_into_place(attempt, group, overwrite=overwrite)
+            with open_folder(self.folder) as store:
+                group.check_root(_read_in(store, GROUP_FILE))
+                move_into_place(attempt, place, store, overwrite=overwrite)
 
     @contextmanager
     def lease(self, name: str) -> Iterator[bool]:
@@ -132,6 +152,10 @@ class LocalBackend:
         sync_folder(real.parent)
         return str(aside)
 
+    def interrupted(self) -> list[Leftover]:
+        """Groups whose writer was killed between the two renames of a disk that cannot exchange folders."""
+        return [leftover for leftover in self.leftovers(lambda _: None) if leftover.only_copy_of is not None]
+
     def leftovers(self, used_prefix: Callable[[str], str | None]) -> Iterator[Leftover]:
         """Attempts whose writer is gone, and groups that it was killed while replacing."""
         del used_prefix  # attempts are beside the store, not under a group
@@ -145,6 +169,8 @@ class LocalBackend:
             is_lost = is_group and _state(self.folder / name) == "none"
             with suppress(FileNotFoundError):  # its writer has just finished
                 size, age = size_and_age(entry)
+                if entry != writing:
+                    age = min(age, time.time() - entry.stat().st_ctime)  # of the rename
                 # On a disk without locks, writers cannot be seen.
                 if lock != "held" and (lock == "free" or age >= UNLOCKABLE_AGE):
                     yield Leftover(path=str(entry), size=size, age=age, only_copy_of=name if is_lost else None)
@@ -172,7 +198,8 @@ class LocalBackend:
             return
         if group.exists():  # an incomplete copy, kept as a leftover of its own
             group.rename(entry.with_name(f"{name}.{secrets.token_hex(8)}"))
-        entry.rename(group)
+        with suppress_occupied():  # another writer has just committed it
+            entry.rename(group)
         sync_folder(self.folder)
 
     def _attempts(self) -> list[Path]:
@@ -210,36 +237,8 @@ class LocalBackend:
             try:
                 yield attempt
             finally:
-                shutil.rmtree(attempt, ignore_errors=True)
+                remove(attempt)
                 remove_if_empty(attempt.parent)
-
-
-def _move_into_place(attempt: Path, group: Path, *, overwrite: bool) -> None:
-    """Rename the attempt to its group, unless another writer has committed it.
-
-    A folder without a commit record, such as an interrupted copy, is not a group: it is moved aside and becomes a
-    leftover.
-    """
-    exists = GroupExistsError(f"{group}: already there; use --overwrite to replace it")
-    old = attempt.with_name(attempt.name + REPLACED)
-    try:
-        if overwrite or (group.exists() and not _is_committed(group)):
-            _move_aside(group, old)
-        if old.exists() and not overwrite and _is_committed(old):  # committed between the check and the rename
-            old.rename(group)
-        attempt.rename(group)
-    except OSError as error:
-        if old.exists() and not group.exists():
-            old.rename(group)
-        if not overwrite and _state(group) == "committed":
-            raise exists from error
-        raise
-    try:
-        sync_folder(group.parent)
-    except OSError as error:
-        raise StoreWriteError(f"{group}: written, but the disk does not confirm it: {error.strerror}") from error
-    if overwrite:
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _lock_file(file: Path) -> int | None:
@@ -261,26 +260,27 @@ def _lock_file(file: Path) -> int | None:
         os.close(handle)  # its writer has removed it between the two
 
 
-def _move_aside(group: Path, old: Path) -> None:
-    with suppress(FileNotFoundError):
-        group.rename(old)
-
-
-def _is_committed(group: Path) -> bool:
-    file = group / GROUP_FILE
-    return file.is_file() and COMMIT_ATTRIBUTE in parse_attributes(file.read_bytes(), str(file))
-
-
 def _state(folder: Path) -> Literal["none", "committed", "damaged"]:
     """Whether a folder is a group, by its commit record."""
     try:
-        return "committed" if _is_committed(folder) else "none"
+        return "committed" if is_committed(folder) else "none"
     except (DamagedStoreError, OSError):
         return "damaged"
 
 
 def _may_be_folder(entry: "os.DirEntry[str]") -> bool:
     try:
-        return entry.is_dir()
-    except OSError:  # a broken link; opening it raises the error
+        return entry.is_dir() or (entry.is_symlink() and not os.path.exists(entry))
+    except OSError:  # a loop of links; opening it raises the error
         return True
+
+
+def _version(info: os.stat_result) -> ObjectVersion:
+    """A file's version: copying over it changes the time, replacing it the inode."""
+    return ObjectVersion(info.st_size, (info.st_dev, info.st_ino, info.st_ctime_ns))
+
+
+def _read_in(folder: int, name: str) -> bytes:
+    """The bytes of a `zarr.json` in an open folder."""
+    with open(os.open(name, os.O_RDONLY | os.O_NONBLOCK, dir_fd=folder), "rb") as file:
+        return file.read(MAX_JSON_BYTES)

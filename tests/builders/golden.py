@@ -1,6 +1,10 @@
-"""The golden store of format version 1: made once by `python -m tests.builders.golden`, read by every later release."""
+"""Golden stores of format version 1: each made once by `python -m tests.builders.golden`, read by every later release.
+
+Records of the first do not name their group; those of the second, which holds the same values, do.
+"""
 
 import json
+from pathlib import Path
 
 import numpy as np
 from msgspec.structs import replace
@@ -11,7 +15,7 @@ from store.storage.cloud import PLAIN_GROUP
 from store.writer import GroupLabels, StoreWriter
 from tests.builders.paths import ROOT
 
-FOLDER = ROOT / "tests" / "store" / "golden_v1"
+FOLDER, NAMED = (ROOT / "tests" / "store" / name for name in ("golden_v1", "golden_v1_named"))
 ROWS = {"train-0000": 65, "train-0001": 3, "train-0002": 2}  # more and fewer than one chunk, and under a prefix
 BAD_ROW = 1  # of train-0001
 PREFIX = "attempt-0123456789abcdef"  # of train-0002
@@ -56,27 +60,27 @@ def golden_labels(name: str) -> GroupLabels:
     )
 
 
-def move_under_prefix(name: str) -> None:
+def move_under_prefix(folder: Path, name: str) -> None:
     """Move a group's arrays under a prefix, as in an object store."""
-    store = LabelStore.open(FOLDER)
+    store = LabelStore.open(folder)
     record = replace(store.group(name).commit, prefix=PREFIX)
-    arrays = list((FOLDER / name).iterdir())
-    (FOLDER / name / PREFIX).mkdir()
-    (FOLDER / name / PREFIX / "zarr.json").write_bytes(PLAIN_GROUP)
+    arrays = list((folder / name).iterdir())
+    (folder / name / PREFIX).mkdir()
+    (folder / name / PREFIX / "zarr.json").write_bytes(PLAIN_GROUP)
     for array in arrays:
         if array.is_dir():
-            array.rename(FOLDER / name / PREFIX / array.name)
-    document = json.loads((FOLDER / name / "zarr.json").read_text())
+            array.rename(folder / name / PREFIX / array.name)
+    document = json.loads((folder / name / "zarr.json").read_text())
     document["attributes"]["relabel.commit"] = record.to_attributes(store.root)
-    (FOLDER / name / "zarr.json").write_text(json.dumps(document, indent=1))
+    (folder / name / "zarr.json").write_text(json.dumps(document, indent=1))
 
 
 def main() -> None:
-    writer = StoreWriter.open(FOLDER, golden_schema())
+    writer = StoreWriter.open(NAMED, golden_schema())
     for name in ROWS:
         tar = TarIdentity(size=1 << 20, mtime_ns=1_700_000_000_000_000_000, sha256="cd" * 32)
         writer.write(name, golden_labels(name), tar=tar, provenance={"timm": "1.0.20"})
-    move_under_prefix("train-0002")
+    move_under_prefix(NAMED, "train-0002")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A writer that dies at a chosen write: from then on nothing it tries has any effect, as after SIGKILL."""
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -10,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from store.storage import local
+from store.storage import commit, local
 from store.storage.cloud import CloudBackend
+from store.storage.rename import UnsupportedError
 
 WRITES: tuple[tuple[object, str], ...] = (
-    (Path, "mkdir"), (Path, "rename"), (os, "link"), (shutil, "rmtree"),
+    (Path, "mkdir"), (os, "rename"), (os, "link"), (commit, "exchange"), (shutil, "rmtree"),
     (local, "write_synced"), (local, "sync_folder"), (local, "remove_if_empty"),
     (CloudBackend, "_put"), (CloudBackend, "_delete"),
 )  # fmt: skip
@@ -62,3 +64,13 @@ def _mortal(write: Callable[..., Any], death: Death) -> Callable[..., Any]:
         return result
 
     return wrapped
+
+
+def without_exchange(patch: pytest.MonkeyPatch) -> None:
+    """A disk that cannot exchange folders, such as one of NFS."""
+    patch.setattr(commit, "exchange", unsupported)
+
+
+def unsupported(path: Path, folder: int, name: str) -> None:
+    """A rename that the disk does not know."""
+    raise UnsupportedError(errno.EINVAL, "Invalid argument", str(path))

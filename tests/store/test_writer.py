@@ -1,14 +1,18 @@
 """What a killed writer, a full disk or flipped bits do to a store."""
 
+import dataclasses
+import errno
 import json
 import multiprocessing
 import os
 import random
+import re
 import resource
 import shutil
 import signal
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,8 +35,13 @@ from store.errors import (
     StoreNotFoundError,
     StoreWriteError,
 )
+from store.files import locked
 from store.reader import LabelStore
+from store.storage import commit, rename
+from store.storage.base import NewGroup
+from store.storage.local import LocalBackend
 from store.writer import GroupLabels, StoreWriter, set_aside_other
+from tests.builders.mortal import unsupported, without_exchange
 from tests.builders.stores import PROVENANCE, ROWS, SCHEMA, TAR, make_labels, make_schema, replace_array, reseal, write
 
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -195,20 +204,207 @@ def test_store_that_is_replaced_or_removed_while_it_is_open_is_not_written_to(tm
         assert not (path / "a").exists()
 
 
-def test_old_group_comes_back_when_it_cannot_be_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class Swapped(LocalBackend):
+    """A backend before whose commit, or just before whose rename, another teacher's writer replaces the store."""
+
+    def publish(self, name: str, group: NewGroup, *, overwrite: bool) -> None:
+        def record(prefix: str) -> bytes:
+            replace_by_another_teachers(self.folder)
+            return group.record(prefix)
+
+        super().publish(name, dataclasses.replace(group, record=record), overwrite=overwrite)
+
+
+def replace_by_another_teachers(path: Path) -> None:
+    """What `--overwrite` with another teacher does, up to its first group."""
+    other = make_schema(digest="other")
+    assert set_aside_other(path, other, {"a"}) is not None
+    StoreWriter.open(path, other).write("a", make_labels(other, ROWS, 7), tar=TAR, provenance=PROVENANCE)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_group_is_never_committed_into_another_teachers_store(tmp_path: Path, *, overwrite: bool) -> None:
+    path = tmp_path / "labels.zarr"
+    StoreWriter.open(path, SCHEMA)
+    writer = StoreWriter(LabelStore.of(Swapped(path)), SCHEMA)
+    with pytest.raises(StoreMismatchError, match="was replaced or changed while it was open"):
+        writer.write("a", make_labels(SCHEMA, ROWS), tar=TAR, provenance=PROVENANCE, overwrite=overwrite)
+    group = LabelStore.open(path).group("a")
+    assert (group.schema.teacher.digest, group.keys[0]) == ("other", "seed7/row0000")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_store_that_is_replaced_at_the_last_moment_gets_its_group_where_it_is_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, overwrite: bool
+) -> None:
+    path, renames = tmp_path / "labels.zarr", [rename.exchange, os.rename]
+    write(path, "a", 1)
+    before = StoreWriter.open(path, SCHEMA)
+
+    def late(move: Callable[..., None]) -> Callable[..., None]:
+        def renamed(*args: Any, **options: Any) -> None:
+            monkeypatch.setattr(commit, "exchange", renames[0])
+            monkeypatch.setattr(os, "rename", renames[1])
+            replace_by_another_teachers(path)
+            move(*args, **options)
+
+        return renamed
+
+    monkeypatch.setattr(commit, "exchange", late(rename.exchange))
+    monkeypatch.setattr(os, "rename", late(os.rename))
+    before.write("a" if overwrite else "b", make_labels(SCHEMA, ROWS, 2), tar=TAR, provenance=PROVENANCE,
+                 overwrite=overwrite)  # fmt: skip
+    [kept] = tmp_path.glob("*.replaced-*")
+    assert LabelStore.open(path).group("a").keys[0].startswith("seed7/")
+    assert LabelStore.open(path).names() == ["a"]
+    assert LabelStore.open(kept).group("a" if overwrite else "b").keys[0].startswith("seed2/")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_disk_that_cannot_exchange_folders_is_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, overwrite: bool
+) -> None:
+    without_exchange(monkeypatch)
+    path = tmp_path / "labels.zarr"
+    if overwrite:
+        write(path, "a", 1)
+    else:
+        StoreWriter.open(path, SCHEMA)
+        (path / "a" / "classes").mkdir(parents=True)  # half a copy makes way
+    write(path, "a", 2, overwrite=overwrite)
+    assert LabelStore.open(path).group("a").keys[0].startswith("seed2/")
+    assert path.with_name("labels.zarr.partial").exists() != overwrite
+    with pytest.raises(GroupExistsError):
+        write(path, "a", 3)
+
+
+def killed_between_renames(path: Path) -> None:
+    """A writer on a disk that cannot exchange folders, killed while the group is out of the store."""
+    move, patch = os.rename, pytest.MonkeyPatch()
+
+    def dying(source: Any, target: Any, **folders: Any) -> None:
+        move(source, target, **folders)
+        if str(target).endswith(".replaced"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    without_exchange(patch)
+    patch.setattr(os, "rename", dying)
+    write(path, "a", 2, overwrite=True)
+
+
+@pytest.fixture
+def interrupted(tmp_path: Path) -> Path:
+    """A store whose writer was killed while it replaced group a."""
     path = tmp_path / "labels.zarr"
     write(path, "a", 1)
-    rename = Path.rename
+    write(path, "b", 5)
+    writer = PROCESSES.Process(target=killed_between_renames, args=(path,))
+    writer.start()
+    writer.join()
+    assert writer.exitcode == -signal.SIGKILL
+    assert LabelStore.open(path).names() == ["b"]
+    return path
 
-    def failing(source: Path, target: Path) -> Path:
-        if target.name == "a" and not source.name.endswith(".replaced"):
-            raise OSError(28, "No space left on device")
-        return rename(source, target)
 
-    monkeypatch.setattr(Path, "rename", failing)
-    with pytest.raises(StoreWriteError, match="No space left"):
+def test_group_of_a_writer_that_was_killed_while_replacing_it_is_put_back_by_the_next(interrupted: Path) -> None:
+    result = CliRunner().invoke(main, ["verify", str(interrupted)])
+    assert result.exit_code == 1
+    assert re.search(r"^a: its writer was killed while replacing it; it is in .*\.replaced, and", result.output, re.M)
+    writer = StoreWriter.open(interrupted, SCHEMA)
+    assert writer.restored == ["a"]
+    assert LabelStore.open(interrupted).group("a").keys[0].startswith("seed1/")
+    assert StoreWriter.open(interrupted, SCHEMA).restored == []
+    assert CliRunner().invoke(main, ["verify", str(interrupted), "--deep"]).exit_code == 0
+
+
+def test_group_that_another_writer_is_replacing_is_not_put_back(interrupted: Path) -> None:
+    [replaced] = interrupted.with_name("labels.zarr.partial").glob("*.replaced")
+    with locked(replaced.with_name(replaced.name.removesuffix(".replaced")), wait=True):
+        assert StoreWriter.open(interrupted, SCHEMA).restored == []
+    assert StoreWriter.open(interrupted, SCHEMA).restored == ["a"]
+
+
+def refuse(number: int) -> Callable[..., None]:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return refused
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_disk_without_hard_links_holds_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    monkeypatch.setattr(os, "link", refuse(number))
+    path = tmp_path / "labels.zarr"
+    write(path, "a")
+    with pytest.raises(StoreMismatchError, match="another teacher"):
+        StoreWriter.open(path, make_schema(digest="other"))
+    LocalBackend(path).create_root(b"other")
+    assert LabelStore.open(path).names() == ["a"]
+
+
+def test_disk_that_has_neither_links_nor_renames_that_replace_nothing_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "link", refuse(errno.EPERM))
+    monkeypatch.setattr("store.storage.local.rename_new", unsupported)
+    path = tmp_path / "labels.zarr"
+    with pytest.raises(StoreWriteError, match=r"labels\.zarr: this disk has neither hard links nor a rename"):
+        StoreWriter.open(path, SCHEMA)
+    assert not list(path.iterdir())
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_link_to_nothing_in_a_groups_place_is_named_and_stays(tmp_path: Path, *, overwrite: bool) -> None:
+    path = tmp_path / "labels.zarr"
+    StoreWriter.open(path, SCHEMA)
+    (path / "a").symlink_to("nowhere")
+    with pytest.raises(StoreWriteError, match=r"labels\.zarr/a: a link to nothing where the label group should be"):
+        write(path, "a", overwrite=overwrite)
+    assert os.readlink(path / "a") == "nowhere"
+    assert "a: no commit record" in CliRunner().invoke(main, ["verify", str(path)]).output
+
+
+def test_link_to_a_group_elsewhere_is_replaced_and_the_group_there_stays(tmp_path: Path) -> None:
+    path, elsewhere = tmp_path / "labels.zarr", tmp_path / "elsewhere"
+    write(path, "a", 1)
+    (path / "a").rename(elsewhere)
+    (path / "a").symlink_to(elsewhere)
+    write(path, "a", 2, overwrite=True)
+    assert LabelStore.open(path).group("a").keys[0].startswith("seed2/")
+    assert (elsewhere / "zarr.json").exists()
+    assert not (path / "a").is_symlink()
+    assert not path.with_name("labels.zarr.partial").exists()
+
+
+@pytest.mark.parametrize("exchanging", [True, False])
+def test_old_group_comes_back_when_it_cannot_be_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, exchanging: bool
+) -> None:
+    path = tmp_path / "labels.zarr"
+    write(path, "a", 1)
+    fail_to_fill(monkeypatch, "a", OSError(28, "No space left on device"), exchanging=exchanging)
+    with pytest.raises(StoreWriteError, match=r"labels\.zarr/a: cannot be written: No space left"):
         write(path, "a", 2, overwrite=True)
     assert LabelStore.open(path).group("a").keys[0].startswith("seed1/")
+
+
+def fail_to_fill(patch: pytest.MonkeyPatch, name: str, error: OSError, *, exchanging: bool) -> None:
+    """A disk that refuses to give a group's name to an attempt."""
+    rename = os.rename
+
+    def refuse(*_: object) -> None:
+        raise error
+
+    def failing(source: Any, target: Any, **folders: Any) -> None:
+        if target == name and not str(source).endswith(".replaced"):
+            raise error
+        rename(source, target, **folders)
+
+    if exchanging:
+        patch.setattr("store.storage.commit.exchange", refuse)
+    else:
+        without_exchange(patch)
+        patch.setattr(os, "rename", failing)
 
 
 def test_foreign_score_kinds_and_views_are_refused(tmp_path: Path) -> None:
@@ -378,10 +574,10 @@ MAPS = (ROWS, SCHEMA.top_k, *SCHEMA.map_size)
     ("name", "values", "expected"),
     [
         ("classes", np.full(MAPS, SCHEMA.num_classes, np.uint16), "class id 20 of 20 classes"),
-        ("classes", np.zeros((ROWS, 1, 1, 1), np.uint16), "expected uint16"),
-        ("classes", np.zeros(MAPS, np.int64), "expected uint16"),
+        ("classes", np.zeros((ROWS, 1, 1, 1), np.uint16), r"shape \[70, 1, 1, 1\], expected \[70, 3, 2, 4\]"),
+        ("classes", np.zeros(MAPS, np.int64), "data_type 'int64', expected 'uint16'"),
         ("scores", np.full(MAPS, np.nan, np.float16), "scores that are not finite"),
-        ("offsets", np.zeros((ROWS, 2), np.float32), "expected uint64"),
+        ("offsets", np.zeros((ROWS, 2), np.float32), "data_type 'float32', expected 'uint64'"),
         ("keys", np.zeros(ROWS, np.uint16), "keys"),
     ],
 )
@@ -468,20 +664,14 @@ def test_hostile_keys_are_kept_as_they_are_and_printed_escaped(tmp_path: Path) -
     assert sorted(file.name for file in tmp_path.iterdir()) == ["labels.zarr"]
 
 
+@pytest.mark.parametrize("exchanging", [True, False])
 def test_disk_that_fails_while_half_a_copy_makes_way_is_not_taken_for_another_writer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, exchanging: bool
 ) -> None:
     path = tmp_path / "labels.zarr"
     StoreWriter.open(path, SCHEMA)
     (path / "a" / "classes").mkdir(parents=True)
-    rename = Path.rename
-
-    def failing(source: Path, target: Path) -> Path:
-        if target.name == "a" and not source.name.endswith(".replaced"):
-            raise OSError(5, "Input/output error")
-        return rename(source, target)
-
-    monkeypatch.setattr(Path, "rename", failing)
+    fail_to_fill(monkeypatch, "a", OSError(5, "Input/output error"), exchanging=exchanging)
     with pytest.raises(StoreWriteError, match="Input/output error"):
         write(path, "a")
     assert (path / "a" / "classes").exists()

@@ -29,10 +29,10 @@ from store.scratch import temporary_scratch
 from store.shards.compare import describe_difference, looks_unchanged, refresh_command
 from store.shards.errors import shard_errors
 from store.shards.images import REQUESTS, ImageMember, read_images
-from store.shards.index import NO_LABEL, ShardIndex, hash_file, index_shard, shard_name
+from store.shards.index import NO_LABEL, ShardIndex, hash_file, image_digest, index_shard, shard_name
 from store.shards.remote import RemoteShard, Shard
 from store.storage.base import RemoteStat
-from store.text import counted, first_few
+from store.text import brief, counted, first_few
 from trainer.data.loading import load_items
 from trainer.settings import TrainSettings
 
@@ -321,7 +321,15 @@ def _check_members(shard: Shard, group: LabelGroup, rows: GroupRows) -> os.stat_
         raise JoinError(f"{shard}: cannot be read: {error.strerror or error}") from error
     try:
         ends = sorted({0, len(rows.keys) - 1})
-        list(read_images([(shard, rows.member(row)) for row in ends]))
+        members = [rows.member(row) for row in ends]
+        images = read_images([(shard, member) for member in members])
+        for member, image in zip(members, images, strict=True):
+            if image_digest(image) != member.digest:  # groups of equal keys and layout may have been exchanged
+                raise ChangedShardError(
+                    f"{shard}: does not hold the image that was annotated as {brief(member.key)} (row {member.row}), "
+                    "but another of its name; give the shard that was annotated, or annotate this one (--overwrite "
+                    "with only this shard)"
+                )
     except ChangedShardError as error:
         raise JoinError(_differences(shard, group, rows) or str(error)) from error
     except ShardError as error:  # a failed read: the whole shard would be read in vain

@@ -14,7 +14,7 @@ from PIL import Image
 from annotator.input.decode import decode_batches
 from annotator.input.local_copies import LocalCopies
 from annotator.input.plan import Plan, RowRef
-from annotator.report import Summary
+from annotator.report import Reporter, Summary
 from annotator.run.annotate import annotate, make_ready, open_labels
 from annotator.settings import BadLimit, RunSettings, TeacherSettings
 from annotator.teacher.teacher import Teacher
@@ -200,6 +200,35 @@ def test_store_of_another_teacher_is_refused_and_kept(tmp_path: Path, shards: li
     kept = next(tmp_path.glob("labels.zarr.replaced-*"))
     assert LabelStore.open(kept).schema.teacher == teacher.identity
     assert LabelStore.open(kept).names() == ["a", "b", "c"]
+
+
+class Notices(Reporter):
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def notice(self, text: str) -> None:
+        self.texts.append(text)
+
+
+def test_another_precision_than_that_of_the_first_group_is_said_once(
+    tmp_path: Path, shards: list[Path], teacher: Teacher
+) -> None:
+    labels, notices = tmp_path / "labels.zarr", Notices()
+    run_annotator(shards[:1], labels, teacher)
+    schema = LabelStore.open(labels).schema
+    for precision in ("float32", None, "bfloat16"):
+        open_labels(shards, labels, schema, Summary(notices), overwrite=False, precision=precision)
+    assert notices.texts == [f"{labels}/a: was made in 'float32', this run computes in bfloat16"]
+
+
+def test_group_that_was_put_back_is_named(tmp_path: Path, shards: list[Path], teacher: Teacher) -> None:
+    labels, notices = tmp_path / "labels.zarr", Notices()
+    run_annotator(shards, labels, teacher)
+    (tmp_path / "labels.zarr.partial").mkdir()
+    (labels / "b").rename(tmp_path / "labels.zarr.partial" / "b.0123456789abcdef.replaced")
+    open_labels(shards, labels, LabelStore.open(labels).schema, Summary(notices), overwrite=False)
+    assert notices.texts == [f"{labels}: put back 'b', whose writer was killed while replacing it"]
+    assert LabelStore.open(labels).names() == ["a", "b", "c"]
 
 
 def test_shard_that_changes_while_it_is_read_is_never_committed(

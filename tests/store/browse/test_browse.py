@@ -381,9 +381,12 @@ def test_unfit_index_is_refused_in_one_line(made: tuple[Path, str], tmp_path: Pa
 def test_few_groups_are_open_at_a_time(made: tuple[Path, str], tmp_path: Path) -> None:
     labels = tmp_path / "labels.zarr"
     shutil.copytree(made[0], labels)
+    store = LabelStore.open(labels)
+    writer, group = StoreWriter(store, store.schema), store.group("train-4")
+    objects = {path: group.read_object(path) for path in group.commit.objects}
     for i in range(2 * OPEN_GROUPS):
-        shutil.copytree(labels / "train-4", labels / f"copy-{i:02}")
-    groups = Groups(LabelStore.open(labels))
+        writer.publish(f"copy-{i:02}", objects, group.commit)
+    groups = Groups(store)
     assert sum(1 for _ in groups.following(Spot(0, 0))) == len(groups) * ROWS
     assert len(groups._open) == OPEN_GROUPS
     assert sum(1 for _ in groups.preceding(Spot(len(groups) - 1, 3))) == (len(groups) - 1) * ROWS + 3

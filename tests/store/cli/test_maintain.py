@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import time
@@ -17,11 +18,13 @@ from click.testing import CliRunner, Result
 from msgspec.structs import replace
 
 from store.cli.main import main
-from store.errors import DamagedStoreError, LabelMapError, StoreReadError
+from store.errors import LabelMapError, StoreReadError
 from store.reader import LabelStore
 from store.shards.index import image_digest, index_shard
+from store.storage.base import NewGroup
 from store.storage.local import LocalBackend
 from store.writer import GroupLabels, StoreWriter
+from tests.builders.golden import FOLDER
 from tests.builders.stores import (
     PROVENANCE,
     TAR,
@@ -29,6 +32,7 @@ from tests.builders.stores import (
     make_members,
     make_schema,
     replace_array,
+    reseal,
     write,
     write_tar,
 )
@@ -250,7 +254,8 @@ def hold(path: Path, started: str) -> None:
         time.sleep(60)
         return b""
 
-    LocalBackend(path).publish("c", {"keys/c/0": b"x"}, record, overwrite=False)
+    group = NewGroup(objects={"keys/c/0": b"x"}, record=record, check_root=lambda _: None)
+    LocalBackend(path).publish("c", group, overwrite=False)
 
 
 def test_gc_leaves_a_running_writer_alone_and_takes_what_it_leaves_when_killed(path: Path, tmp_path: Path) -> None:
@@ -448,7 +453,7 @@ def test_reader_that_is_open_while_its_group_is_replaced_is_told_so(path: Path) 
     unopened = LabelStore.open(path).group("a")
     write(path, "a", 5, overwrite=True)
     for group in (opened, unopened):
-        with pytest.raises((StoreReadError, DamagedStoreError), match=r"was replaced while it was open|damaged"):
+        with pytest.raises(StoreReadError, match="was replaced or changed while it was open"):
             group.read()
     assert LabelStore.open(path).group("a").row(0).key.startswith("seed5/")
 
@@ -592,3 +597,56 @@ def test_zarr_json_without_end_is_refused_unread(path: Path) -> None:
 @pytest.mark.parametrize("arguments", [["audit", "--threshold", "nan"], ["gc", "--older-than", "nan"]])
 def test_nan_is_no_number_of_hours_or_share(path: Path, arguments: list[str]) -> None:
     assert call(arguments[0], path, *arguments[1:]).exit_code == 2
+
+
+def test_merge_names_a_group_whose_record_is_lost_and_copies_the_others(path: Path, tmp_path: Path) -> None:
+    (path / "a" / "zarr.json").unlink()
+    result = call("merge", path, "--into", tmp_path / "joined.zarr")
+    assert result.exit_code == 1
+    assert re.search(r"^a: damaged .*labels\.zarr/a: no commit record: lost", result.stderr, re.M)
+    assert "1 groups copied, 0 were there already, 1 are damaged" in result.stdout
+    assert LabelStore.open(tmp_path / "joined.zarr").names() == ["b"]
+
+
+def test_merge_gives_records_without_a_name_one(tmp_path: Path) -> None:
+    """Groups of earlier releases get the protection against exchanged folders."""
+    assert call("merge", FOLDER, "--into", tmp_path / "joined.zarr").exit_code == 0
+    assert LabelStore.open(FOLDER).group("train-0000").commit.group is None
+    assert LabelStore.open(tmp_path / "joined.zarr").group("train-0000").commit.group == "train-0000"
+
+
+def test_disk_that_fails_is_no_reason_to_annotate_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = LocalBackend.read
+
+    def failing(backend: LocalBackend, object_path: str, limit: int) -> object:
+        if object_path == "a/keys/c/0":
+            raise OSError(5, "Input/output error")
+        return read(backend, object_path, limit)
+
+    monkeypatch.setattr(LocalBackend, "read", failing)
+    result = call("verify", path, "--deep")
+    assert result.exit_code == 1
+    assert "a/keys/c/0: cannot be read: Input/output error" in result.stdout
+    assert "1 faults in 1 groups; 'a' could not be read, which says nothing of the labels" in result.stderr
+    assert "annotate" not in result.stderr
+    (path / "b" / "keys" / "c" / "0").write_bytes(b"")
+    assert (
+        "annotate the shards of 'b' again (--overwrite with only these shards); 'a'"
+        in call("verify", path, "--deep").stderr
+    )
+
+
+def test_exchanged_groups_and_those_of_another_teacher_are_faults(path: Path) -> None:
+    reseal(path, {"teacher_digest": "other"})
+    assert faults(path) == [("a", None)]
+    reseal(path, {"teacher_digest": "d1gest"})
+    for source, target in (("a", "x"), ("b", "a"), ("x", "b")):
+        (path / source).rename(path / target)
+    assert faults(path, "--deep") == [("a", None), ("b", None)]
+
+
+def test_text_of_millions_of_characters_is_printed_cut(path: Path) -> None:
+    bad = [{"row": 3, "key": "seed1/row0003", "reason": "r" * 10_000_000}]
+    reseal(path, {"quarantined": bad, "provenance": {"timm": "p" * 10_000_000}})
+    for arguments in (("show", path, "a"), ("show", path, "seed1/row0003"), ("verify", path, "--deep")):
+        assert len(call(*arguments).output) < 50_000

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +13,12 @@ import zarr
 
 from store.maintenance import verify_group
 from store.reader import LabelStore
-from tests.builders.golden import BAD_ROW, FOLDER, PREFIX, ROWS, golden_labels, golden_schema
+from tests.builders.golden import BAD_ROW, FOLDER, NAMED, PREFIX, ROWS, golden_labels, golden_schema
 
 
-def test_golden_store_of_version_1_reads_as_it_was_written() -> None:
-    store = LabelStore.open(FOLDER)
+@pytest.mark.parametrize("folder", [FOLDER, NAMED])
+def test_golden_store_of_version_1_reads_as_it_was_written(folder: Path) -> None:
+    store = LabelStore.open(folder)
     assert store.schema == golden_schema()
     assert store.names() == list(ROWS)
     for group in store:
@@ -29,19 +31,21 @@ def test_golden_store_of_version_1_reads_as_it_was_written() -> None:
             assert np.array_equal(getattr(group, name), getattr(expected, name))
         assert tuple(group.keys) == expected.keys
         assert group.commit.undecodable == expected.undecodable
+        assert group.commit.group == (group.name if folder == NAMED else None)
         assert not verify_group(store, group.name, deep=True)
         assert [group.find(key) for key in expected.keys] == list(range(len(group)))
     assert store.group("train-0001").undecodable == {BAD_ROW: "damaged JPEG: premature end"}
 
 
-def test_golden_store_is_sealed_as_the_format_page_says() -> None:
-    root = json.loads((FOLDER / "zarr.json").read_text())["attributes"]["relabel"]
+@pytest.mark.parametrize("folder", [FOLDER, NAMED])
+def test_golden_store_is_sealed_as_the_format_page_says(folder: Path) -> None:
+    root = json.loads((folder / "zarr.json").read_text())["attributes"]["relabel"]
     for name in ROWS:
-        record = json.loads((FOLDER / name / "zarr.json").read_text())["attributes"]["relabel.commit"]
+        record = json.loads((folder / name / "zarr.json").read_text())["attributes"]["relabel.commit"]
         digest = record.pop("digest")
         text = json.dumps({"commit": record, "root": root}, sort_keys=True, separators=(",", ":"))
         assert hashlib.sha256(text.encode("ascii")).hexdigest() == digest
-        below = FOLDER / name / record["prefix"]
+        below = folder / name / record["prefix"]
         files = {file.relative_to(below).as_posix(): file for file in below.glob("*/**/*") if file.is_file()}
         assert files.keys() == record["objects"].keys()
         for path, entry in record["objects"].items():

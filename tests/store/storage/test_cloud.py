@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import obstore
@@ -107,11 +108,11 @@ def put_and_die(location: str, puts: int) -> None:
     put = CloudBackend._put
     done: list[str] = []
 
-    def counting(backend: CloudBackend, path: str, data: bytes, *, create: bool = False) -> None:
+    def counting(backend: CloudBackend, path: str, data: bytes, *, mode: Any = "overwrite") -> None:
         if len(done) == puts:
             os.kill(os.getpid(), signal.SIGKILL)
         done.append(path)
-        put(backend, path, data, create=create)
+        put(backend, path, data, mode=mode)
 
     StoreWriter.open(location, SCHEMA)
     CloudBackend._put = counting  # type: ignore[assignment,method-assign]
@@ -166,8 +167,8 @@ def test_object_in_a_groups_place_that_is_no_record_stops_the_writer(s3_store: s
 def test_record_whose_answer_was_lost_keeps_its_arrays(s3_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     put = CloudBackend._put
 
-    def losing(backend: CloudBackend, path: str, data: bytes, *, create: bool = False) -> None:
-        put(backend, path, data, create=create)
+    def losing(backend: CloudBackend, path: str, data: bytes, *, mode: Any = "overwrite") -> None:
+        put(backend, path, data, mode=mode)
         if path == "a/zarr.json":
             raise OSError(5, "connection reset")
 
@@ -180,10 +181,10 @@ def test_record_whose_answer_was_lost_keeps_its_arrays(s3_store: str, monkeypatc
 
 def test_put_whose_answer_was_lost_is_no_rival(s3_store: str) -> None:
     backend = CloudBackend(s3_store)
-    backend._put("zarr.json", b"mine", create=True)
-    backend._put("zarr.json", b"mine", create=True)
+    backend._put("zarr.json", b"mine", mode="create")
+    backend._put("zarr.json", b"mine", mode="create")
     with pytest.raises(FileExistsError):
-        backend._put("zarr.json", b"other", create=True)
+        backend._put("zarr.json", b"other", mode="create")
 
 
 def test_lost_and_changed_objects_in_a_bucket_are_named(s3_store: str) -> None:
@@ -204,7 +205,7 @@ def test_objects_that_vanish_after_opening_are_never_read_as_labels(s3_store: st
     group.read(0, 1)
     bucket = from_url(s3_store, client_options={"allow_http": True})
     obstore.delete(bucket, [path for path in objects_of(s3_store) if "/c/" in path])
-    with pytest.raises(DamagedStoreError):
+    with pytest.raises(StoreReadError, match="was replaced or changed while it was open"):
         group.read()
 
 
@@ -307,3 +308,60 @@ def test_fork_after_a_bucket_was_opened_is_an_error_instead_of_a_hang(
     child.start()
     child.join(30)
     assert child.exitcode == 3
+
+
+def other_root(location: str) -> bytes:
+    """Replace the root as a person would who starts a store of another teacher there; returns the old one."""
+    bucket = from_url(location, client_options={"allow_http": True})
+    before = bytes(obstore.get(bucket, "zarr.json").bytes())
+    obstore.put(bucket, "zarr.json", before.replace(b"d1gest", b"other!"))
+    return before
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_group_is_never_reported_as_written_into_another_teachers_store(s3_store: str, *, overwrite: bool) -> None:
+    StoreWriter.open(s3_store, SCHEMA)
+    writer = StoreWriter.open(s3_store, SCHEMA)
+    bucket = from_url(s3_store, client_options={"allow_http": True})
+    before = other_root(s3_store)
+    labels = make_labels(SCHEMA, ROWS)
+    with pytest.raises(StoreMismatchError, match="was replaced or changed while it was open"):
+        writer.write("a", labels, tar=TAR, provenance=PROVENANCE, overwrite=overwrite)
+    assert objects_of(s3_store) == {"zarr.json"}
+    obstore.put(bucket, "zarr.json", before)
+    writer.write("a", labels, tar=TAR, provenance=PROVENANCE, overwrite=overwrite)
+    check_group(s3_store, "a", 0)
+
+
+def test_root_that_is_replaced_at_the_last_moment_is_an_error(s3_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = CloudBackend._put
+
+    def late(backend: CloudBackend, path: str, data: bytes, *, mode: Any = "overwrite") -> None:
+        if path == "a/zarr.json":
+            other_root(s3_store)
+        put(backend, path, data, mode=mode)
+
+    writer = StoreWriter.open(s3_store, SCHEMA)
+    monkeypatch.setattr(CloudBackend, "_put", late)
+    with pytest.raises(StoreMismatchError, match="was replaced or changed while it was open"):
+        writer.write("a", make_labels(SCHEMA, ROWS), tar=TAR, provenance=PROVENANCE)
+    with pytest.raises(DamagedStoreError, match="root attributes were changed"):
+        LabelStore.open(s3_store).group("a")
+
+
+def test_record_that_another_writer_put_meanwhile_is_not_replaced(
+    s3_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(s3_store, "a", 1)
+    put = CloudBackend._put
+
+    def late(backend: CloudBackend, path: str, data: bytes, *, mode: Any = "overwrite") -> None:
+        if path == "a/zarr.json":
+            monkeypatch.setattr(CloudBackend, "_put", put)
+            write(s3_store, "a", 2, overwrite=True)
+        put(backend, path, data, mode=mode)
+
+    monkeypatch.setattr(CloudBackend, "_put", late)
+    with pytest.raises(GroupExistsError):
+        write(s3_store, "a", 3, overwrite=True)
+    check_group(s3_store, "a", 2)

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from store.errors import ChangedShardError, JoinError, ShardError
+from store.errors import ChangedShardError, DamagedStoreError, JoinError, ShardError
 from store.reader import LabelStore
 from store.shards.images import ImageMember, read_images
 from store.shards.index import index_shard
 from store.shards.remote import RemoteShard
+from tests.builders.stores import reseal
 from tests.builders.training import (
     Dataset,
     correct_labels,
@@ -263,3 +264,24 @@ def test_the_image_is_read_at_its_own_offset_in_a_copy(dataset: Dataset, tmp_pat
     for shard in dataset.shards:
         shutil.copyfile(shard, tmp_path / shard.name)
     check([tmp_path / shard.name for shard in dataset.shards], dataset.labels)
+
+
+def test_groups_of_earlier_releases_that_were_exchanged_are_found_by_an_image_at_either_end(tmp_path: Path) -> None:
+    """Records without a name, and shards with the same keys, sizes and offsets."""
+    data = make_dataset(tmp_path, (3,))
+    images = [png(number) for number in range(3)]
+    others = [images[0], images[1], images[2][:-1] + bytes([images[2][-1] ^ 1])]  # the last one differs
+    shards = []
+    for name, files in (("a", images), ("b", others)):
+        members = [(f"s{number:05d}.png", image) for number, image in enumerate(files)]
+        shards.append(write_tar(tmp_path / f"{name}.tar", members))
+        label_shard(data.labels, shards[-1])
+    shutil.rmtree(data.labels / "a")
+    (data.labels / "b").rename(data.labels / "a")
+    with pytest.raises(DamagedStoreError, match="holds the labels of the shard 'b'"):
+        check(shards[:1], data.labels)
+    reseal(data.labels, {"group": None})
+    with pytest.raises(
+        JoinError, match=r"a\.tar: does not hold the image .* 's00002' \(row 2\), but another of its name"
+    ):
+        check(shards[:1], data.labels)

@@ -2,12 +2,13 @@
 
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import pytest
 from numcodecs.zstd import Zstd
 
-from store.errors import DamagedStoreError
-from store.format.arrays import CHECKSUM_BYTES, array_specs, encode_array, find_key
+from store.format.arrays import array_specs, encode_array
+from store.format.chunks import DamagedArrayError, find_key, key_texts
 from tests.builders.stores import make_schema
 
 KEYS = ("a", "bc", "\u00e9l\u00e9phant", "a/b", "ab")
@@ -19,11 +20,16 @@ def chunk_of(keys: tuple[str, ...]) -> bytes:
 
 
 def packed(texts: bytes) -> bytes:
-    return bytes(Zstd().encode(texts)) + bytes(CHECKSUM_BYTES)
+    return summed(bytes(Zstd().encode(texts)))
+
+
+def summed(data: bytes) -> bytes:
+    checksum: int = google_crc32c.value(data)
+    return data + checksum.to_bytes(4, "little")
 
 
 def find(chunk: bytes, key: str, rows: int = len(KEYS)) -> Any:
-    return find_key(chunk, key, rows=rows, where="a: keys")
+    return find_key(key_texts(chunk, rows), key, rows)
 
 
 def test_every_key_is_found_and_no_part_of_one() -> None:
@@ -45,14 +51,15 @@ def texts(count: int, *keys: bytes) -> bytes:
     "chunk",
     [
         b"",
-        b"not compressed at all",
+        summed(b"not compressed at all"),
+        packed(texts(2, b"a", b"b"))[:-1],
         packed(texts(1 << 31, b"a")),
         packed(texts(1, b"a")),
         packed(texts(2, b"a")),
         packed(texts(2, b"\xff", b"a")),
     ],
-    ids=["empty", "not zstd", "two billion keys", "too few keys", "cut", "not UTF-8"],
+    ids=["empty", "not zstd", "checksum", "two billion keys", "too few keys", "cut", "not UTF-8"],
 )
 def test_damaged_chunk_is_an_error(chunk: bytes) -> None:
-    with pytest.raises(DamagedStoreError, match="a: keys: damaged"):
+    with pytest.raises(DamagedArrayError):
         find(chunk, "a", rows=2)
