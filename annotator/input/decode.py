@@ -116,7 +116,7 @@ class _Images(Dataset[DecodedBatch]):
 
 
 def squash(image: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Resize a whole (H, W, 3) uint8 image to the teacher's input size, without keeping its aspect ratio."""
+    """Resize a (H, W, 3) uint8 image to the teacher's input size, without keeping its aspect ratio."""
     height, width = preprocessing.input_size
     resample = Image.Resampling[preprocessing.interpolation.upper()]
     return np.asarray(Image.fromarray(image).resize((width, height), resample))

@@ -27,15 +27,16 @@ def find_axes(
         load_teacher: builds the teacher to ask where boxes do not decide; None if there is none.
 
     Returns:
-        The order, and the verdict with the votes and p.
+        The order, and the verdict with the votes.
 
     Raises:
         SettingsError: no evidence, or not enough of it; or a teacher of other classes.
         TeacherError: the teacher cannot be built, or does not run on crops.
     """
-    verdict = ask_boxes(shards, source, num_classes=origin.num_classes)
+    preprocessing = origin.preprocessing()
+    verdict = ask_boxes(shards, source, preprocessing, num_classes=origin.num_classes)
     if verdict.axes is None and load_teacher is not None:
-        verdict = ask_teacher(shards, source, load_teacher(), origin.preprocessing(), num_classes=origin.num_classes)
+        verdict = ask_teacher(shards, source, load_teacher(), preprocessing, num_classes=origin.num_classes)
         if verdict.axes is None:
             raise SettingsError(f"{verdict}: the maps may be another teacher's or other images'; else pass {CHOICES}")
     if verdict.axes is None:

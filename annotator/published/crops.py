@@ -19,6 +19,7 @@ from annotator.teacher.teacher import Teacher
 from store.errors import ImageError, LabelMapError, SettingsError, ShardError, TeacherError
 from store.format.schema import Preprocessing
 from store.maps.pooling import pool_map
+from store.maps.regions import cut_image
 from store.maps.types import Box
 from store.shards.decode import decode_image
 from store.shards.images import read_image
@@ -52,7 +53,7 @@ def ask_teacher(
     preferences = (
         _prefers_yx(source_map, pixels, teacher, random_boxes(rng), num_classes)
         for path, count in spread_shards(shards, MAX_IMAGES)
-        for source_map, pixels in _maps_with_image(path, source, count, preprocessing, num_classes)
+        for source_map, pixels in maps_with_image(path, source, count, preprocessing, num_classes)
     )
     return count_votes(preferences, unit="images")
 
@@ -115,13 +116,17 @@ def _log_softmax(logits_C: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(shifted - np.log(np.exp(shifted).sum()), np.float32)
 
 
-def _maps_with_image(
+def maps_with_image(
     path: Path, source: MapSource, count: int, preprocessing: Preprocessing, num_classes: int
 ) -> Iterator[tuple[PublishedMap, NDArray[np.uint8]]]:
-    """Maps of a shard with their squashed images. The import reports what is damaged, so it is ignored here."""
+    """Maps of a shard with what they cover of their images, squashed.
+
+    The import reports what is damaged, so it is ignored here.
+    """
     with suppress(ShardError):
         for sample in spread(index_shard(path).samples, count):
             with suppress(LabelMapError, ImageError):
                 source_map = read_map(source, sample.key, num_classes=num_classes)
                 if source_map is not None and sample.length <= MAX_IMAGE_BYTES:
-                    yield source_map, squash(decode_image(read_image(path, sample)), preprocessing)
+                    image = cut_image(decode_image(read_image(path, sample)), preprocessing)
+                    yield source_map, squash(image, preprocessing)

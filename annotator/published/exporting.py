@@ -12,7 +12,7 @@ from annotator.published.names import SUFFIX, split_key, wnid_of
 from store.errors import DamagedStoreError, LabelMapError, SettingsError, StoreWriteError
 from store.files import write_atomically
 from store.format.arrays import CHUNK_ROWS
-from store.format.schema import GROUP_FILE, StoreSchema
+from store.format.schema import CENTRE, GROUP_FILE, StoreSchema
 from store.group import LabelGroup
 from store.reader import LabelStore
 
@@ -135,6 +135,8 @@ def official_limits(schema: StoreSchema, axes: Axes) -> list[str]:
     limits = []
     if axes == "yx":
         limits.append("it reads the crops' boxes with x and y exchanged; export with --axes xy")
+    if schema.preprocessing.mode == CENTRE:
+        limits.append("it takes them for maps of the whole image, and they cover the centre")
     if schema.map_size[0] != schema.map_size[1]:
         limits.append("it scales both sides of a box by one side of the map, which must be square")
     if schema.num_classes > OFFICIAL_CLASSES:

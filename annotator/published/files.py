@@ -72,7 +72,7 @@ def load_map(data: bytes, where: str, *, num_classes: int) -> PublishedMap:
     tensor, stored_bytes = _load_tensor(data, where)
     _check_tensor(tensor, stored_bytes, where, num_classes)
     values = tensor.detach().resolve_neg().numpy()
-    scores, ids = values[0].astype(np.float32, copy=False), values[1].astype(np.float32, copy=False)
+    scores, ids = values.astype(np.promote_types(values.dtype, np.float32), copy=False)
     if not (np.abs(scores) <= FLOAT16_MAX).all():  # false for NaN too
         raise LabelMapError(f"{where}: scores that are NaN or beyond 65,504, which a store cannot hold")
     with np.errstate(invalid="ignore"):  # of signalling NaNs
@@ -93,20 +93,32 @@ def dump_map(published: PublishedMap) -> bytes:
 
 def _check_tensor(tensor: Tensor, stored_bytes: int, where: str, num_classes: int) -> None:
     shape, dense = tuple(tensor.shape), tensor.layout == torch.strided and tensor.device.type == "cpu"
-    if tensor.dtype not in (torch.float32, torch.float16) or not dense:
-        raise LabelMapError(f"{where}: a {tensor.layout} {tensor.dtype} tensor, expected float32 or float16 on the CPU")
+    if tensor.dtype not in (torch.float64, torch.float32, torch.float16) or not dense:
+        raise LabelMapError(
+            f"{where}: a {tensor.layout} {tensor.dtype} tensor, expected float64, float32 or float16 on the CPU"
+        )
     if len(shape) != 4 or shape[0] != 2 or 0 in shape:
         raise LabelMapError(f"{where}: a tensor of shape {list(shape)}, expected [2, K, H, W]: scores, then class ids")
     # A stride of 0 lets a kilobyte claim any number of elements; a storage may claim more than torch has read.
     claimed = max(tensor.untyped_storage().nbytes(), tensor.numel() * tensor.element_size())
-    if not tensor.is_contiguous() or claimed > stored_bytes:
-        raise LabelMapError(
-            f"{where}: {tensor.numel():,} elements over {stored_bytes:,} stored bytes; save it with .contiguous()"
-        )
+    if claimed > stored_bytes:
+        raise LabelMapError(f"{where}: claims {tensor.numel():,} elements over {stored_bytes:,} stored bytes")
+    if not _is_dense(tensor):
+        raise LabelMapError(f"{where}: values that overlap or have gaps between them; save it with .contiguous()")
     if shape[1] > num_classes:
         raise LabelMapError(f"{where}: a top {shape[1]} of {num_classes} classes; see --num-classes")
     if tensor.dtype == torch.float16 and num_classes > EXACT_IN_FLOAT16 + 1:
         raise LabelMapError(f"{where}: float16 cannot tell the ids of {num_classes} classes apart; save it as float32")
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    """Whether the values fill a stretch of memory, each once, in any order of the axes."""
+    filled = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size > 1 and stride != filled:
+            return False
+        filled *= size
+    return True
 
 
 def _sorted_by_score(scores: NDArray[np.float16], classes: NDArray[np.uint16], where: str) -> PublishedMap:

@@ -3,22 +3,26 @@
 import hashlib
 from dataclasses import dataclass
 
+from msgspec import UNSET
+
 from annotator.published.files import Axes
-from store.format.schema import Preprocessing, StoreSchema, TeacherIdentity
+from store.format.schema import CENTRE, SQUASH, Preprocessing, StoreSchema, TeacherIdentity
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Origin:
     """The network that made the maps and its preprocessing; by default those of the published ImageNet maps.
 
-    Preprocessing: timm's configuration of tf_efficientnet_l2.ns_jft_in1k_475, the teacher of the paper (section 3.1).
+    Size: of tf_efficientnet_l2.ns_jft_in1k_475, the teacher of the paper (section 3.1). Interpolation, mean and std: of
+    the code in issue 10 of the official repository, whose `Resize((S, S))` is torchvision's, bilinear by default.
     """
 
     architecture: str = "published-relabel"
     num_classes: int = 1000  # C; ids in the maps are below it
     class_names: tuple[str, ...] | None = None
     input_size: tuple[int, int] = (475, 475)  # height, width in pixels
-    interpolation: str = "bicubic"
+    crop_pct: float | None = None  # of a centre crop, as timm's; None: the whole image, squashed
+    interpolation: str = "bilinear"
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
@@ -29,8 +33,19 @@ class Origin:
         return TeacherIdentity(architecture=self.architecture, arguments={}, digest=digest)
 
     def preprocessing(self) -> Preprocessing:
-        """The whole image, squashed."""
-        return Preprocessing(input_size=self.input_size, interpolation=self.interpolation, mean=self.mean, std=self.std)
+        """The part of the image that the maps cover, and how it was resized.
+
+        Raises:
+            LabelMapError: a crop that is none, or that is not a square.
+        """
+        return Preprocessing(
+            mode=SQUASH if self.crop_pct is None else CENTRE,
+            crop_pct=UNSET if self.crop_pct is None else self.crop_pct,
+            input_size=self.input_size,
+            interpolation=self.interpolation,
+            mean=self.mean,
+            std=self.std,
+        )
 
     def schema(self, shape: tuple[int, int, int], axes: Axes) -> StoreSchema:
         """The schema of a store of these maps.

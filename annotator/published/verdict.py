@@ -1,4 +1,4 @@
-"""A sign test on the order of a published map's cells, and which shards and boxes the votes are taken from.
+"""The verdict of some evidence on the order of a published map's cells, and which shards it is taken from.
 
 `yx` is the order of this project's stores, (row, column). The official trainer reads `xy` correctly, because it takes
 its crop's (top, left, height, width) for x1, y1, x2, y2.
@@ -13,49 +13,60 @@ from typing import TypeVar
 from annotator.published.files import Axes
 from store.maps.types import Box
 
-MAX_P = 1e-3  # largest p at which an order is decided
+MIN_VOTES = 4
+MIN_SURE = 0.9
+# Measured on 128 photographs at 224 to 480 pixels: 0.54 to 0.77 with their own maps, 0.02 to 0.2 with those of other
+# images, of which one draw in five would be sure by chance, however many vote.
+MIN_RATIO = 1 / 3
 MAX_SHARDS = 8  # read for evidence
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """The independent votes on the axes; those without a preference count for neither order."""
+    """The independent votes on the axes, each with its weight; those without a preference count for neither order."""
 
     unit: str  # that votes: boxes, images
-    for_yx: int
-    for_xy: int
+    votes: tuple[float, ...]  # above 0 for yx, below 0 for xy
 
     @property
     def total(self) -> int:
         """Number of votes."""
-        return self.for_yx + self.for_xy
+        return len(self.votes)
 
     @property
-    def p(self) -> float:
-        """Probability of so uneven a vote if the axes made no difference (two-sided sign test)."""
-        winners = max(self.for_yx, self.for_xy)
-        ways = sum(math.comb(self.total, k) for k in range(winners, self.total + 1))
-        return min(1.0, float(2 * ways / 2**self.total))
+    def ratio(self) -> float:
+        """The votes' mean over their root mean square, -1 to 1; 0 without votes."""
+        largest = max(map(abs, self.votes), default=0.0)
+        scaled = [vote / largest for vote in self.votes]  # squares neither vanish nor overflow
+        return sum(scaled) / math.sqrt(self.total * sum(vote * vote for vote in scaled)) if scaled else 0.0
+
+    @property
+    def sure(self) -> float:
+        """The probability that the sum of the votes has the right sign, if it is about normal: 0.5 to 1."""
+        return math.erfc(-abs(self.ratio) * math.sqrt(self.total / 2)) / 2
 
     @property
     def axes(self) -> Axes | None:
-        """The order that was found; None while chance could explain the vote."""
-        if self.p > MAX_P:
+        """The order that was found; None while the votes are too few, too even, or too weak."""
+        if self.total < MIN_VOTES or self.sure < MIN_SURE or abs(self.ratio) < MIN_RATIO:
             return None
-        return "yx" if self.for_yx > self.for_xy else "xy"
+        return "yx" if self.ratio > 0 else "xy"
 
     def __str__(self) -> str:
-        p = "p < 1e-6" if self.p < 1e-6 else f"p = {self.p:.2g}"
-        if self.axes is None:
-            return f"axes undecided ({self.for_yx} of {self.total} {self.unit} for yx, {self.for_xy} for xy, {p})"
-        return f"axes: {self.axes} ({max(self.for_yx, self.for_xy)} of {self.total} {self.unit} agree, {p})"
+        sure = "more than 99.9 % sure" if self.sure > 0.999 else f"{100 * self.sure:.3g} % sure"
+        for_yx = sum(vote > 0 for vote in self.votes)
+        for_xy = self.total - for_yx
+        if self.axes is not None:
+            agree = for_yx if self.axes == "yx" else for_xy
+            return f"axes: {self.axes} ({sure}: {agree} of {self.total} {self.unit} agree)"
+        found = f"at least {MIN_VOTES} are needed" if self.total < MIN_VOTES else sure
+        return f"axes undecided ({for_yx} of {self.total} {self.unit} for yx, {for_xy} for xy; {found})"
 
 
 def count_votes(preferences: Iterable[float], unit: str) -> Verdict:
-    """A verdict from preferences: above 0 a vote for yx, below 0 for xy, 0 or NaN for neither."""
-    values = list(preferences)
-    return Verdict(unit=unit, for_yx=sum(v > 0 for v in values), for_xy=sum(v < 0 for v in values))
+    """A verdict from preferences: above 0 for yx, below 0 for xy, 0 or not finite for neither."""
+    return Verdict(unit=unit, votes=tuple(value for value in preferences if value and math.isfinite(value)))
 
 
 def mirrored(box: Box) -> Box:

@@ -1,5 +1,6 @@
 """The commands `relabel-annotate import` and `export`: published ReLabel files to a store, and back."""
 
+import re
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -35,6 +36,20 @@ if TYPE_CHECKING:
     from annotator.published.source import MapSource
     from annotator.teacher.teacher import Teacher
 
+CROP_PCT = 0.875  # timm's default
+
+
+def _parse_region(_: object, __: object, text: str) -> float | None:
+    """crop_pct of a centre crop, None for whole images."""
+    if text == "whole":
+        return None
+    match = re.fullmatch(r"centre(?::(0?\.\d{1,9}|1(?:\.0*)?))?", text)
+    if not match or (match[1] is not None and float(match[1]) == 0):
+        raise click.BadParameter(
+            f"expected whole, centre, or centre:PCT with a fraction such as centre:0.956, not {text!r}"
+        )
+    return CROP_PCT if match[1] is None else float(match[1])
+
 
 @click.command(
     "import",
@@ -59,7 +74,12 @@ if TYPE_CHECKING:
 @class_names_option
 @click.option("--input-size", callback=parse_size, default="475", show_default=True, metavar="PIXELS",
               help="Size to which images were squashed for the maps (475, or 480x320 as height x width).")  # fmt: skip
-@mean_option("Recorded in the store and used for --teacher. Default: ImageNet's.")
+@click.option("--region", "crop_pct", callback=_parse_region, default="whole", show_default=True,
+              metavar="whole|centre[:PCT]", help="The part of each image that its map covers: all of it, squashed, or "
+              f"the square in the middle that timm evaluates with this crop_pct (default {CROP_PCT}).")  # fmt: skip
+@click.option("--interpolation", type=click.Choice(["bilinear", "bicubic"]), default="bilinear", show_default=True,
+              help="How images were resized for the maps; recorded in the store and used for --teacher.")  # fmt: skip
+@mean_option("Recorded and used likewise. Default: ImageNet's.")
 @std_option("Default: ImageNet's.")
 @click.option("--overwrite", is_flag=True, help="Import the maps of these shards again even if they have labels.")
 def import_command(
@@ -75,6 +95,8 @@ def import_command(
     num_classes: int,
     class_names: Path | None,
     input_size: tuple[int, int],
+    crop_pct: float | None,
+    interpolation: str,
     mean: tuple[float, float, float] | None,
     std: tuple[float, float, float] | None,
     overwrite: bool,
@@ -97,7 +119,8 @@ def import_command(
     from annotator.published.source import open_source
 
     origin = _make_origin(
-        class_names, mean, std, architecture=architecture, num_classes=num_classes, input_size=input_size
+        class_names, mean, std, architecture=architecture, num_classes=num_classes, input_size=input_size,
+        crop_pct=crop_pct, interpolation=interpolation,
     )  # fmt: skip
     settings = None if not teacher else TeacherSettings(
         name=teacher, args=teacher_args, checkpoint=checkpoint, num_classes=num_classes, mean=mean, std=std,

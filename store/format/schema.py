@@ -11,16 +11,18 @@ import re
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from store.errors import LabelMapError
 from store.text import brief
 
 FORMAT_VERSION = 1
-PREPROCESSING_MODE = "squash"  # the whole image, its aspect not kept
+SQUASH = "squash"  # the whole image, its aspect not kept
+CENTRE = "centre"  # a square out of the middle
 MAX_CLASSES = 65_535  # 65535 itself is the fill value of `classes`
 MAX_ROWS = 1 << 22  # far above any shard; keeps a hostile record from asking for all memory
 MAX_SIDE = 65_535
+MIN_CROP_PCT = 0.01
 GROUP_FILE = "zarr.json"  # of the root and of every group
 MAX_JSON_BYTES = 1 << 25  # of such a file; 65,535 class names take a few MB
 GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
@@ -51,10 +53,12 @@ class Preprocessing(msgspec.Struct, frozen=True, kw_only=True):
     """The part of the image that a map covers, and how it was resized and normalised.
 
     Raises:
-        LabelMapError: another mode, sizes or deviations that are not above zero, or numbers that are not finite.
+        LabelMapError: another mode, sizes or deviations that are not above zero, numbers that are not finite, or a
+            centre that is not a square or has no `crop_pct`.
     """
 
-    mode: str = PREPROCESSING_MODE
+    mode: str = SQUASH
+    crop_pct: float | UnsetType = UNSET  # of `centre` alone: side of the square over the resized image's shorter side
     input_size: tuple[int, int]  # height, width in pixels
     interpolation: str
     mean: tuple[float, ...]  # per channel, of pixels scaled to [0, 1]
@@ -62,14 +66,26 @@ class Preprocessing(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Check the mode, the sizes and the divisors."""
-        if self.mode != PREPROCESSING_MODE:
-            raise LabelMapError(f"mode of the preprocessing should be {PREPROCESSING_MODE!r}, found {brief(self.mode)}")
+        if self.mode not in (SQUASH, CENTRE):
+            raise LabelMapError(
+                f"mode of the preprocessing should be {SQUASH!r} or {CENTRE!r}, found {brief(self.mode)}"
+            )
         if not all(1 <= side <= MAX_SIDE for side in self.input_size):
             raise LabelMapError(f"the input size should be 1 to {MAX_SIDE} pixels a side, not {brief(self.input_size)}")
+        if self.mode == CENTRE:
+            self._check_centre()
+        elif self.crop_pct is not UNSET:
+            raise LabelMapError(f"a crop_pct belongs to the mode {CENTRE!r}, not {self.mode!r}")
         if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std, default=0) <= 0:
             raise LabelMapError(
                 f"preprocessing needs finite means and deviations above 0, not {brief(self.mean)} and {brief(self.std)}"
             )
+
+    def _check_centre(self) -> None:
+        if self.crop_pct is UNSET or not MIN_CROP_PCT <= self.crop_pct <= 1:
+            raise LabelMapError(f"a centre needs a crop_pct from {MIN_CROP_PCT} to 1, not {brief(self.crop_pct)}")
+        if self.input_size[0] != self.input_size[1]:
+            raise LabelMapError(f"a centre needs an input size that is square, not {brief(self.input_size)}")
 
 
 class StoreSchema(msgspec.Struct, frozen=True, kw_only=True, rename={name: stored for stored, name in NAMES.items()}):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from store.errors import LabelMapError
 from store.format.schema import StoreSchema
+from store.maps.regions import box_on_map, check_box
 from store.maps.types import WHOLE_IMAGE, Box, LabelRow, TargetKind
 
 KINDS: tuple[TargetKind, ...] = get_args(TargetKind)
@@ -35,7 +36,7 @@ def pool_map(
         classes_KHW: (K, H, W) uint16 class ids.
         scores_KHW: (K, H, W) float16 scores.
         num_classes: C.
-        box: x1, y1, x2, y2, normalised to [0, 1] by the whole image.
+        box: x1, y1, x2, y2, normalised to [0, 1] by the part of the image that the map covers, usually all of it.
         grid: bins down and across that the box is cut into, or one number for both.
 
     Returns:
@@ -97,13 +98,6 @@ def axis_weights(low: float, high: float, cells: int, bins: int = 1) -> NDArray[
     return np.asarray(hats_GPL.sum(axis=1) / np.float32(count), np.float32)
 
 
-def check_box(box: Box) -> None:
-    """Raise LabelMapError unless the box is inside the image and has an area."""
-    x1, y1, x2, y2 = box
-    if not (0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1):
-        raise LabelMapError(f"box {box}: expected 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1")
-
-
 def cell_confidence(scores: NDArray[np.float16], tail_logsumexp: NDArray[np.float16] | None) -> NDArray[np.float32]:
     """The probability of each cell's top-1 class: exact with a tail, else among the cell's kept classes.
 
@@ -129,6 +123,7 @@ def crop_target(
     box: Box = WHOLE_IMAGE,
     kind: TargetKind = "relabel",
     temperature: float = 1.0,
+    image_size: tuple[int, int] | None = None,
 ) -> NDArray[np.float32]:
     """The training target of a crop, without label smoothing.
 
@@ -139,12 +134,14 @@ def crop_target(
         kind: `relabel` pools the box, `global` the whole map, the `-single` kinds keep only the arg max of these,
             `original` is the dataset's label.
         temperature: divides the pooled logits before softmax.
+        image_size: height and width in pixels, for a box where maps cover the centre of each image.
 
     Returns:
-        (C,) float32 probabilities.
+        (C,) float32 probabilities; of the part of the crop that the map covers.
 
     Raises:
-        LabelMapError: a box without area or outside the image, a temperature that is not above 0, or no label.
+        LabelMapError: a box without area, outside the image or outside what the map covers, a temperature that is not
+            above 0, or no label.
     """
     if not 0 < temperature < math.inf:
         raise LabelMapError(f"temperature {temperature}: expected a number above 0")
@@ -156,7 +153,7 @@ def crop_target(
         row.classes,
         row.scores,
         num_classes=schema.num_classes,
-        box=WHOLE_IMAGE if kind.startswith("global") else box,
+        box=WHOLE_IMAGE if kind.startswith("global") else box_on_map(schema.preprocessing, box, image_size),
     )
     if kind.endswith("-single"):
         return _one_hot(int(logits_C.argmax()), schema.num_classes)

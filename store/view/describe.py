@@ -12,9 +12,10 @@ import numpy as np
 
 from store.errors import DamagedStoreError, LabelMapError, RelabelError
 from store.format.arrays import ArraySpec, array_specs
-from store.format.schema import StoreSchema
+from store.format.schema import SQUASH, StoreSchema
 from store.group import GroupRow, LabelGroup
 from store.maps.pooling import cell_confidence, crop_target, has_label
+from store.maps.regions import labelled_region
 from store.maps.types import WHOLE_IMAGE, Box, LabelRow
 from store.reader import LabelStore, StoreFault
 
@@ -93,8 +94,14 @@ def _bytes(group: LabelGroup) -> int:
     return sum(record.size for record in group.commit.objects.values())
 
 
-def describe_row(row: GroupRow, *, temperature: float = 1.0) -> Description:
-    """One label map: the pooled target of the whole image, the dominant classes, and the map itself."""
+def describe_row(row: GroupRow, image_size: tuple[int, int] | None = None, *, temperature: float = 1.0) -> Description:
+    """One label map: the pooled target of all of it, the dominant classes, and the map itself.
+
+    Args:
+        row: of a group.
+        image_size: height and width in pixels; without it, `region` is None where maps cover the centre of each image.
+        temperature: divides the pooled logits before softmax.
+    """
     schema = row.group.schema
     name = schema.class_name(row.label) if has_label(schema, row) else None
     description: Description = {
@@ -107,7 +114,9 @@ def describe_row(row: GroupRow, *, temperature: float = 1.0) -> Description:
     }
     if row.undecodable is not None:
         return description
+    known = image_size or ((1, 1) if schema.preprocessing.mode == SQUASH else None)
     return description | {
+        "region": None if known is None else list(labelled_region(schema.preprocessing, *known)),
         "pooled": _pooled(schema, row, temperature=temperature)[0],
         "dominant": [{"class": c, "name": schema.class_name(c), "cells": cells} for c, cells in top1_cells(row)],
         "classes": row.classes.tolist(),
@@ -142,14 +151,21 @@ def describe_cell(schema: StoreSchema, row: LabelRow, y: int, x: int) -> Descrip
     }
 
 
-def describe_box(schema: StoreSchema, row: LabelRow, box: Box, *, temperature: float = 1.0) -> Description:
+def describe_box(
+    schema: StoreSchema,
+    row: LabelRow,
+    box: Box,
+    image_size: tuple[int, int] | None = None,
+    *,
+    temperature: float = 1.0,
+) -> Description:
     """The pooled target of a crop, with its probability of the label.
 
     Raises:
-        LabelMapError: a box without area or outside the image, or an undecodable image.
+        LabelMapError: as `crop_target`, or an undecodable image.
     """
     refuse_undecodable(row)
-    pooled, label = _pooled(schema, row, box, temperature=temperature)
+    pooled, label = _pooled(schema, row, box, image_size, temperature=temperature)
     return {"box": list(box), "pooled": pooled, "label": label}
 
 
@@ -160,10 +176,15 @@ def refuse_undecodable(row: LabelRow) -> None:
 
 
 def _pooled(
-    schema: StoreSchema, row: LabelRow, box: Box = WHOLE_IMAGE, *, temperature: float
+    schema: StoreSchema,
+    row: LabelRow,
+    box: Box = WHOLE_IMAGE,
+    image_size: tuple[int, int] | None = None,
+    *,
+    temperature: float,
 ) -> tuple[list[Description], Description | None]:
     """The largest classes of a crop's target, and its label, each with its probability."""
-    target = crop_target(schema, row, box=box, temperature=temperature)
+    target = crop_target(schema, row, box=box, temperature=temperature, image_size=image_size)
 
     def entry(c: int) -> Description:
         return {"class": c, "name": schema.class_name(c), "probability": float(target[c])}

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from store.format.schema import StoreSchema
 from store.maps.pooling import cell_confidence, crop_target, has_label
+from store.maps.regions import labelled_region
 from store.maps.types import WHOLE_IMAGE, Box, LabelRow
 from store.text import printable
 from store.view.describe import top1_cells
@@ -47,7 +48,9 @@ def draw_map(
 
     # Names are hostile: they are not parsed as mathematics, and letters that the font lacks cause no warning.
     with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings(action="ignore"):
-        targets = [crop_target(schema, row, box=box, temperature=temperature) for box in crops]
+        targets = [
+            crop_target(schema, row, box=box, temperature=temperature, image_size=image.shape[:2]) for box in crops
+        ]
         _draw(file, image, row, schema, crops, targets)
 
 
@@ -76,8 +79,10 @@ def _draw(
         panel.set_title(title, fontsize=10)
         panel.set_axis_off()
     marks = class_marks(c for c, _ in top1_cells(row))
-    panels[1].imshow(_overlay(row, marks), extent=(0, 1, 1, 0), interpolation="nearest", aspect=height / width)
-    _draw_letters(panels[1], row, marks)
+    x1, y1, x2, y2 = region = labelled_region(schema.preprocessing, *image.shape[:2])
+    panels[1].imshow(_overlay(row, marks), extent=(x1, x2, y2, y1), interpolation="nearest", aspect=height / width)
+    panels[1].set(xlim=(0, 1), ylim=(1, 0))  # of the whole image, also where the map covers a part
+    _draw_letters(panels[1], row, marks, region)
     for class_id, (letter, colour) in marks.items():
         panels[1].plot([], [], "s", color=_unit(colour), label=f"{letter} {_name(schema, class_id, 22)}")
     panels[1].plot([], [], "s", color=_unit(OTHERS[1]), label=f"{OTHERS[0]} any other class")
@@ -111,16 +116,18 @@ def _overlay(row: LabelRow, marks: Marks) -> NDArray[np.float32]:
     return np.concatenate([rgb, 0.85 * cell_confidence(row.scores, row.tail_logsumexp)[..., None]], axis=2)
 
 
-def _draw_letters(panel: "Axes", row: LabelRow, marks: Marks) -> None:
+def _draw_letters(panel: "Axes", row: LabelRow, marks: Marks, region: Box) -> None:
     """The letter of each cell's top-1 class, for readers who cannot distinguish the colours."""
     from matplotlib.patheffects import withStroke
 
     _, height, width = row.classes.shape
+    x1, y1, x2, y2 = region
     style = {"color": "white", "fontsize": min(8, 120 / max(height, width)), "ha": "center", "va": "center"}
     outline = [withStroke(linewidth=1.5, foreground="black")]  # without it, white on yellow cannot be read
     for (y, x), class_id in np.ndenumerate(row.classes[0]):
         letter = marks.get(int(class_id), OTHERS)[0]
-        panel.text((x + 0.5) / width, (y + 0.5) / height, letter, path_effects=outline, **style)
+        across, down = x1 + (x2 - x1) * (x + 0.5) / width, y1 + (y2 - y1) * (y + 0.5) / height
+        panel.text(across, down, letter, path_effects=outline, **style)
 
 
 def _name(schema: StoreSchema, class_id: int, length: int) -> str:

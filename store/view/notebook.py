@@ -8,6 +8,7 @@ from html import escape
 
 from store.errors import RelabelError
 from store.group import GroupRow
+from store.maps.types import WHOLE_IMAGE
 from store.reader import LabelStore
 from store.shards.decode import decode_image
 from store.text import counted, printable
@@ -123,7 +124,8 @@ def _bars(row: Description, marks: Marks) -> str:
             f'<td style="width:{BAR_WIDTH}px;padding:0;vertical-align:middle"><div style="{bar}"></div></td>'
             f'<td style="{NUMBER}">{probability:.3f}</td>'
         )
-    return _table(lines, f'<th colspan="3" style="{NARROW}">target of the whole image</th>')
+    part = "image" if row["region"] == list(WHOLE_IMAGE) else "map"
+    return _table(lines, f'<th colspan="3" style="{NARROW}">target of the whole {part}</th>')
 
 
 def _table(rows: Iterable[str], head: str = "") -> str:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store.format.schema import StoreSchema
+from store.format.schema import SQUASH, StoreSchema
 from store.group import GroupRow
 from store.maps.pooling import KINDS, has_label
+from store.maps.regions import labelled_region
 from store.maps.types import WHOLE_IMAGE, Box, LabelRow
 from store.text import printable
 from store.view.describe import top1_cells
@@ -77,7 +78,7 @@ def sample_page(
     return render(
         "sample.html",
         images="data:",
-        facts=_facts(row, problem),
+        facts=_facts(row, problem, has_image=image is not None),
         data=None if shown is None else script_json(shown),
         image=None if image is None else {"url": jpeg_url(image)},
         kinds=_choices(KINDS, KINDS if has_label(schema, row) else KINDS[:-1]),
@@ -86,7 +87,7 @@ def sample_page(
     )
 
 
-def _facts(row: GroupRow, problem: str | None) -> Json:
+def _facts(row: GroupRow, problem: str | None, *, has_image: bool) -> Json:
     schema = row.group.schema
     if row.undecodable is not None:
         problem = f"undecodable, without a label map: {row.undecodable}"
@@ -100,6 +101,7 @@ def _facts(row: GroupRow, problem: str | None) -> Json:
         "classes": f"{schema.num_classes:,}",
         "size": f"{schema.map_size[0]} x {schema.map_size[1]}",
         "teacher": printable(schema.teacher.architecture),
+        "part": None if schema.preprocessing.mode == SQUASH else "of the image" if has_image else "alone",
         "exact": row.tail_logsumexp is not None,
         "problem": None if problem is None else printable(problem),
     }
@@ -118,6 +120,8 @@ def map_data(schema: StoreSchema, row: LabelRow, image: NDArray[np.uint8] | None
     marked, unmarked = top1[: len(marks)], top1[len(marks) :]
     at = {c: i for i, c in enumerate(ids)}
     picture_height, picture_width = (height, width) if image is None else image.shape[:2]
+    # Without the image the page shows the map alone, and boxes are of what it covers.
+    region = WHOLE_IMAGE if image is None else labelled_region(schema.preprocessing, picture_height, picture_width)
     return {
         "height": height,
         "width": width,
@@ -134,6 +138,7 @@ def map_data(schema: StoreSchema, row: LabelRow, image: NDArray[np.uint8] | None
         "legend": [[at[c], cells] for c, cells in marked],
         "unmarked": {"classes": len(unmarked), "cells": sum(cells for _, cells in unmarked)},
         "image": {"width": picture_width, "height": picture_height},
+        "region": list(region),
         "box": list(box),
     }
 

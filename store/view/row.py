@@ -60,11 +60,12 @@ class RowView:
 
     def describe(self, cell: tuple[int, int] | None, box: Box | None) -> Description:
         """The row, with one cell under `cell` and one crop under `crop` where these are asked for."""
-        schema, description = self.row.group.schema, describe_row(self.row, temperature=self.temperature)
+        size = None if self.image is None else (self.image.shape[0], self.image.shape[1])
+        schema, description = self.row.group.schema, describe_row(self.row, size, temperature=self.temperature)
         if cell is not None:
             description["cell"] = describe_cell(schema, self.row, *cell)
         if box is not None:
-            description["crop"] = describe_box(schema, self.row, box, temperature=self.temperature)
+            description["crop"] = describe_box(schema, self.row, box, size, temperature=self.temperature)
         return description
 
     def render(self, description: Description, console: Console, box: Box | None) -> Iterator[RenderableType]:

@@ -14,7 +14,8 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from store.maps.types import Box
+from store.maps.regions import cut_box
+from store.maps.types import WHOLE_IMAGE, Box
 from store.text import printable
 from store.view.describe import Description
 from store.view.marks import (
@@ -101,7 +102,7 @@ def store_facts(store: Description) -> list[tuple[str, str]]:
     return [
         ("store", f"{store['path']} (format version {store['format_version']})"),
         ("teacher", f"{teacher['architecture']} ({arguments}), digest {teacher['digest'][:12]}"),
-        ("preprocessing", f"{preprocessing['mode']} to {_by(preprocessing['input_size'])} px, "
+        ("preprocessing", f"{_mode(preprocessing)} to {_by(preprocessing['input_size'])} px, "
          f"{preprocessing['interpolation']}"),
         ("label maps", f"top {store['top_k']} of {store['num_classes']} classes in {_by(store['map_size'])} cells"),
         ("images", f"{store['rows']:,} in {store['groups']:,} groups, {store['quarantined']:,} undecodable"),
@@ -139,6 +140,11 @@ def render_group(group: Description) -> RenderableType:
     return Group(facts, Text(), data_table(("row", "undecodable image", "reason"), rows))
 
 
+def _mode(preprocessing: Description) -> str:
+    crop_pct = preprocessing.get("crop_pct")
+    return str(preprocessing["mode"]) if crop_pct is None else f"{preprocessing['mode']} (crop_pct {crop_pct:g})"
+
+
 def _by(size: list[int]) -> str:
     return f"{size[0]} x {size[1]}"
 
@@ -157,7 +163,12 @@ def render_row(row: Description, console: Console | None = None, image: NDArray[
     facts = fact_table([("key", row["key"]), ("group", f"{row['group']}, row {row['row']}"), ("label", label)])
     if row["quarantined"] is not None:
         return Group(facts, Text(f"undecodable: {printable(row['quarantined'])}", style="red"))
-    pooled = _pooled_table("whole image, pooled", row["pooled"])
+    region: Box = WHOLE_IMAGE if row["region"] is None else tuple(row["region"])
+    covers_all = row["region"] == list(WHOLE_IMAGE)
+    if not covers_all:
+        corners = "" if row["region"] is None else ": " + ", ".join(f"{side:.4g}" for side in region)
+        facts.add_row(Text("map covers"), Text(f"the centre of the image{corners}"))
+    pooled = _pooled_table(f"whole {'image' if covers_all else 'map'}, pooled", row["pooled"])
     marks = row_marks(row)
     key = _legend(row, marks)
     height, width = len(row["classes"][0]), len(row["classes"][0][0])
@@ -170,10 +181,10 @@ def render_row(row: Description, console: Console | None = None, image: NDArray[
     if image is None or console is None or not _draws(console):
         note = [] if image is None else [Text(), Text("the image is drawn where the terminal has colours")]
         return Group(facts, *note, Text(), pooled, Text(), map_and_legend)
-    # Two pictures of the same size, as large as there is room, so that cells and image correspond.
+    # Two pictures of the same part and size, as large as there is room, so that cells and image correspond.
     room = (console.width - 3) // (2 * CELL_WIDTH * width)
     scale = max(1, min(math.ceil(IMAGE_LINES / height), room))
-    picture = Text("\n").join(half_blocks(image, scale * height, scale * CELL_WIDTH * width, box))
+    picture = Text("\n").join(half_blocks(image, scale * height, scale * CELL_WIDTH * width, box, region))
     return Group(facts, Text(), pooled, Text(), _beside(picture, _grid(row, marks, scale)), Text(), key)
 
 
@@ -243,8 +254,10 @@ def _on(colour: Colour) -> Style:
     return Style(color="bright_white" if is_dark(colour) else "black", bgcolor=rgb(colour))
 
 
-def half_blocks(image: NDArray[np.uint8], lines: int, columns: int, box: Box | None = None) -> Iterator[Text]:
-    """A whole image as lines of text, squashed to that many characters, each two pixels: one above the other.
+def half_blocks(
+    image: NDArray[np.uint8], lines: int, columns: int, box: Box | None = None, region: Box = WHOLE_IMAGE
+) -> Iterator[Text]:
+    """An image as lines of text, squashed to that many characters, each two pixels: one above the other.
 
     Needs the extra `view`.
 
@@ -253,12 +266,15 @@ def half_blocks(image: NDArray[np.uint8], lines: int, columns: int, box: Box | N
         lines: characters down.
         columns: characters across.
         box: a crop to draw a frame around, normalised by the image.
+        region: the part of the image to draw, likewise.
     """
     from PIL import Image
 
-    pixels = np.array(Image.fromarray(image).resize((columns, 2 * lines), Image.Resampling.BOX))
-    if box is not None:
-        _frame(pixels, box)
+    height, width = image.shape[:2]
+    part = (region[0] * width, region[1] * height, region[2] * width, region[3] * height)
+    pixels = np.array(Image.fromarray(image).resize((columns, 2 * lines), Image.Resampling.BOX, box=part))
+    if box is not None and (cut := cut_box(box, region)) is not None:
+        _frame(pixels, cut)
     for upper, lower in zip(pixels[::2].tolist(), pixels[1::2].tolist(), strict=True):
         line = Text(no_wrap=True)
         for above, below in zip(upper, lower, strict=True):

@@ -53,3 +53,10 @@ def label_shard(labels: Path, shard: Path, schema: StoreSchema, *, seed: int = 0
     )
     tar = index.identity()
     StoreWriter.open(labels, schema).write(index.name, group, tar=tar, provenance={})
+
+
+class SilentExport:
+    """A reporter that says nothing."""
+
+    def exported(self, rows: int) -> None: ...
+    def failed(self, reason: str) -> None: ...

@@ -105,13 +105,19 @@ def rot(shard: Path, number: int) -> None:
     os.utime(shard, ns=(info.st_atime_ns, info.st_mtime_ns))
 
 
-def make_schema(*, digest: str = "0" * 64, score_kind: ScoreKind = "centred_logit") -> StoreSchema:
+SQUASHED = Preprocessing(input_size=(24, 32), interpolation="bilinear", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+
+
+def make_schema(
+    *,
+    digest: str = "0" * 64,
+    score_kind: ScoreKind = "centred_logit",
+    preprocessing: Preprocessing = SQUASHED,
+) -> StoreSchema:
     return StoreSchema(
         score_kind=score_kind,
         teacher=TeacherIdentity(architecture="test", arguments={}, digest=digest),
-        preprocessing=Preprocessing(
-            input_size=(24, 32), interpolation="bilinear", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
-        ),
+        preprocessing=preprocessing,
         num_classes=NUM_CLASSES,
         top_k=TOP_K,
         map_size=MAP_SIZE,
@@ -136,9 +142,11 @@ def label_shard(
     score_kind: ScoreKind = "centred_logit",
     shift: float = 0.0,
     overwrite: bool = False,
+    preprocessing: Preprocessing = SQUASHED,
 ) -> None:
     """Commit a group of random maps for a shard; `shift` is added to its scores."""
-    writer = StoreWriter.open(store, make_schema(digest=digest, score_kind=score_kind))
+    schema = make_schema(digest=digest, score_kind=score_kind, preprocessing=preprocessing)
+    writer = StoreWriter.open(store, schema)
     index = index_shard(shard)
     data = shard.read_bytes()
     images = [data[sample.offset : sample.offset + sample.length] for sample in index.samples]

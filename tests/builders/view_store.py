@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from msgspec.structs import replace
 
-from store.format.schema import StoreSchema
+from store.format.schema import CENTRE, Preprocessing, StoreSchema
 from store.shards.index import index_shard
 from store.writer import GroupLabels, StoreWriter
 from tests.builders.stores import PROVENANCE, TAR, make_jpeg, make_labels, make_schema, mark_undecodable, write_tar
@@ -18,11 +18,16 @@ BAD_ROW = 2
 WIDTH, HEIGHT = 64, 48
 
 
-def view_schema() -> StoreSchema:
+CENTRE_PART = Preprocessing(
+    mode=CENTRE, crop_pct=0.5, input_size=(64, 64), interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3
+)
+
+
+def view_schema(preprocessing: Preprocessing | None = None) -> StoreSchema:
     schema = make_schema(num_classes=20, top_k=3, map_size=(4, 6))
     names = [f"class {i}" for i in range(20)]
     names[3], names[5] = EVIL_NAME, LONG_NAME
-    return replace(schema, class_names=tuple(names))
+    return replace(schema, class_names=tuple(names), preprocessing=preprocessing or schema.preprocessing)
 
 
 def shard_keys(seed: int) -> list[str]:
@@ -57,10 +62,10 @@ def view_labels(seed: int, shard: Path, *, with_tail: bool = True) -> GroupLabel
     return mark_undecodable(GroupLabels(**fields), BAD_ROW, "damaged JPEG: <b>") if seed == 0 else GroupLabels(**fields)
 
 
-def write_view_store(folder: Path, groups: int = 2) -> tuple[Path, str]:
+def write_view_store(folder: Path, groups: int = 2, preprocessing: Preprocessing | None = None) -> tuple[Path, str]:
     """A store of groups `train-0`, `train-1` and so on, the last without a tail; and the pattern of its shards."""
     path = folder / "labels.zarr"
-    writer = StoreWriter.open(path, view_schema())
+    writer = StoreWriter.open(path, view_schema(preprocessing))
     for seed in range(groups):
         labels = view_labels(seed, write_shard(folder, seed), with_tail=seed != groups - 1)
         writer.write(f"train-{seed}", labels, tar=TAR, provenance=PROVENANCE)

@@ -17,7 +17,9 @@ from trainer.data.samples import TrainSample
 
 
 class LabelledSamples(IterableDataset[dict[str, Any]]):
-    """One epoch of whole images with their label maps, in the trainer's order.
+    """One epoch of images with their label maps, in the trainer's order.
+
+    An image is cut to the part that its map covers: all of it, unless the store's preprocessing is `centre`.
 
     Each sample is a dict: `__key__`, `__epoch__` and `__row__` (its number among all rows); `image` (H, W, 3) uint8;
     `classes` (K, h, w) uint16 and `scores` (K, h, w) float16; `label`, the dataset's own, -1 without one. Every batch

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from store.errors import ImageError
 from store.format.arrays import CHUNK_ROWS
 from store.group import LabelGroup
+from store.maps.regions import cut_image
 from store.maps.types import LabelRows
 from store.shards.decode import decode_image
 from store.shards.images import ImageMember, read_images
@@ -31,7 +32,7 @@ CACHED_ROWS_PER_STREAM = WINDOW_ROWS + 2 * CHUNK_ROWS
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TrainSample:
-    """One row's whole image and its label map."""
+    """One row's image, cut to the part that its label map covers (usually the whole image), and the label map."""
 
     key: str
     image: NDArray[np.uint8]  # height, width, 3
@@ -106,7 +107,7 @@ class SampleReader:
         chunk, i = maps[_chunk_of(row)], member.row % CHUNK_ROWS
         return TrainSample(
             key=member.key,
-            image=_decoded(shard.shard, member, data),
+            image=cut_image(_decoded(shard.shard, member, data), shard.group.schema.preprocessing),
             classes=chunk.classes[i],
             scores=chunk.scores[i],
             label=row.label,

@@ -37,6 +37,15 @@ function moved(box, handle, dx, dy) {
   return [rounded(x1 + stepX), rounded(y1 + stepY), rounded(x2 + stepX), rounded(y2 + stepY)];
 }
 
+// Puts a part of the stage at a box of the image.
+function placeAt(part, box) {
+  const [x1, y1, x2, y2] = box;
+  part.style.left = `${100 * x1}%`;
+  part.style.top = `${100 * y1}%`;
+  part.style.width = `${100 * (x2 - x1)}%`;
+  part.style.height = `${100 * (y2 - y1)}%`;
+}
+
 class Crop {
   constructor(stage, box, onChange) {
     this.stage = stage;
@@ -48,11 +57,7 @@ class Crop {
 
   set(box) {
     this.box = box;
-    const [x1, y1, x2, y2] = box;
-    this.frame.style.left = `${100 * x1}%`;
-    this.frame.style.top = `${100 * y1}%`;
-    this.frame.style.width = `${100 * (x2 - x1)}%`;
-    this.frame.style.height = `${100 * (y2 - y1)}%`;
+    placeAt(this.frame, box);
     this.onChange(box);
   }
 

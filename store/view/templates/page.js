@@ -40,7 +40,15 @@ function bar(map, at, probability, scale) {
 
 // The largest classes first, then the label if it is not among them.
 function showTarget(map, box) {
-  const { probabilities, other } = cropTarget(map, box, chosen("kind"), temperature());
+  byId("box-text").textContent = box.map((side) => side.toFixed(3)).join(", ");
+  byId("frame").classList.toggle("unused", chosen("kind").startsWith("global") || chosen("kind") === "original");
+  const target = cropTarget(map, box, chosen("kind"), temperature());
+  if (target === null) {
+    byId("bars").replaceChildren();
+    byId("rest").textContent = "the label map covers no part of this crop";
+    return;
+  }
+  const { probabilities, other } = target;
   const order = map.ids.map((_, at) => at).sort((a, b) => probabilities[b] - probabilities[a] || a - b);
   const shown = order.slice(0, SHOWN_BARS);
   const label = map.ids.indexOf(map.label);
@@ -51,8 +59,6 @@ function showTarget(map, box) {
   const longer = scale > 1 ? `; bars ${scale.toFixed(0)} times as long as elsewhere` : "";
   byId("rest").textContent = `${map.count - shown.length} other classes together ${Math.max(rest, 0).toFixed(4)}${longer}`;
   byId("rest").dataset.other = other;
-  byId("box-text").textContent = box.map((side) => side.toFixed(3)).join(", ");
-  byId("frame").classList.toggle("unused", chosen("kind").startsWith("global") || chosen("kind") === "original");
 }
 
 function showLegend(map) {
@@ -73,7 +79,9 @@ function showLegend(map) {
 
 function listenToStage(map, stage, crop) {
   const cellAt = (event) => {
-    const [x, y] = crop.position(event);
+    const [x1, y1, x2, y2] = map.region;
+    const [left, top] = crop.position(event);
+    const [x, y] = [(left - x1) / (x2 - x1), (top - y1) / (y2 - y1)];
     if (x < 0 || y < 0 || x >= 1 || y >= 1) return;
     showCell(map, Math.floor(y * map.height), Math.floor(x * map.width));
   };
@@ -91,6 +99,7 @@ function start() {
   const ratio = Math.min(Math.max(map.image.width / map.image.height, 1 / 8), 8); // a narrower image would be a line
   stage.style.aspectRatio = ratio;
   stage.style.maxWidth = `min(100%, ${80 * ratio}vh)`;
+  for (const layer of [byId("colours"), byId("grid")]) placeAt(layer, map.region);
   drawColours(map, byId("colours"));
   makeGrid(map, byId("grid"), (y, x) => showCell(map, y, x));
   showLegend(map);

@@ -1,6 +1,7 @@
 // LabelPooling for one crop in float32, as store/maps/pooling.py computes it; a test compares the two.
 // A map has height, width, topK, count (of all classes), ids (rising, every class that can show), index (of every kept
-// class in ids; k, y, x), scores (k, y, x), tail (y, x) or null, label (a class id or -1).
+// class in ids; k, y, x), scores (k, y, x), tail (y, x) or null, label (a class id or -1), region (the part of the image
+// that it covers: x1, y1, x2, y2).
 "use strict";
 
 const f32 = Math.fround;
@@ -38,12 +39,22 @@ function poolLogits(map, box) {
   return logits;
 }
 
-// The training target of a crop: the probability of each of map.ids, and that of each other class. The temperature
-// divides the logits.
+// The part of a box that is in a region, normalised by the region; null if there is none.
+function cutBox(box, region) {
+  const [x1, y1, x2, y2] = region;
+  const [left, top] = [Math.max(box[0], x1), Math.max(box[1], y1)];
+  const [right, bottom] = [Math.min(box[2], x2), Math.min(box[3], y2)];
+  if (left >= right || top >= bottom) return null;
+  return [(left - x1) / (x2 - x1), (top - y1) / (y2 - y1), (right - x1) / (x2 - x1), (bottom - y1) / (y2 - y1)];
+}
+
+// The training target of a crop: the probability of each of map.ids, and that of each other class. Null if the map
+// covers no part of the crop. The temperature divides the logits.
 function cropTarget(map, box, kind, temperature) {
   if (kind === "original") return oneHot(map, map.ids.indexOf(map.label));
-  const whole = kind.startsWith("global") ? [0, 0, 1, 1] : box;
-  const logits = poolLogits(map, whole).map((logit) => logit / temperature);
+  const part = kind.startsWith("global") ? [0, 0, 1, 1] : cutBox(box, map.region);
+  if (part === null) return null;
+  const logits = poolLogits(map, part).map((logit) => logit / temperature);
   // Of equal logits the first class is the arg max, as in numpy; map.ids are rising.
   if (kind.endsWith("-single")) return oneHot(map, logits.indexOf(Math.max(...logits)));
   const others = map.count - map.ids.length; // where there are none, their logit is unused

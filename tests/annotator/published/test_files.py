@@ -7,6 +7,7 @@ import struct
 import warnings
 import zipfile
 from contextlib import suppress
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -31,13 +32,34 @@ def load(data: bytes, num_classes: int = C) -> PublishedMap:
 
 
 @pytest.mark.parametrize("options", FORMATS, ids=["zip", "legacy"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
 def test_map_of_either_type_and_format_loads_as_it_was_saved(options: dict[str, Any], dtype: torch.dtype) -> None:
     tensor = make_tensor()
     found = load(pt_bytes(tensor.to(dtype), **options))
     assert (str(found.scores.dtype), str(found.classes.dtype)) == ("float16", "uint16")
     np.testing.assert_array_equal(found.scores, tensor[0].numpy())
     np.testing.assert_array_equal(found.classes, tensor[1].numpy())
+
+
+@pytest.mark.parametrize("options", FORMATS, ids=["zip", "legacy"])
+@pytest.mark.parametrize("cells", [(4, 4), (1, 5), (3, 1)])
+def test_layout_in_memory_has_no_effect(cells: tuple[int, int], options: dict[str, Any]) -> None:
+    tensor = make_tensor(cells=cells)
+    for order in permutations(range(4)):  # TokenLabeling's generator saves [2, A, B, K] as [2, K, A, B]
+        stored = tensor.permute(order).contiguous().permute([order.index(axis) for axis in range(4)])
+        found = load(pt_bytes(stored, **options))
+        np.testing.assert_array_equal(found.scores, tensor[0].numpy())
+        np.testing.assert_array_equal(found.classes, tensor[1].numpy())
+
+
+def test_double_precision_is_rounded_once_and_its_ids_are_checked_unrounded() -> None:
+    tensor = make_tensor().double()
+    # Above a tie between two float16, and equal to it in float32, where it would go to the even one below.
+    tensor[0, :, 0, 0] = torch.tensor([3 + 2**-10 + 2**-40, 2, 1], dtype=torch.float64)
+    assert load(pt_bytes(tensor)).scores[0, 0, 0] == 3 + 2**-9
+    tensor[1, 0, 1, 1] += 1e-12
+    with pytest.raises(LabelMapError, match="class ids that are not integers"):
+        load(pt_bytes(tensor))
 
 
 @given(st.integers(1, 6), st.integers(1, 7), st.integers(1, 7), st.integers(0, 1000), st.booleans())
@@ -218,10 +240,11 @@ BAD_VALUES: list[tuple[bytes, str]] = [
     (pt_bytes(make_tensor()[0]), r"shape \[3, 4, 4\], expected \[2, K, H, W\]"),
     (pt_bytes(make_tensor()[:1]), r"shape \[1, 3, 4, 4\]"),
     (pt_bytes(torch.zeros(2, 0, 4, 4)), r"shape \[2, 0, 4, 4\]"),
-    (pt_bytes(make_tensor().double()), "torch.float64 tensor, expected float32 or float16"),
+    (pt_bytes(make_tensor().int()), "torch.int32 tensor, expected float64, float32 or float16"),
     (pt_bytes(make_tensor().to_sparse()), "2 tensors, expected one"),
     (pt_bytes(make_tensor().to_sparse(), **FORMATS[1]), "holds more than a tensor"),
-    (pt_bytes(make_tensor().transpose(2, 3)), r"save it with \.contiguous"),
+    (pt_bytes(make_tensor()[..., ::2]), r"overlap or have gaps between them; save it with \.contiguous"),
+    (pt_bytes(torch.zeros(60).as_strided((2, 3, 2, 2), (1, 1, 1, 1))), "overlap or have gaps"),
     (pt_bytes([make_tensor(), make_tensor()]), "2 tensors, expected one"),
     (pt_bytes([make_tensor()]), "holds a list, expected one tensor"),
     (pt_bytes(torch.nn.Parameter(make_tensor())), "holds more than a tensor"),

@@ -26,17 +26,10 @@ from store.format.schema import StoreSchema
 from store.maps.pooling import pool_map
 from store.reader import LabelStore
 from store.writer import StoreWriter
-from tests.builders.published import label_shard, make_tensor, pt_bytes, write_map
+from tests.builders.published import SilentExport, label_shard, make_tensor, pt_bytes, write_map
 from tests.builders.stores import TAR, Members, make_jpeg, make_labels, make_schema, write_tar
 
 ORIGIN = Origin(num_classes=12, input_size=(64, 64))
-
-
-class SilentExport:
-    """A reporter that says nothing."""
-
-    def exported(self, rows: int) -> None: ...
-    def failed(self, reason: str) -> None: ...
 
 
 def export(labels: Path, folder: Path, axes: Axes = "xy", *, overwrite: bool = False) -> ExportSummary:
@@ -130,7 +123,7 @@ def test_imported_store_says_where_its_maps_are_from(tmp_path: Path, shard: Path
     assert (store.schema.teacher.architecture, store.schema.teacher.arguments) == ("published-relabel", {})
     text = b"relabel published maps 1\0published-relabel"  # docs/published_maps.md
     assert store.schema.teacher.digest == hashlib.sha256(text).hexdigest()
-    assert store.schema.preprocessing.interpolation == "bicubic"
+    assert store.schema.preprocessing.interpolation == "bilinear"
     assert store.group("a").commit.provenance["axes"] == "xy"
 
 

@@ -69,7 +69,7 @@ def test_demo_maps_come_back_the_right_way_round_by_boxes_or_teacher(
     result = invoke("import", demo / axes, "--shards", demo / shards / "*.tar", "--labels", labels, *ORIGIN, *by)
     assert result.exit_code == 0, result.output
     assert f"axes: {axes} (" in result.stderr
-    assert f"{unit} agree, p " in result.stderr
+    assert f"{unit} agree)" in result.stderr
     assert f"2 shards imported, 0 were there already, 0 failed; {SCENES} maps" in result.stdout
     for before, after in zip(LabelStore.open(demo / "labels.zarr"), LabelStore.open(labels), strict=True):
         np.testing.assert_array_equal(after.read().classes, before.read().classes)
@@ -99,11 +99,39 @@ def test_options_reach_the_store(demo: Path, tmp_path: Path) -> None:
     names.write_text("".join(f"{name}\n" for name in CLASS_NAMES))
     result = invoke("import", demo / "xy", "--shards", demo / "shards" / "*.tar", "--labels", tmp_path / "l.zarr",
                     "--axes", "xy", "--architecture", "their-net", "--class-names", names,
-                    "--num-classes", "10", "--input-size", "120x60")  # fmt: skip
+                    "--num-classes", "10", "--input-size", "120x60", "--interpolation", "bicubic")  # fmt: skip
     assert result.exit_code == 0, result.output
     schema = LabelStore.open(tmp_path / "l.zarr").schema
     assert (schema.teacher.architecture, schema.class_names, schema.num_classes) == ("their-net", CLASS_NAMES, 10)
     assert (schema.preprocessing.input_size, schema.preprocessing.mean) == ((120, 60), (0.485, 0.456, 0.406))
+    assert schema.preprocessing.interpolation == "bicubic"
+
+
+@pytest.mark.parametrize(
+    ("given", "crop_pct"), [("centre", 0.875), ("centre:0.956", 0.956), ("centre:1", 1.0), ("whole", None)]
+)
+def test_region_is_recorded(tmp_path: Path, given: str, crop_pct: float | None) -> None:
+    shard = write_tar(tmp_path / "a.tar", make_members(1))
+    write_map(tmp_path / "root", "x/img0000")
+    labels = tmp_path / "l.zarr"
+    result = invoke("import", tmp_path / "root", "--shards", shard, "--labels", labels, "--axes", "yx",
+                    "--num-classes", "12", "--region", given)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    view = LabelStore.open(labels).schema.to_attributes()["view"]
+    assert (view["mode"], view.get("crop_pct")) == ("squash" if crop_pct is None else "centre", crop_pct)
+    exported = invoke("export", labels, tmp_path / "out", "--axes", "xy")
+    assert ("they cover the centre" in exported.stderr) == (crop_pct is not None)
+
+
+@pytest.mark.parametrize(
+    "region", ["center", "centre:", "centre:0", "centre:0.0", "centre:87.5", "centre:nan", "whole:1"]
+)
+def test_region_that_is_none_is_wrong_usage(region: str) -> None:
+    result = invoke("import", "maps", "--shards", "a.tar", "--labels", "l.zarr", "--region", region)
+    assert result.exit_code == 2
+    assert "expected whole, centre, or centre:PCT with a fraction such as centre:0.956" in " ".join(
+        result.output.split()
+    )
 
 
 def test_missing_maps_are_counted_and_named_and_the_status_is_1(tmp_path: Path) -> None:
@@ -140,7 +168,7 @@ def test_mistakes_in_arguments_and_files_are_one_line(demo: Path, tmp_path: Path
         (invoke("import", tmp_path / "cut.tar", *more), "cut.tar: "),
         (invoke("import", tmp_path, *more), "holds no maps; expected <class folder>/<name>.pt"),
         (invoke("import", tmp_path / "evil", *more), "evil/x/img0000.pt: not loaded: its pickle"),
-        (invoke("import", tmp_path / "huge", *more), "huge/x/img0000.pt: 100,000,000,000 elements"),
+        (invoke("import", tmp_path / "huge", *more), "huge/x/img0000.pt: claims 100,000,000,000 elements"),
         (
             invoke("import", tmp_path / "good", *more, "--num-classes", "3"),
             "img0000.pt: class ids that are not integers",

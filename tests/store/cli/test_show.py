@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,17 +16,29 @@ from click.testing import CliRunner, Result
 from matplotlib.figure import Figure
 from msgspec.structs import replace
 from PIL import Image
+from rich.console import Console
 
 from store.cli.main import main
 from store.maps.pooling import pool_map, softmax
+from store.maps.regions import labelled_region
 from store.maps.types import WHOLE_IMAGE, Box
 from store.reader import LabelStore
 from store.shards.decode import decode_image
+from store.view.describe import describe_row
 from store.view.figure import draw_map
 from store.view.row import RowView
-from store.view.terminal import half_blocks
+from store.view.terminal import half_blocks, render_row
 from tests.builders.stores import make_jpeg, write_tar
-from tests.builders.view_store import BAD_ROW, EVIL_KEY, HEIGHT, WIDTH, shard_keys, view_schema, write_view_store
+from tests.builders.view_store import (
+    BAD_ROW,
+    CENTRE_PART,
+    EVIL_KEY,
+    HEIGHT,
+    WIDTH,
+    shard_keys,
+    view_schema,
+    write_view_store,
+)
 
 BOX = (0.1, 0.25, 0.75, 1.0)
 BOX_TEXT = ",".join(map(str, BOX))
@@ -107,6 +120,77 @@ def test_names_are_no_mathematics_in_a_picture(made: tuple[Path, str], tmp_path:
     assert (tmp_path / "a.png").stat().st_size > 10_000
 
 
+@pytest.fixture(scope="module")
+def centred(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A store whose maps cover the centre of each image."""
+    return write_view_store(tmp_path_factory.mktemp("centre"), preprocessing=CENTRE_PART)
+
+
+def test_box_is_of_the_whole_image_where_the_map_covers_its_centre(centred: tuple[Path, str]) -> None:
+    row = LabelStore.open(centred[0]).group("train-0").row(0)
+    arguments = (centred[0], row.key, "--shards", centred[1], "--json", "--box")
+    found = json.loads(show(*arguments, "0.1,0.2,0.5,0.9").output)
+    x1, _, x2, _ = region = labelled_region(CENTRE_PART, HEIGHT, WIDTH)
+    assert found["region"] == list(region)
+    logits = pool_map(row.classes, row.scores, num_classes=20, box=(0, 0, (0.5 - x1) / (x2 - x1), 1))
+    best = found["crop"]["pooled"][0]
+    assert best["probability"]["zero"] == pytest.approx(softmax(logits)[best["class"]], abs=1e-6)
+    assert "outside the centre of the image that its map covers, 0.31" in show(*arguments, "0,0,0.2,1").output
+    for box in ("0.1,0.2,0.5,0.9", "0,0,0.2,1"):
+        without = show(centred[0], row.key, "--box", box)
+        assert (without.exit_code, len(without.output.splitlines())) == (1, 1)
+        assert "depends on its size; give the image (--shards)" in without.output
+
+
+def test_terminal_says_what_part_a_map_covers(centred: tuple[Path, str]) -> None:
+    text = show(centred[0], "g0/img000").output
+    assert re.search(r"map covers +the centre of the image *\n", text)
+    assert "whole map, pooled" in text
+    given = show(centred[0], "g0/img000", "--shards", centred[1]).output
+    assert re.search(r"map covers +the centre of the image: 0.3118, 0.25, 0.6882, 0.75 *\n", given)
+    assert "centre (crop_pct 0.5) to 64 x 64 px" in show(centred[0]).output
+
+
+def test_terminal_draws_the_part_of_the_image_that_the_map_covers(centred: tuple[Path, str]) -> None:
+    row = LabelStore.open(centred[0]).group("train-0")[0]
+    image = np.zeros((128, 170, 3), np.uint8)
+    image[32:96, 53:117] = 255
+    file = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    console = Console(file=file, force_terminal=True, color_system="truecolor", width=120)
+    console.print(render_row(describe_row(row, (128, 170)), console, image))
+    file.seek(0)
+    blocks = re.findall(r"\x1b\[([\d;]*)m(\u2580+)", file.read())
+    assert {style for style, _ in blocks} == {"38;2;255;255;255;48;2;255;255;255"}
+
+
+def test_picture_draws_the_cells_on_the_part_that_they_are_of(
+    centred: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib.axes import Axes
+
+    drawn: list[tuple[float, ...]] = []
+    texts: list[tuple[float, float]] = []
+    imshow, text = Axes.imshow, Axes.text
+
+    def record_image(*given: Any, **named: Any) -> Any:
+        drawn.append(named["extent"])
+        return imshow(*given, **named)
+
+    def record_text(panel: Any, x: float, y: float, *given: Any, **named: Any) -> Any:
+        texts.append((x, y))
+        return text(panel, x, y, *given, **named)
+
+    monkeypatch.setattr(Axes, "imshow", record_image)
+    monkeypatch.setattr(Axes, "text", record_text)
+    result = show(centred[0], "g0/img000", "--shards", centred[1], "--png", tmp_path / "a.png")
+    assert result.exit_code == 0, result.output
+    x1, y1, x2, y2 = labelled_region(CENTRE_PART, HEIGHT, WIDTH)
+    assert drawn == [(0, 1, 1, 0), (0, 1, 1, 0), (x1, x2, y2, y1)]
+    cells = texts[: 4 * 6]
+    assert cells[0] == pytest.approx((x1 + (x2 - x1) / 12, y1 + (y2 - y1) / 8))
+    assert cells[-1] == pytest.approx((x2 - (x2 - x1) / 12, y2 - (y2 - y1) / 8))
+
+
 def coloured(made: tuple[Path, str], **env: str) -> str:
     """What a terminal of 90 columns gets."""
     command = [sys.executable, "-m", "store.cli.main", "show", str(made[0]), EVIL_KEY, "--shards", made[1]]
@@ -146,6 +230,13 @@ def test_blocks_carry_the_images_colours() -> None:
     lines = list(half_blocks(image, 2, 3))
     assert [line.plain for line in lines] == ["\u2580" * 3] * 2
     assert str(lines[1].spans[2].style) == "rgb(24,25,26) on rgb(33,34,35)"
+
+
+def test_blocks_of_a_region_are_those_of_that_part_of_the_image() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (100, 200, 3), dtype=np.uint8)
+    part = [str(line.spans) for line in half_blocks(image[25:75, 75:125], 4, 8, (0.2, 0.0, 1.0, 0.5))]
+    region, box = (0.375, 0.25, 0.625, 0.75), (0.425, 0.1, 0.9, 0.5)
+    assert [str(line.spans) for line in half_blocks(image, 4, 8, box, region)] == part
 
 
 def test_frame_of_a_crop_shows_on_black_and_white() -> None:

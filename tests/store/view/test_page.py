@@ -17,6 +17,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 from store.cli.main import main
 from store.format.schema import StoreSchema
 from store.maps.pooling import KINDS, axis_weights, crop_target
+from store.maps.regions import cut_box, labelled_region
 from store.maps.types import Box, LabelRow, TargetKind
 from store.reader import LabelStore
 from store.text import printable
@@ -24,7 +25,15 @@ from store.view.describe import describe_cell
 from store.view.page import FOLDER, map_data
 from tests.builders.browse_server import watched
 from tests.builders.stores import make_labels, make_schema
-from tests.builders.view_store import EVIL_KEY, EVIL_NAME, view_schema, write_view_store
+from tests.builders.view_store import (
+    CENTRE_PART,
+    EVIL_KEY,
+    EVIL_NAME,
+    HEIGHT,
+    WIDTH,
+    view_schema,
+    write_view_store,
+)
 
 TOLERANCE = 1e-4
 
@@ -75,8 +84,16 @@ def crop(page: Page) -> Box:
     return x1, y1, x2, y2
 
 
-def check_bars(page: Page, row: LabelRow, *, kind: TargetKind = "relabel", temperature: float = 1.0) -> None:
-    expected = crop_target(view_schema(), row, box=crop(page), kind=kind, temperature=temperature)
+def check_bars(
+    page: Page,
+    row: LabelRow,
+    *,
+    kind: TargetKind = "relabel",
+    temperature: float = 1.0,
+    schema: StoreSchema | None = None,
+) -> None:
+    box, size = crop(page), (HEIGHT, WIDTH)
+    expected = crop_target(schema or view_schema(), row, box=box, kind=kind, temperature=temperature, image_size=size)
     found = bars(page)
     assert {c: expected[c] for c in found} == pytest.approx(found, abs=TOLERANCE)
     assert max(found.values()) == pytest.approx(expected.max(), abs=TOLERANCE)
@@ -240,6 +257,51 @@ def test_map_without_tail_or_label_says_so(page: Page, made: tuple[Path, str]) -
     expect(page.locator("th").nth(2)).to_have_text("probability among these")
 
 
+@pytest.fixture(scope="module")
+def centred(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A store whose maps cover the centre of each image."""
+    return write_view_store(tmp_path_factory.mktemp("centre"), preprocessing=CENTRE_PART)
+
+
+def test_cells_lie_on_the_part_of_the_image_that_they_are_of(page: Page, centred: tuple[Path, str]) -> None:
+    page.goto(write_page(centred, EVIL_KEY).as_uri())
+    stage = page.locator("#stage").bounding_box()
+    assert stage is not None
+    x1, y1, x2, y2 = labelled_region(CENTRE_PART, HEIGHT, WIDTH)
+    for layer in ("#colours", "#grid"):
+        box = page.locator(layer).bounding_box()
+        assert box is not None
+        assert box["x"] == pytest.approx(stage["x"] + x1 * stage["width"], abs=0.5)
+        assert box["y"] == pytest.approx(stage["y"] + y1 * stage["height"], abs=0.5)
+        assert box["width"] == pytest.approx((x2 - x1) * stage["width"], abs=0.5)
+        assert box["height"] == pytest.approx((y2 - y1) * stage["height"], abs=0.5)
+    across, down = x1 + (x2 - x1) * 4.5 / 6, y1 + (y2 - y1) * 1.5 / 4
+    page.mouse.move(stage["x"] + across * stage["width"], stage["y"] + down * stage["height"])
+    expect(page.locator("#cell-name")).to_have_text("y 1, x 4")
+    page.mouse.move(stage["x"] + 0.02 * stage["width"], stage["y"] + 0.5 * stage["height"])  # outside
+    expect(page.locator("#cell-name")).to_have_text("y 1, x 4")
+
+
+def test_crop_is_cut_to_what_the_map_covers(page: Page, centred: tuple[Path, str]) -> None:
+    schema, row = view_schema(CENTRE_PART), LabelStore.open(centred[0]).group("train-0").row(1)
+    page.goto(write_page(centred, EVIL_KEY, "--box", "0.1,0.2,0.5,0.9").as_uri())
+    check_bars(page, row, schema=schema)
+    drag(page, (0.35, 0.3), (0.6, 0.7))
+    check_bars(page, row, schema=schema)
+    drag(page, (0.05, 0.05), (0.2, 0.9))
+    expect(page.locator("#rest")).to_have_text("the label map covers no part of this crop")
+    assert bars(page) == {}
+    page.locator("input[name=kind][value=global]").check()
+    check_bars(page, row, schema=schema, kind="global")
+
+
+def test_map_of_the_centre_without_its_image_says_what_boxes_are_of(page: Page, centred: tuple[Path, str]) -> None:
+    file = centred[0].parent / "alone.html"
+    assert CliRunner().invoke(main, ["show", str(centred[0]), EVIL_KEY, "--html", str(file)]).exit_code == 0
+    page.goto(file.as_uri())
+    expect(page.get_by_text("a crop's corners are relative to that centre")).to_be_visible()
+
+
 def random_row(schema: StoreSchema, seed: int) -> LabelRow:
     labels = make_labels(schema, 1, seed)
     tail_logsumexp = labels.tail_logsumexp
@@ -279,6 +341,17 @@ def test_script_weighs_cells_as_python_does_where_boxes_meet_cells(page: Page) -
     found = page.evaluate("sides => sides.map((side) => [...axisWeights(...side)])", sides)
     for side, weights in zip(sides, found, strict=True):
         assert np.abs(axis_weights(*side)[0] - weights).max() < 1e-6, side
+
+
+def test_script_cuts_boxes_as_python_does(page: Page) -> None:
+    page.add_script_tag(content=(FOLDER / "pooling.js").read_text())
+    boxes = random_boxes(np.random.default_rng(0), 4, 4, 400)
+    pairs = list(zip(boxes[:200].tolist(), boxes[200:].tolist(), strict=True))
+    found = page.evaluate("pairs => pairs.map((pair) => cutBox(...pair))", pairs)
+    assert None in found
+    for (box, region), cut in zip(pairs, found, strict=True):
+        expected = cut_box(box, region)
+        assert (None if cut is None else tuple(cut)) == expected
 
 
 @pytest.mark.parametrize(

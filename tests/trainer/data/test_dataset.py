@@ -7,14 +7,17 @@ import numpy as np
 import pytest
 import torch.distributed as dist
 import webdataset as wds
+from msgspec.structs import replace
 from torch.utils.data import DataLoader
 
 from store.errors import JoinError, SettingsError, StoreReadError
+from store.format.schema import CENTRE
 from store.reader import LabelStore
 from store.shards.decode import decode_image
+from store.shards.images import read_image
 from store.shards.index import index_shard
 from tests.builders.servers import web_server
-from tests.builders.training import Dataset, make_dataset
+from tests.builders.training import SQUASHED, Dataset, make_dataset
 from trainer.data.dataset import LabelledSamples
 
 # On a machine of two cores torch advises against three workers, as a warning.
@@ -47,6 +50,14 @@ def test_samples_are_the_shards_images_with_their_own_labels(dataset: Dataset) -
         for name in ("image", "classes", "scores"):
             sample[name][:] = 0  # a changed sample changes no other
     assert not images
+
+
+def test_images_are_cut_to_what_their_maps_cover(tmp_path: Path) -> None:
+    part = replace(SQUASHED, mode=CENTRE, crop_pct=0.5, input_size=(24, 24))
+    data = make_dataset(tmp_path, (32,), preprocessing=part)
+    images = {sample.key: read_image(data.shards[0], sample) for sample in index_shard(data.shards[0]).samples}
+    for sample in samples_of(data):  # of 24 x 20 pixels, resized to 57 x 48
+        assert np.array_equal(sample["image"], decode_image(images[sample["__key__"]])[5:15, 7:17])
 
 
 def test_an_epoch_is_the_same_until_another_one_is_set(dataset: Dataset) -> None:
