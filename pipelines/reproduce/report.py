@@ -20,6 +20,7 @@ from store.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 METRICS = {  # field of `Scores`: heading in tables
@@ -158,32 +159,45 @@ def _spread(values: NDArray[np.float64]) -> str:
 
 def draw_ablation(file: Path, results: Sequence[Result], times: Times) -> None:
     """Draw accuracies found, accuracies published and seconds of an epoch side by side, a line for each arm, as PNG."""
-    from matplotlib.figure import Figure
+    with write_atomically(file) as handle:
+        make_figure(results, times).savefig(handle, format="png", dpi=120)
 
-    figure = Figure(figsize=(9.5, 3.8), layout="constrained", facecolor="white")
+
+def make_figure(results: Sequence[Result], times: Times) -> "Figure":
+    """The figure of `draw_ablation`."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    padded = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08)  # inches
+    figure = Figure(figsize=(10.5, 4), layout=padded, facecolor="white")
     here, published, epoch = figure.subplots(1, 3, sharey=True, width_ratios=(5, 3, 3))
     for y, arm in enumerate(ARMS):
-        runs = [result for result in results if result.arm == arm.name]
-        values = [100 * result.scores.present for result in runs]
+        values = [100 * result.scores.present for result in results if result.arm == arm.name]
         here.plot(values, [y] * len(values), "o", color=FAINT, ms=4, mew=0)
         here.errorbar(np.mean(values), y, xerr=standard_error(values), fmt="D", color=HERE, ms=6, capsize=3)
         if arm.published is not None:
             published.plot(arm.published, y, "s", color=PUBLISHED, ms=6)
-            published.annotate(
-                f"{arm.published:.1f}", (arm.published, y), (6, 0), textcoords="offset points", va="center"
-            )
+            _value(published, arm.published, y, f"{arm.published:.1f}")
         seconds = float(np.median(times.seconds[arm.name]))
-        bar = epoch.barh(y, seconds, color=FAINT, height=0.6)
-        epoch.bar_label(bar, [f"{seconds:.1f} s"], padding=3)
+        epoch.barh(y, seconds, color=FAINT, height=0.6)
+        _value(epoch, seconds, y, f"{seconds:.1f} s")
     here.set_yticks(range(len(ARMS)), [arm.title for arm in ARMS])
     here.invert_yaxis()
     _finish(here, "top-1 is a digit present, %", "here: mean, error, seeds")
     _finish(published, "top-1, %", "published: ImageNet")
     _finish(epoch, "seconds", "here: an epoch")
-    published.margins(x=0.25)
-    epoch.margins(x=0.3)
-    with write_atomically(file) as handle:
-        figure.savefig(handle, format="png", dpi=120)
+    # Room for the values to the right of the points and bars, which autoscaling does not count.
+    published.margins(x=0.1)
+    for panel in (published, epoch):
+        low, high = panel.get_xlim()
+        panel.set_xlim(low, high + 0.35 * (high - low))
+    return figure
+
+
+def _value(panel: "Axes", x: float, y: int, text: str) -> None:
+    """A number to the right of its point or bar; the line of the grid does not strike it through."""
+    paper = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+    panel.annotate(text, (x, y), (8, 0), textcoords="offset points", va="center", bbox=paper)
 
 
 def _finish(panel: "Axes", unit: str, title: str) -> None:

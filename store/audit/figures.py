@@ -125,7 +125,7 @@ def image_figures(
     rows = np.flatnonzero(is_class(labels, num_classes))
     label_whole, label_best = np.full((2, len(labels)), np.nan, np.float32)
     label_whole[rows] = probabilities[rows, labels[rows]]
-    label_best[rows] = _best_cell(maps, labels, num_classes, temperature)[rows]
+    label_best[rows] = class_cells(maps, labels, num_classes, temperature).max(axis=(1, 2))[rows]
     top = probabilities.argmax(axis=1)
     cells = present_cells(maps.scores.shape[2:])
     present_rows, present = present_classes(maps, threshold=threshold, cells=cells)
@@ -148,8 +148,8 @@ def present_cells(map_size: tuple[int, ...]) -> int:
     return max(math.ceil(PRESENT_AREA * math.prod(map_size)), 1)
 
 
-def _best_cell(maps: LabelRows, labels: NDArray[np.int32], num_classes: int, temperature: float) -> Floats:
-    """(N,) the highest probability that any cell gives to the label."""
+def class_cells(maps: LabelRows, labels: NDArray[np.int32], num_classes: int, temperature: float) -> Floats:
+    """(N, H, W) the probability that each cell gives to one class of each image, such as its label."""
     scores = maps.scores.astype(np.float32) / np.float32(temperature)
     others_count = num_classes - scores.shape[1]
     # Relative to each cell's largest logit, which may be the 0 of a class that is not kept.
@@ -159,7 +159,7 @@ def _best_cell(maps: LabelRows, labels: NDArray[np.int32], num_classes: int, tem
     label = others
     rows, ks, ys, xs = np.nonzero(maps.classes == labels[:, None, None, None])
     label[rows, ys, xs] = np.exp(scores[rows, ks, ys, xs] - largest[rows, ys, xs])
-    return np.asarray((label / total).max(axis=(1, 2)), np.float32)
+    return np.asarray(label / total, np.float32)
 
 
 def _blocks(

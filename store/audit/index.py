@@ -1,7 +1,7 @@
 """The files of an audit: the index by which `relabel-store browse` sorts images, and the CSV.
 
 The index is a `.npz` without pickles, outside the store. Shape letters: G audited groups, N decodable rows of theirs,
-in the order of groups and rows.
+in the order of groups and rows, P pairs of a row and a class that is present in it.
 
 | array        | type          | holds                                                                             |
 |--------------|---------------|-----------------------------------------------------------------------------------|
@@ -11,6 +11,9 @@ in the order of groups and rows.
 | disagreement | float32 (N,)  | 1 - probability of the label, pooled over the whole image; NaN: no label          |
 | entropy      | float32 (N,)  | bits, of the target pooled over the whole image                                   |
 | classes      | int16 (N,)    | number of classes present                                                         |
+| present      | uint16 (P,)   | these classes: first those of row 0, rising, then those of row 1, and so on       |
+| label        | int32 (N,)    | the dataset's label, -1 where there is none                                       |
+| threshold    | float64 ()    | least probability of a class that counts as present                               |
 | left_out     | text (any,)   | names of damaged groups, whose rows are not in the index                          |
 | store_digest | text ()       | sha256 of the store's identity and its groups' commit records                     |
 | version      | int64 ()      | of this table                                                                     |
@@ -29,14 +32,14 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from store.audit.figures import GroupAudit
+from store.audit.figures import GroupAudit, present_cells
 from store.errors import AuditIndexError, DamagedStoreError, StoreReadError
 from store.format.schema import CommitRecord, StoreSchema, seal
 from store.reader import LabelStore
 from store.text import first_line, printable
 
-INDEX_VERSION = 1
-ROOM_GROUP, ROOM_ROW, ROOM_HEADERS = 2048, 16, 1 << 16  # bytes, an upper bound of an index's size
+INDEX_VERSION = 2
+ROOM_GROUP, ROOM_ROW, ROOM_HEADERS = 2048, 20, 1 << 16  # bytes, an upper bound of an index's size, without `present`
 COLUMNS = ("group", "row", "key", "label", "label_name", "label_whole", "label_best_cell", "top", "top_name",
            "top_probability", "entropy_bits", "classes")  # fmt: skip
 # Characters that begin a formula in a spreadsheet; tabs and line ends are escaped before.
@@ -55,6 +58,9 @@ class AuditIndex:
     disagreement: NDArray[np.float32]  # (N,) NaN where there is no label
     entropy: NDArray[np.float32]  # (N,)
     classes: NDArray[np.int16]  # (N,)
+    present: NDArray[np.uint16]  # (P,)
+    label: NDArray[np.int32]  # (N,)
+    threshold: float
     left_out: NDArray[np.str_]  # names of groups
     store_digest: str
 
@@ -78,18 +84,21 @@ class IndexParts:
         """Add a group's rows."""
         figures = group.figures
         self.names.append(group.name)
-        self.parts.append((group.rows, 1 - figures.label_whole, figures.entropy, figures.classes))
+        self.parts.append(
+            (group.rows, 1 - figures.label_whole, figures.entropy, figures.classes, figures.present, group.labels)
+        )
 
-    def write(self, file: BinaryIO, *, digest: str, left_out: list[str]) -> None:
+    def write(self, file: BinaryIO, *, digest: str, left_out: list[str], threshold: float) -> None:
         """Write the index.
 
         Args:
             file: open for writing.
             digest: the store's `store_digest` from before the first group was read.
             left_out: names of groups that could not be read.
+            threshold: of the audit.
         """
-        columns = [np.concatenate(column) for column in zip(*self.parts, strict=True)] or [np.zeros(0)] * 4
-        row, disagreement, entropy, classes = columns
+        columns = [np.concatenate(column) for column in zip(*self.parts, strict=True)] or [np.zeros(0)] * 6
+        row, disagreement, entropy, classes, present, label = columns
         AuditIndex(
             group=np.array(self.names, np.str_),
             rows=np.array([len(part[0]) for part in self.parts], np.int32),
@@ -97,6 +106,9 @@ class IndexParts:
             disagreement=disagreement.astype(np.float32),
             entropy=entropy.astype(np.float32),
             classes=classes.astype(np.int16),
+            present=present.astype(np.uint16),
+            label=label.astype(np.int32),
+            threshold=threshold,
             left_out=np.array(left_out, np.str_),
             store_digest=digest,
         ).write(file)
@@ -120,7 +132,7 @@ def read_index(path: Path, store: LabelStore) -> AuditIndex:
     again = f"run `relabel-store audit {store} --index {path}`"
     commits = _commits(store)
     try:
-        index = _load(path, commits)
+        index = _load(path, commits, store.schema)
     except OSError as error:
         raise AuditIndexError(f"{path}: cannot be read: {error.strerror or first_line(error)}; {again}") from error
     except Exception as error:  # zipfile and numpy raise errors of many types for hostile bytes
@@ -130,12 +142,13 @@ def read_index(path: Path, store: LabelStore) -> AuditIndex:
     return index
 
 
-def _load(path: Path, commits: Commits) -> AuditIndex:
+def _load(path: Path, commits: Commits, schema: StoreSchema) -> AuditIndex:
     """The index in a file, which may not unpack to more bytes than an index of this store; ValueError if unfit."""
     if not path.is_file():
         raise FileNotFoundError(ENOENT, "No such file" if not path.exists() else "not a regular file")
     rows = sum(commit.rows for commit in commits.values() if commit is not None)
-    room = ROOM_HEADERS + ROOM_GROUP * len(commits) + ROOM_ROW * rows
+    most_present = math.prod(schema.map_size) // present_cells(schema.map_size)
+    room = ROOM_HEADERS + ROOM_GROUP * len(commits) + (ROOM_ROW + 2 * most_present) * rows
     with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         if sum(entry.file_size for entry in archive.zip.infolist()) > room:
             raise ValueError("too large for this store")
@@ -144,7 +157,14 @@ def _load(path: Path, commits: Commits) -> AuditIndex:
         arrays: dict[str, Any] = {name: archive[name] for name in FIELDS}
         if str(archive["digest"]) != _digest(arrays):
             raise ValueError("changed since it was written")
-    return AuditIndex(**(arrays | {"store_digest": str(arrays["store_digest"])}))
+    scalars = {"store_digest": str(arrays["store_digest"]), "threshold": float(arrays["threshold"])}
+    index = AuditIndex(**(arrays | scalars))
+    of_rows = (index.disagreement, index.entropy, index.classes, index.label)
+    if {len(array) for array in of_rows} | {int(index.rows.sum())} != {len(index.row)}:
+        raise ValueError("arrays of unequal lengths")
+    if len(index.present) != int(index.classes.astype(np.int64).sum()):
+        raise ValueError("arrays of unequal lengths")
+    return index
 
 
 def _digest(arrays: dict[str, Any]) -> str:

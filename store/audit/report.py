@@ -1,30 +1,16 @@
-"""An audit's facts and tables, on the terminal and as an HTML page.
+"""An audit's facts and tables, for the terminal."""
 
-The page has no scripts and asks for nothing from a network. It needs the extra `web`, and `view` for pictures.
-"""
-
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from store.errors import RelabelError
-from store.reader import LabelStore
-from store.shards.decode import decode_image
-from store.text import printable
-from store.view.images import ShardImages
-from store.view.marks import PALETTE, class_text, rgb
-from store.view.page import environment, jpeg_url, render
+from store.view.marks import PALETTE, rgb, short_text
 from store.view.terminal import Cell, data_table, fact_table, plain
 
 # Blue and vermilion can be distinguished with every kind of colour vision; the columns need no colour.
 TOP_COLOUR, LABEL_COLOUR = rgb(PALETTE[0]), rgb(PALETTE[3])
-MAX_CLASS = 32  # characters of a class's number and name
-PICTURE_SIDE = 160  # pixels
-SHOWN_PROBLEMS = 3
-
-Pictures = dict[tuple[str, int], str]  # `data:` URLs by group and row
 
 
 def summary(audit: dict[str, Any]) -> list[tuple[str, str]]:
@@ -95,7 +81,9 @@ def render_audit(audit: dict[str, Any], top: int) -> Iterator[RenderableType]:
     if bad := audit["damaged"]:
         yield _titled("Damaged groups, not audited", ("group", "problem"), map(_damaged, bad))
     if images := audit["suspicious"]:
-        title = "Images whose label is not top-1, the least probable label first"
+        title = (
+            "Images whose label is not top-1, the least probable label first (probabilities: best cell, whole image)"
+        )
         yield _titled(title, ("key", "label", "best cell", "image", "top-1 class", "image"), map(_suspicious, images))
     if pairs := audit["confusions"][:top]:
         yield _titled("Most frequent confusions", ("label", "top-1 class", "images"), map(_pair, pairs))
@@ -151,57 +139,4 @@ def _damaged(bad: dict[str, Any]) -> list[Cell]:
 
 
 def _class(class_id: int, name: str, style: str = "") -> Text:
-    """A class, cut short: its name may be a list of synonyms."""
-    text = printable(class_text(class_id, name))
-    return Text(text if len(text) <= MAX_CLASS else text[: MAX_CLASS - 3] + "...", style=style)
-
-
-def refuse_without_extra() -> None:
-    """Raise ModuleNotFoundError where Jinja2 is not installed, before the work begins."""
-    environment()
-
-
-def read_pictures(store: LabelStore, images: ShardImages, audit: Mapping[str, Any]) -> tuple[Pictures, list[str]]:
-    """Small pictures of the images that an audit lists, and why some are missing."""
-    pictures: Pictures = {}
-    problems: list[str] = []
-    for entry in (*audit["suspicious"], *audit["several_classes"]):
-        group, row = entry["group"], entry["row"]
-        if (group, row) in pictures:
-            continue
-        try:
-            pictures[group, row] = jpeg_url(decode_image(images.read(store.group(group), row)), PICTURE_SIDE)
-        except RelabelError as error:
-            problems.append(str(error))
-    more = len(problems) - SHOWN_PROBLEMS
-    return pictures, [*problems[:SHOWN_PROBLEMS], *([f"and {more} more"] if more > 0 else [])]
-
-
-def audit_page(audit: dict[str, Any], top: int, pictures: Pictures, problems: list[str]) -> str:
-    """The page's HTML.
-
-    Args:
-        audit: of `Audit.to_json`, with the name of its `store`.
-        top: rows shown of the longer tables.
-        pictures: of the images that the audit lists; may lack some.
-        problems: why pictures are missing.
-    """
-    return render(
-        "audit.html",
-        images="data:",
-        scripts=(),
-        audit=audit,
-        facts=summary(audit),
-        worst=worst_classes(audit, top),
-        top=top,
-        pictures=pictures,
-        problems=problems,
-        shown=printable,
-        class_text=_class_text,
-    )
-
-
-def _class_text(entry: dict[str, Any], role: str = "") -> str:
-    """Number and name of an entry's class; `role` is label or top where the entry has both."""
-    number, name = (role, f"{role}_name") if role else ("class", "name")
-    return printable(class_text(entry[number], entry[name]))
+    return Text(short_text(class_id, name), style=style)

@@ -23,8 +23,9 @@ from starlette.routing import Route
 
 from store.audit.index import read_index
 from store.browse.connections import CONNECTIONS, Connection
+from store.browse.orders import Ordering, Sorting
 from store.browse.pages import Listing, list_address
-from store.browse.rows import Groups, Ordering, Sorting
+from store.browse.rows import Groups
 from store.errors import LabelNotFoundError, RelabelError, SettingsError
 from store.group import GroupRow
 from store.reader import LabelStore
@@ -71,11 +72,11 @@ class Browser:
 
     def sample(self, request: Request) -> Response:
         """A row's own page."""
-        ordering, sort = self.listing.ordering(request.query_params)
+        ordering = self.listing.ordering(request.query_params)
         at = request.query_params.get("at", "")
         spot = ordering.spot(at)
         links = Links(
-            list=list_address(({"sort": sort} if sort else {}) | {"at": at}),
+            list=list_address(self.listing.asked(request.query_params) | {"at": at}),
             previous=self._link(ordering, ordering.before(at, 1)),
             next=self._link(ordering, next(iter(ordering.after(at, 2)[1:]), None)),
         )
@@ -85,7 +86,9 @@ class Browser:
             raise
         except RelabelError as error:
             self.groups.forget(spot.group)
-            return HTMLResponse(self.listing.problem_page(sort, error, links), status_code=500, headers=HEADERS)
+            return HTMLResponse(
+                self.listing.problem_page(request.query_params, error, links), status_code=500, headers=HEADERS
+            )
         with self._decoding:
             image, problem = self._image(row)
             page = sample_page(row, image, problem=problem, links=links)

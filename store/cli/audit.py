@@ -10,7 +10,9 @@ import click
 from store.audit.figures import PRESENT_PROBABILITY, AuditSettings, audit_group
 from store.audit.findings import Audit
 from store.audit.index import CsvAudit, IndexParts, store_digest
-from store.audit.report import audit_page, read_pictures, refuse_without_extra, render_audit
+from store.audit.maps import read_maps
+from store.audit.page import audit_page, refuse_without_extra
+from store.audit.report import render_audit
 from store.cli.base import examples, refuse_nan
 from store.cli.options import (
     json_option,
@@ -115,8 +117,8 @@ def _write_files(
         _audit_groups(store, audit, [output for output in (csv, index) if output is not None])
         found = {"store": str(store), **audit.to_json()}
         if page is not None:
-            pictures, problems = read_pictures(store, images, found) if images is not None else ({}, [])
-            page.write(audit_page(found, audit.settings.top, pictures, problems).encode())
+            maps, problems = read_maps(store, images, found, audit.settings)
+            page.write(audit_page(found, audit.settings.top, maps, problems).encode())
     return found
 
 
@@ -155,4 +157,5 @@ def _index(file: Path, store: LabelStore, audit: Audit) -> Iterator[IndexParts]:
         # Taken first: a group that is replaced during the audit makes the index stale.
         digest, parts = store_digest(store), IndexParts()
         yield parts
-        parts.write(handle, digest=digest, left_out=[bad["group"] for bad in audit.damaged])
+        left_out = [bad["group"] for bad in audit.damaged]
+        parts.write(handle, digest=digest, left_out=left_out, threshold=audit.settings.threshold)

@@ -14,9 +14,8 @@ from store.format.schema import StoreSchema
 from store.maps.pooling import cell_confidence, crop_target, has_label
 from store.maps.regions import labelled_region
 from store.maps.types import WHOLE_IMAGE, Box, LabelRow
-from store.text import printable
 from store.view.describe import top1_cells
-from store.view.marks import OTHERS, Colour, Marks, class_marks
+from store.view.marks import OTHERS, Colour, Marks, class_marks, short_text, strength
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,7 +73,7 @@ def _draw(
     panels = figure.subplots(1, 2 + len(crops))
     shown = "image" if crops == (WHOLE_IMAGE,) else "image and crops"
     label = f"\nlabel {_name(schema, row.label, 22)}" if has_label(schema, row) else ""
-    for panel, title in zip(panels, (shown + label, "label map"), strict=False):
+    for panel, title in zip(panels, (shown + label, "label map; paler: less probable"), strict=False):
         panel.imshow(picture, extent=(0, 1, 1, 0), aspect=height / width)
         panel.set_title(title, fontsize=10)
         panel.set_axis_off()
@@ -123,16 +122,16 @@ def _draw_letters(panel: "Axes", row: LabelRow, marks: Marks, region: Box) -> No
     _, height, width = row.classes.shape
     x1, y1, x2, y2 = region
     style = {"color": "white", "fontsize": min(8, 120 / max(height, width)), "ha": "center", "va": "center"}
-    outline = [withStroke(linewidth=1.5, foreground="black")]  # without it, white on yellow cannot be read
+    confidence = cell_confidence(row.scores, row.tail_logsumexp)
     for (y, x), class_id in np.ndenumerate(row.classes[0]):
-        letter = marks.get(int(class_id), OTHERS)[0]
+        letter, alpha = marks.get(int(class_id), OTHERS)[0], strength(float(confidence[y, x]))
+        outline = withStroke(linewidth=1.5, foreground="black", alpha=alpha)  # white on yellow cannot be read
         across, down = x1 + (x2 - x1) * (x + 0.5) / width, y1 + (y2 - y1) * (y + 0.5) / height
-        panel.text(across, down, letter, path_effects=outline, **style)
+        panel.text(across, down, letter, alpha=alpha, path_effects=[outline], **style)
 
 
 def _name(schema: StoreSchema, class_id: int, length: int) -> str:
-    name = printable(schema.class_name(class_id))
-    return name if len(name) <= length else name[: length - 1] + "\u2026"
+    return short_text(class_id, schema.class_name(class_id), length)
 
 
 def _draw_target(panel: "Axes", title: str, target: NDArray[np.float32], schema: StoreSchema, marks: Marks) -> None:
@@ -142,4 +141,5 @@ def _draw_target(panel: "Axes", title: str, target: NDArray[np.float32], schema:
     panel.set_yticks(range(len(best)), [_name(schema, int(c), 18) for c in best], fontsize=9)
     panel.invert_yaxis()
     panel.set_title(title, fontsize=10)
+    panel.set_xlabel("probability", fontsize=9)
     panel.spines[["top", "right"]].set_visible(False)

@@ -1,7 +1,9 @@
 """How the views name and mark classes: texts, and a letter and a colour for each of the most frequent top-1 classes."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
+from store.text import printable
 from store.view.describe import Description
 
 # Okabe and Ito's colours can be distinguished with every kind of colour vision; each class also has a letter.
@@ -9,6 +11,7 @@ PALETTE = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (213, 94, 0), (204, 121,
 LETTERS = "ABCDEFG"
 OTHER, OTHER_LETTER = (128, 128, 128), "."  # any other class
 OTHERS = (OTHER_LETTER, OTHER)
+MAX_NAME = 32  # characters of a name where there is little room
 
 Colour = tuple[int, int, int]
 Mark = tuple[str, Colour]
@@ -16,13 +19,23 @@ Marks = dict[int, Mark]
 
 
 def class_text(class_id: int, name: str) -> str:
-    """Number and name, or the number alone where the class has no name."""
-    return name if name == str(class_id) else f"{class_id} {name}"
+    """Number and whole name, printable; the number alone where the class has no name."""
+    return printable(name if name == str(class_id) else f"{class_id} {name}")
+
+
+def short_text(class_id: int, name: str, length: int = MAX_NAME) -> str:
+    """Number and the first synonym of a name, at most `length` characters of it, printable.
+
+    >>> short_text(349, "bighorn, bighorn sheep, cimarron"), short_text(7, "7"), short_text(7, "abcdef", 4)
+    ('349 bighorn', '7', '7 abc\u2026')
+    """
+    first = printable(name.split(", ")[0] or name)
+    return class_text(class_id, first if len(first) <= length else first[: length - 1] + "\u2026")
 
 
 def label_text(label: int, name: str | None) -> str:
-    """An image's label: its class, the number alone if it is none of the classes (no name), or "none"."""
-    return "none" if label < 0 else class_text(label, name or str(label))
+    """An image's label in short: its class, the number alone if it is none of the classes (no name), or "none"."""
+    return "none" if label < 0 else short_text(label, name or str(label))
 
 
 def class_marks(classes: Iterable[int]) -> Marks:
@@ -35,19 +48,40 @@ def row_marks(row: Description) -> Marks:
     return class_marks(entry["class"] for entry in row["dominant"])
 
 
-def legend(row: Description, marks: Marks) -> Iterator[tuple[Mark, str, int]]:
-    """Mark, text and number of cells of each marked class of a `describe_row`, then of all others together."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LegendEntry:
+    """A line of a map's legend: a marked class, or all others together."""
+
+    mark: Mark
+    text: str
+    title: str  # the class's whole name
+    cells: int  # in which it is top-1
+
+
+def legend(row: Description, marks: Marks) -> Iterator[LegendEntry]:
+    """The marked classes of a `describe_row`, then all others together."""
     dominant = row["dominant"]
     for entry in dominant[: len(marks)]:
-        yield marks[entry["class"]], class_text(entry["class"], entry["name"]), entry["cells"]
+        class_id, name = entry["class"], entry["name"]
+        yield LegendEntry(
+            mark=marks[class_id],
+            text=short_text(class_id, name),
+            title=class_text(class_id, name),
+            cells=entry["cells"],
+        )
     if others := dominant[len(marks) :]:
-        yield OTHERS, f"{len(others)} other classes", sum(entry["cells"] for entry in others)
+        text = f"{len(others)} other classes"
+        yield LegendEntry(mark=OTHERS, text=text, title=text, cells=sum(entry["cells"] for entry in others))
+
+
+def strength(confidence: float) -> float:
+    """How strongly a cell's colour and letter are drawn, 0.25 to 1, by the probability of its top-1 class."""
+    return 0.25 + 0.75 * confidence
 
 
 def cell_colour(colour: Colour, confidence: float) -> Colour:
     """A class's colour mixed with white, the paler the less confident the teacher is in a cell."""
-    strength = 0.25 + 0.75 * confidence
-    red, green, blue = (round(255 - (255 - value) * strength) for value in colour)
+    red, green, blue = (round(255 - (255 - value) * strength(confidence)) for value in colour)
     return red, green, blue
 
 

@@ -14,7 +14,20 @@ from store.shards.decode import decode_image
 from store.text import counted, printable
 from store.view.describe import Description, describe_row, describe_store, list_groups, refuse_undecodable
 from store.view.images import ShardImages
-from store.view.marks import OTHERS, Colour, Marks, cell_colour, class_text, is_dark, label_text, legend, rgb, row_marks
+from store.view.marks import (
+    OTHERS,
+    Colour,
+    Marks,
+    cell_colour,
+    class_text,
+    is_dark,
+    label_text,
+    legend,
+    rgb,
+    row_marks,
+    short_text,
+    strength,
+)
 from store.view.terminal import store_facts
 
 PAGE_HEIGHT = 780  # pixels
@@ -88,7 +101,7 @@ def _facts(pairs: Iterable[tuple[str, str]]) -> str:
 
 
 def _cells(row: Description, marks: Marks) -> str:
-    """A cell's colour is its top-1 class's, the paler the less confident; its title has the class's name."""
+    """A cell's letter and colour are its top-1 class's, the paler the less confident; its title names the class."""
     names = {entry["class"]: entry["name"] for entry in row["dominant"]}
     side = f"width:{CELL_SIDE}px;height:{CELL_SIDE}px;padding:0;border:0;text-align:center;{MONOSPACE}"
     lines = []
@@ -97,16 +110,18 @@ def _cells(row: Description, marks: Marks) -> str:
         for class_id, confidence in zip(ids, confidences, strict=True):
             letter, colour = marks.get(class_id, OTHERS)
             title = _text(f"{class_text(class_id, names[class_id])}: {confidence:.2f}")
-            cells.append(f'<td title="{title}" style="{side};{_on(cell_colour(colour, confidence))}">{letter}</td>')
+            shown = f'<span style="opacity:{strength(confidence):.2f}">{letter}</span>'
+            cells.append(f'<td title="{title}" style="{side};{_on(cell_colour(colour, confidence))}">{shown}</td>')
         lines.append("".join(cells))
     return _table(lines)
 
 
 def _legend(row: Description, marks: Marks) -> str:
+    side = f"width:{CELL_SIDE}px;padding:0;text-align:center;{MONOSPACE}"
     lines = (
-        f'<td style="width:{CELL_SIDE}px;padding:0;text-align:center;{MONOSPACE};{_on(colour)}">{letter}</td>'
-        f'{_cell(name)}<td style="{NUMBER}">{cells}</td>'
-        for (letter, colour), name, cells in legend(row, marks)
+        f'<td style="{side};{_on(entry.mark[1])}">{entry.mark[0]}</td>'
+        f'{_cell(entry.text, entry.title)}<td style="{NUMBER}">{entry.cells}</td>'
+        for entry in legend(row, marks)
     )
     return _table(lines, f'<th></th><th style="{NARROW}">top-1 class</th><th style="{NUMBER}">cells</th>')
 
@@ -120,7 +135,7 @@ def _bars(row: Description, marks: Marks) -> str:
         colour = marks.get(entry["class"], OTHERS)[1]
         bar = f"height:12px;width:{max(BAR_WIDTH * probability / longest, 1):.0f}px;background:{rgb(colour)}"
         lines.append(
-            f"{_cell(class_text(entry['class'], entry['name']))}"
+            f"{_cell(short_text(entry['class'], entry['name']), class_text(entry['class'], entry['name']))}"
             f'<td style="width:{BAR_WIDTH}px;padding:0;vertical-align:middle"><div style="{bar}"></div></td>'
             f'<td style="{NUMBER}">{probability:.3f}</td>'
         )
@@ -134,8 +149,8 @@ def _table(rows: Iterable[str], head: str = "") -> str:
     return f'<table style="border-collapse:collapse;{FONT}">{top}<tbody>{body}</tbody></table>'
 
 
-def _cell(text: str) -> str:
-    return f'<td style="{NARROW}">{_text(text)}</td>'
+def _cell(text: str, title: str) -> str:
+    return f'<td style="{NARROW}" title="{_text(title)}">{_text(text)}</td>'
 
 
 def _on(colour: Colour) -> str:

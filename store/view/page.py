@@ -23,7 +23,7 @@ from store.maps.regions import labelled_region
 from store.maps.types import WHOLE_IMAGE, Box, LabelRow
 from store.text import printable
 from store.view.describe import top1_cells
-from store.view.marks import OTHERS, Colour, class_marks, class_text, is_dark, label_text, rgb
+from store.view.marks import OTHERS, Colour, class_marks, class_text, is_dark, label_text, rgb, short_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -91,12 +91,13 @@ def _facts(row: GroupRow, problem: str | None, *, has_image: bool) -> Json:
     schema = row.group.schema
     if row.undecodable is not None:
         problem = f"undecodable, without a label map: {row.undecodable}"
-    label = label_text(row.label, schema.class_name(row.label) if has_label(schema, row) else None)
+    name = schema.class_name(row.label) if has_label(schema, row) else None
     return {
         "key": printable(row.key),
         "group": row.group.name,
         "row": row.number,
-        "label": printable(label),
+        "label": label_text(row.label, name),
+        "label_title": "" if name is None else class_text(row.label, name),
         "top_k": schema.top_k,
         "classes": f"{schema.num_classes:,}",
         "size": f"{schema.map_size[0]} x {schema.map_size[1]}",
@@ -128,7 +129,8 @@ def map_data(schema: StoreSchema, row: LabelRow, image: NDArray[np.uint8] | None
         "topK": top_k,
         "count": schema.num_classes,
         "ids": ids,
-        "names": [printable(class_text(c, schema.class_name(c))) for c in ids],
+        "names": [short_text(c, schema.class_name(c)) for c in ids],
+        "titles": [class_text(c, schema.class_name(c)) for c in ids],
         "classes": row.classes.reshape(-1).tolist(),
         "scores": row.scores.reshape(-1).tolist(),
         "tail": None if row.tail_logsumexp is None else _finite(row.tail_logsumexp),

@@ -23,12 +23,12 @@ from store.view.marks import (
     Colour,
     Marks,
     cell_colour,
-    class_text,
     is_dark,
     label_text,
     legend,
     rgb,
     row_marks,
+    short_text,
 )
 
 LEAST_WIDTH = 60  # columns: narrower tables would lose some; the terminal breaks the lines
@@ -37,6 +37,7 @@ LEGEND_WIDTH = 40  # columns beside the map
 CELL_WIDTH = 2  # characters of a cell, which are about as wide as one is high
 IMAGE_LINES = 18  # an image of fewer lines shows nothing
 SHOWN_KEYS = 10
+LIKELY = 0.5  # probability from which a cell's letter is a capital
 UPPER_HALF = "\u2580"
 
 Cell = str | Text
@@ -74,8 +75,8 @@ def data_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Table:
 
 
 def class_cell(entry: Description) -> Text:
-    """Number and name of an entry's class."""
-    return plain(class_text(entry["class"], entry["name"]))
+    """Number and first synonym of an entry's class."""
+    return Text(short_text(entry["class"], entry["name"]))
 
 
 def plain(value: str) -> Text:
@@ -170,7 +171,7 @@ def render_row(row: Description, console: Console | None = None, image: NDArray[
         facts.add_row(Text("map covers"), Text(f"the centre of the image{corners}"))
     pooled = _pooled_table(f"whole {'image' if covers_all else 'map'}, pooled", row["pooled"])
     marks = row_marks(row)
-    key = _legend(row, marks)
+    key = Group(_legend(row, marks), Text(), Text(f"small letters: probability below {LIKELY:g}"))
     height, width = len(row["classes"][0]), len(row["classes"][0][0])
     if console is not None and CELL_WIDTH * width > console.width:
         wide = f"the map of {height} x {width} cells is wider than this terminal; --html and --png show it"
@@ -225,7 +226,7 @@ def _pooled_table(title: str, entries: list[Description], label: Description | N
 
 
 def _legend(row: Description, marks: Marks) -> Table:
-    rows = [(_mark(*mark), plain(text), str(cells)) for mark, text, cells in legend(row, marks)]
+    rows = [(_mark(*entry.mark), Text(entry.text), str(entry.cells)) for entry in legend(row, marks)]
     return data_table(("", "top-1 class", "cells"), rows)
 
 
@@ -238,13 +239,16 @@ def _grid(row: Description, marks: Marks, scale: int) -> Text:
 
 
 def _grid_lines(row: Description, marks: Marks, scale: int) -> Iterator[Text]:
-    """`scale` lines per row of cells: the top-1 class's letter on its colour, the paler the less confident."""
+    """`scale` lines per row of cells: the top-1 class's letter on its colour, the paler the less confident.
+
+    A terminal has no pale letters; those of cells that are not `LIKELY` are small.
+    """
     for classes, confidences in zip(row["classes"][0], row["confidence"], strict=True):
         for i in range(scale):
             line = Text(no_wrap=True)
             for class_id, confidence in zip(classes, confidences, strict=True):
                 letter, colour = marks.get(class_id, OTHERS)
-                shown = letter if i == 0 else ""
+                shown = (letter if confidence >= LIKELY else letter.lower()) if i == 0 else ""
                 line.append(shown.ljust(CELL_WIDTH * scale), _on(cell_colour(colour, confidence)))
             yield line
 

@@ -30,6 +30,11 @@ def write_index(path: Path, labels: Path, *, digest: str | None = None) -> Path:
         disagreement=disagreement,
         entropy=(np.arange(count) % 5).astype(np.float32),
         classes=np.ones(count, np.int16),
+        present=np.concatenate(
+            [group.read_array("classes")[part, 0, 0, 0] for group, part in zip(store, rows, strict=True)]
+        ),
+        label=np.concatenate([group.labels[part] for group, part in zip(store, rows, strict=True)]),
+        threshold=0.9,
         left_out=np.array([], np.str_),
         store_digest=digest or store_digest(store),
     )

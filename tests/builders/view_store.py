@@ -13,6 +13,7 @@ from tests.builders.stores import PROVENANCE, TAR, make_jpeg, make_labels, make_
 EVIL_KEY = "k<script>alert(1)</script>'\"&\x1b[31m\u202e"
 EVIL_NAME = "</script><img src=x onerror=alert(2)>\x1b[2J\u202e$\\frac$"
 LONG_KEY, LONG_NAME = "g0/" + 90 * "x", 90 * "W"
+SYNONYMS = "bighorn, bighorn sheep, cimarron, Rocky Mountain bighorn"  # of class 7, the label of row 4
 ROWS = 7
 BAD_ROW = 2
 WIDTH, HEIGHT = 64, 48
@@ -26,7 +27,7 @@ CENTRE_PART = Preprocessing(
 def view_schema(preprocessing: Preprocessing | None = None) -> StoreSchema:
     schema = make_schema(num_classes=20, top_k=3, map_size=(4, 6))
     names = [f"class {i}" for i in range(20)]
-    names[3], names[5] = EVIL_NAME, LONG_NAME
+    names[3], names[5], names[7] = EVIL_NAME, LONG_NAME, SYNONYMS
     return replace(schema, class_names=tuple(names), preprocessing=preprocessing or schema.preprocessing)
 
 

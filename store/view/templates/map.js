@@ -12,9 +12,9 @@ function byId(id) {
   return document.getElementById(id);
 }
 
-// A class as it is shown everywhere: its letter on its colour, its name, and "label" where it is the label.
+// A class as it is shown everywhere: its letter on its colour, its name in short, and "label" where it is the label.
 function classTag(map, at) {
-  const tag = element("span", undefined, { class: "class", "data-class": map.ids[at] });
+  const tag = element("span", undefined, { class: "class", "data-class": map.ids[at], title: map.titles[at] });
   const mark = map.marks[at] || map.otherMark;
   const letter = element("span", mark.letter, { class: "letter", "aria-hidden": "true" });
   letter.style.background = mark.colour;
@@ -26,6 +26,11 @@ function classTag(map, at) {
   return tag;
 }
 
+// How strongly a cell's colour and letter are drawn, by the probability of its top-1 class.
+function strength(probability) {
+  return 0.25 + 0.75 * probability;
+}
+
 function drawColours(map, canvas) {
   canvas.width = map.width;
   canvas.height = map.height;
@@ -33,7 +38,7 @@ function drawColours(map, canvas) {
   for (let cell = 0; cell < map.height * map.width; cell++) {
     const first = cellClasses(map, cell)[0];
     context.fillStyle = (map.marks[first.at] || map.otherMark).colour;
-    context.globalAlpha = 0.25 + 0.75 * first.probability; // the paler the less confident
+    context.globalAlpha = strength(first.probability);
     context.fillRect(cell % map.width, Math.floor(cell / map.width), 1, 1);
   }
 }
@@ -45,10 +50,12 @@ function makeGrid(map, grid, onCell) {
   for (let y = 0; y < map.height; y++) {
     const row = element("div", undefined, { role: "row" });
     for (let x = 0; x < map.width; x++) {
-      const at = map.index[y * map.width + x];
-      const letter = (map.marks[at] || map.otherMark).letter;
-      const cell = element("div", letter, { role: "gridcell", tabindex: "-1", "data-cell": `${y},${x}` });
-      cell.setAttribute("aria-label", `y ${y}, x ${x}: ${map.names[at]}`);
+      const { at, probability } = cellClasses(map, y * map.width + x)[0];
+      const letter = element("span", (map.marks[at] || map.otherMark).letter);
+      letter.style.opacity = strength(probability);
+      const cell = element("div", undefined, { role: "gridcell", tabindex: "-1", "data-cell": `${y},${x}` });
+      cell.setAttribute("aria-label", `y ${y}, x ${x}: ${map.names[at]}, probability ${probability.toFixed(2)}`);
+      cell.append(letter);
       cell.addEventListener("focus", () => onCell(y, x));
       cells.push(cell);
       row.append(cell);

@@ -8,7 +8,7 @@ from PIL import Image
 
 from pipelines.reproduce import statistics
 from pipelines.reproduce.arms import ARMS, DISTILLED, ORIGINAL, RELABEL, Arm
-from pipelines.reproduce.report import draw_ablation, verdict, write_report
+from pipelines.reproduce.report import draw_ablation, make_figure, verdict, write_report
 from pipelines.reproduce.scores import Scores, calibration_error, measure
 from pipelines.reproduce.statistics import Comparison, compare, errors_needed, holm, standard_error
 from pipelines.reproduce.students import Result
@@ -147,6 +147,22 @@ def test_the_report_shows_every_arm_and_every_pair(tmp_path: Path) -> None:
     assert "on an abacus" in text
     with Image.open(tmp_path / "ablation.png") as picture:
         assert picture.width > 900
+
+
+@pytest.mark.parametrize("seconds", [1.0, 123.4])
+def test_no_text_of_the_figure_overruns_its_panel(seconds: float) -> None:
+    found = results({arm.name: [0.74, 0.9, 0.98] for arm in ARMS})
+    names = [*(arm.name for arm in ARMS), ANNOTATION]
+    figure = make_figure(found, Times(machine="", settings={}, seconds={name: 3 * [seconds] for name in names}))
+    figure.draw_without_rendering()
+    for panel in figure.axes:
+        inside = panel.get_window_extent()
+        for value in panel.texts:
+            assert inside.x0 < value.get_window_extent().x0 < value.get_window_extent().x1 < inside.x1
+        for text in [*panel.get_yticklabels(), panel.xaxis.label]:
+            extent = text.get_window_extent()
+            assert figure.bbox.x0 <= extent.x0 <= extent.x1 <= figure.bbox.x1
+    assert sum(len(panel.texts) for panel in figure.axes) == 2 * len(ARMS) - 1  # distillation was not published
 
 
 def test_the_published_figures_are_the_papers() -> None:

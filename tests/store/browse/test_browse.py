@@ -6,6 +6,7 @@ import signal
 import socket
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace as replace_field
 from html import unescape
 from pathlib import Path
 from urllib.parse import quote
@@ -13,18 +14,24 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from msgspec.structs import replace
+from numpy.typing import NDArray
 
 from store.audit.index import read_index
-from store.browse.rows import OPEN_GROUPS, Groups, Sorting, Spot
-from store.browse.search import Query, search
+from store.browse.orders import SORTS, Sorting
+from store.browse.rows import OPEN_GROUPS, Groups, Spot
+from store.browse.search import Query, parse_classes, search
+from store.browse.thumbnails import make_thumbnail
 from store.cli.main import main
 from store.errors import AuditIndexError
-from store.maps.pooling import crop_target
+from store.maps.pooling import cell_confidence, crop_target
 from store.reader import LabelStore
 from store.text import printable
-from store.writer import StoreWriter
+from store.view.images import ShardImages
+from store.view.marks import class_text, short_text
+from store.writer import GroupLabels, StoreWriter
 from tests.builders.browse_server import Server, browse, write_index
-from tests.builders.stores import PROVENANCE, TAR, make_jpeg, make_labels, write_tar
+from tests.builders.stores import PROVENANCE, TAR, make_jpeg, make_labels, make_schema, write_tar
 from tests.builders.view_store import BAD_ROW, EVIL_KEY, HEIGHT, ROWS, WIDTH, shard_keys, write_view_store
 
 GROUPS = 5  # of 7 rows: more than a page of 24
@@ -43,7 +50,7 @@ def server(made: tuple[Path, str]) -> Iterator[Server]:
 
 
 def keys_of(page: str) -> list[str]:
-    return [unescape(key) for key in re.findall(r"<b><bdi>(.*?)</bdi></b>", page)]
+    return [unescape(key) for key in re.findall(r"<b title=[^>]*><bdi>(.*?)</bdi></b>", page)]
 
 
 def link(page: str, rel: str) -> str:
@@ -105,17 +112,125 @@ def test_part_of_a_key_finds_all_that_hold_it(server: Server) -> None:
     assert keys_of(page) + keys_of(server.page(link(page, "next"))) == [key for key in ALL_KEYS if key[0] == "g"]
 
 
-def test_class_is_found_as_label_and_as_top1_of_a_cell(server: Server, made: tuple[Path, str]) -> None:
+@pytest.fixture(scope="module")
+def sure(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store whose rows have class 1 as top-1: unsure everywhere, sure in one cell, in two, in the label alone."""
+    names = ("mushroom", "toy, toy terrier", *map(str, range(2, 20)))
+    schema = replace(make_schema(map_size=(10, 10)), class_names=names)
+    labels = make_labels(schema, 4)
+    fields = {name: getattr(labels, name) for name in GroupLabels.__slots__}
+    fields["labels"] = np.array([0, 0, 0, 1], np.int32)
+    classes, scores = np.empty_like(fields["classes"]), np.full_like(fields["scores"], -2)
+    classes[:] = np.array([0, 5, 6])[:, None, None]
+    scores[:, 0], fields["tail_logsumexp"] = 0, np.zeros_like(fields["tail_logsumexp"])
+    classes[0, 0] = 1
+    classes[0, 1] = 0
+    for row, cells in ((1, 1), (2, 2)):
+        classes[row, 0, 4, :cells], scores[row, 0, 4, :cells] = 1, 9
+    path = tmp_path_factory.mktemp("sure") / "labels.zarr"
+    fields |= {"classes": classes, "scores": scores}
+    StoreWriter.open(path, schema).write("train-0", GroupLabels(**fields), tar=TAR, provenance=PROVENANCE)
+    return path
+
+
+def test_class_is_found_as_label_and_where_it_is_present_but_in_no_unsure_cell(sure: Path) -> None:
+    groups = Groups(LabelStore.open(sure))
+    query = Query(classes=parse_classes(groups.store.schema, "terrier"))
+    assert search(groups, query, Spot(0, 0), 24).spots == [Spot(0, 2), Spot(0, 3)]
+    lower = replace_field(query, threshold=0.1)
+    assert search(groups, lower, Spot(0, 0), 24).spots == [Spot(0, 0), Spot(0, 2), Spot(0, 3)]
+
+
+def test_found_image_says_why(sure: Path, tmp_path: Path) -> None:
+    groups = Groups(LabelStore.open(sure))
+    images = ShardImages([str(write_tar(tmp_path / "other.tar", [("a.jpg", make_jpeg(1))]))])
+    query = Query(classes=parse_classes(groups.store.schema, "TERRIER"), text="TERRIER")
+    lines = [make_thumbnail(groups, images, Spot(0, row), "", query=query).lines[0] for row in (2, 3)]
+    assert lines == ["found by 1 toy terrier in 2 of 100 cells", "found by its label: 1 toy terrier"]
+    by_number = Query(classes=parse_classes(groups.store.schema, "1"), text="1")
+    assert make_thumbnail(groups, images, Spot(0, 3), "", query=by_number).lines[0] == "found by its label"
+    assert "found" not in make_thumbnail(groups, images, Spot(0, 2), "", query=Query(key="a")).lines[0]
+
+
+def test_search_for_a_class_reads_numbers_and_any_case(server: Server, made: tuple[Path, str]) -> None:
     expected = [
-        printable(group.keys[row])
+        printable(row.key)
         for group in LabelStore.open(made[0])
-        for row in range(ROWS)
-        if group.labels[row] == 19 or (group.read_array("classes")[row, 0] == 19).any()
+        for row in group
+        if row.undecodable is None
+        and (row.label == 19 or (cell_confidence(row.scores, row.tail_logsumexp)[row.classes[0] == 19] >= 0.9).any())
     ]
+    assert len(expected) >= GROUPS
     assert keys_of(server.page("/?class=19")) == expected[:24]
     assert keys_of(server.page("/?class=CLASS+19")) == expected[:24]
     assert keys_of(server.page("/?class=zebra")) == []
     assert keys_of(server.page("/?class=20")) == []
+
+
+@pytest.mark.parametrize("sort", SORTS)
+def test_search_and_sort_work_together(server: Server, made: tuple[Path, str], sort: str) -> None:
+    first = server.page(f"/?sort={sort}")
+    order = keys_of(first) + keys_of(server.page(link(first, "next")))
+    by_key = [key for key in order if "img00" in key]
+    page = server.page(f"/?sort={sort}&key=img00")
+    assert keys_of(page) == by_key[:24]
+    assert f"{len(by_key)} of 34 images by {sort}, the largest first" in page
+    assert keys_of(server.page(link(page, "next"))) == by_key[24:]
+    # The index has the class of the first cell as the one that is present.
+    rows = [row for group in LabelStore.open(made[0]) for row in group]
+    labels = {printable(row.key): {row.label, int(row.classes[0, 0, 0])} for row in rows}
+    by_class = [key for key in order if 7 in labels[key]]
+    assert keys_of(server.page(f"/?sort={sort}&class=7")) == by_class
+    assert keys_of(server.page(f"/?sort={sort}&class=7&key=g2")) == [key for key in by_class if "g2" in key]
+    sample = server.page(f"/sample?sort={sort}&class=7&at=1")
+    assert f"<h1><bdi>{by_class[1]}" in sample
+    assert f"previous (p): <bdi>{by_class[0]}" in sample
+    back = re.search(r'<a href="([^"]*)">all images', sample)
+    assert back is not None
+    assert unescape(back[1]) == f"/?class=7&sort={sort}&at=1"
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.9])
+def test_audits_index_finds_what_the_maps_have(made: tuple[Path, str], tmp_path: Path, threshold: float) -> None:
+    arguments = ["audit", str(made[0]), "--index", str(tmp_path / "i.npz"), "--threshold", str(threshold)]
+    assert CliRunner().invoke(main, arguments).exit_code == 0
+    groups = Groups(LabelStore.open(made[0]))
+    sorting = Sorting(read_index(tmp_path / "i.npz", groups.store), groups)
+    assert sorting.threshold == threshold
+    for key, wanted in (("", (0,)), ("", (7,)), ("img", (3, 5, 19)), ("g2", tuple(range(10)))):
+        query = Query(key=key, classes=wanted, threshold=threshold)
+        rows, _ = sorting.search("entropy", query)
+        spots = sorted((sorting.spot(int(i)) for i in rows), key=lambda spot: (spot.group, spot.row))
+        in_store = [spot for spot in search(groups, query, Spot(0, 0), 100).spots if spot != Spot(0, BAD_ROW)]
+        assert spots == in_store != []
+
+
+def test_links_and_form_keep_search_and_order(server: Server) -> None:
+    page = server.page("/?sort=entropy&key=img&class=7")
+    links = [unescape(found) for found in re.findall(r'<a href="(/\?[^"]*)">(?:store|disagreement|classes)<', page)]
+    assert links == [f"/?key=img&class=7{sort}" for sort in ("", "&sort=disagreement", "&sort=classes")]
+    assert '<input type="hidden" name="sort" value="entropy">' in page
+    assert 'name="sort"' not in server.page("/?key=img")
+    assert "no class has this number or name" in server.page("/?sort=entropy&class=zebra")
+    assert "0 of 34 images by entropy" in server.page("/?sort=entropy&key=missing")
+
+
+def test_group_whose_keys_cannot_be_searched_is_named_in_a_sorted_search(
+    made: tuple[Path, str], tmp_path: Path
+) -> None:
+    labels = tmp_path / "labels.zarr"
+    shutil.copytree(made[0], labels)
+    groups = Groups(LabelStore.open(labels))
+    sorting = Sorting(read_index(write_index(tmp_path / "i.npz", labels), groups.store), groups)
+    keys = labels / "train-1" / "keys" / "c" / "0"
+    data = keys.read_bytes()
+    keys.write_bytes(data[:-1] + b"\0")
+    rows, problems = sorting.search("entropy", Query(key="img004"))
+    assert (len(rows), len(problems)) == (GROUPS - 1, 1)
+    assert "train-1/keys" in problems[0]
+    keys.write_bytes(data)
+    rows, problems = sorting.search("entropy", Query(key="img004"))
+    assert (len(rows), len(problems)) == (GROUPS, 0)
 
 
 def test_hostile_keys_and_names_are_escaped(server: Server) -> None:
@@ -184,20 +299,29 @@ def test_thumbnail_is_a_small_jpeg(server: Server) -> None:
     assert "JFIF" in body
 
 
-def test_thumbnail_has_the_targets_probability_of_the_label(server: Server, made: tuple[Path, str]) -> None:
+def test_thumbnail_says_which_classes_are_how_probable(server: Server, made: tuple[Path, str]) -> None:
     page = server.page("/")
+    assert "Probabilities are of the whole image's target." in page
     store = LabelStore.open(made[0])
-    for at, key in ((0, "g0/img000"), (4, "g0/img004")):
+    for at, key in ((0, "g0/img000"), (3, "g0/img003"), (4, "g0/img004"), (5, "g0/img005")):
         row = store.group("train-0").row(at)
         target = crop_target(store.schema, row)
-        best = int(target.argmax())
         thumbnail = next(part for part in page.split('class="thumbnail"') if f"<bdi>{key}</bdi>" in part)
-        lines = [unescape(line) for line in re.findall(r"<span><bdi>(.*?)</bdi></span>", thumbnail)]
-        name = printable(store.schema.class_name(row.label))
-        assert lines[0] == f"label {row.label} {name} {target[row.label]:.2g}"
-        assert lines[1:] == (
-            [f"top-1 {best} {printable(store.schema.class_name(best))} {target[best]:.2g}"] if best != row.label else []
+        found = re.findall(
+            r'<i>(.*?)</i> <bdi title="(.*?)">(.*?)</bdi>(?:<br>probability ([\d.]+))?</span>', thumbnail
         )
+        named = {role: (unescape(title), unescape(text), number) for role, title, text, number in found}
+
+        def shown(c: int, target: NDArray[np.float32] = target) -> tuple[str, str, str]:
+            name = store.schema.class_name(c)
+            return class_text(c, name), short_text(c, name), f"{target[c]:.3f}"
+
+        best = int(target.argmax())
+        if row.label == best:
+            assert named == {"label and top-1": shown(best)}
+        else:
+            label = shown(row.label) if row.label >= 0 else ("none", "none", "")
+            assert named == {"label": label, "top-1": shown(best)}
 
 
 def test_pages_are_of_the_store_that_is_served_now(server: Server) -> None:
@@ -221,7 +345,7 @@ def test_audit_that_became_stale_is_refused_while_serving(
     store = LabelStore.open(labels)
     groups = Groups(store)
     sorting = Sorting(read_index(write_index(tmp_path / "i.npz", labels), store), groups)
-    monkeypatch.setattr("store.browse.rows.FRESH", 0.0)
+    monkeypatch.setattr("store.browse.orders.FRESH", 0.0)
     sorting.refuse_stale()
     writer = StoreWriter(store, store.schema)
     writer.write("train-9", make_labels(store.schema, 2), tar=TAR, provenance=PROVENANCE)
@@ -233,12 +357,13 @@ def test_audit_that_became_stale_is_refused_while_serving(
     ("name", "change", "message"),
     [
         ("row", "other", "changed since it was written"),
+        ("present", "other", "changed since it was written"),
         ("group", "other", "changed since it was written"),
         ("entropy", "other", "changed since it was written"),
         ("classes", "type", "changed since it was written"),
         ("digest", "other", "changed since it was written"),
-        ("version", "other", "version 2, expected 1"),
-        ("version", "absent", "version 0, expected 1"),
+        ("version", "other", "version 3, expected 2"),
+        ("version", "absent", "version 0, expected 2"),
         ("left_out", "absent", "left_out"),
         ("group", "bomb", "too large for this store"),
     ],

@@ -96,8 +96,34 @@ def test_sample_shows_the_target_that_python_pools(store_page: Page, made: tuple
         assert float(bars.nth(i).locator("> .number").inner_text()) == pytest.approx(expected[c], abs=1e-4)
 
 
+def test_sorted_search_is_kept_from_page_to_page(store_page: Page) -> None:
+    with store_page.expect_navigation():
+        store_page.get_by_role("link", name="entropy").click()
+    store_page.locator("input[name=key]").fill("img00")
+    press(store_page, "Enter")
+    expect(store_page.get_by_role("status")).to_contain_text("images by entropy")
+    keys = store_page.locator(".thumbnail b").all_inner_texts()
+    assert all("img00" in key for key in keys)
+    with store_page.expect_navigation():
+        store_page.locator(".thumbnail").nth(1).click()
+    expect(store_page.locator("h1")).to_have_text(keys[1])
+    press(store_page, "n")
+    expect(store_page.locator("h1")).to_have_text(keys[2])
+    with store_page.expect_navigation():
+        store_page.get_by_role("link", name="all images").click()
+    assert store_page.locator("input[name=key]").input_value() == "img00"
+    with store_page.expect_navigation():
+        store_page.get_by_role("link", name="store", exact=True).click()
+    assert store_page.locator("input[name=key]").input_value() == "img00"
+
+
+def test_long_keys_do_not_stretch_a_thumbnail(store_page: Page) -> None:
+    heights = store_page.locator(".thumbnail b").evaluate_all("keys => keys.map((key) => key.clientHeight)")
+    assert max(heights) <= 2.1 * min(heights)
+
+
 def test_pages_fit_a_phone(store_page: Page, server: Server) -> None:
     store_page.set_viewport_size({"width": 360, "height": 740})
-    for path in ("/", "/sample?at=train-0:6", "/sample?at=train-1:2", "/?class=3"):
+    for path in ("/", "/sample?at=train-0:6", "/sample?at=train-1:2", "/?class=3", "/?class=3&sort=entropy"):
         store_page.goto(server.url + path)
         assert store_page.evaluate("document.documentElement.scrollWidth") == 360

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from msgspec.structs import replace
 
 from store.cli.main import main
-from store.maps.pooling import pool_map, softmax
+from store.maps.pooling import cell_confidence, pool_map, softmax
 from store.writer import GroupLabels, StoreWriter
 from tests.builders.paths import ROOT
 from tests.builders.stores import PROVENANCE, TAR, make_labels, make_schema, mark_undecodable
@@ -62,9 +62,15 @@ def test_key_shows_its_pooled_classes_and_every_cell(path: Path) -> None:
     assert sum(entry["cells"] for entry in row["dominant"]) == 24
     lines = show(path, "seed1/row0003").output.splitlines()
     legend = {row["dominant"][i]["class"]: letter for i, letter in enumerate("ABCDEFG"[: len(row["dominant"])])}
+    assert labels.tail_logsumexp is not None
+    probabilities = cell_confidence(labels.scores[3], labels.tail_logsumexp[3])
+    likely, sizes = probabilities >= 0.5, set()
     for y in range(4):
-        cells = " ".join(legend.get(int(c), ".") for c in labels.classes[3, 0, y])
-        assert any(line.startswith(cells) for line in lines)
+        letters = [legend.get(int(c), ".") for c in labels.classes[3, 0, y]]
+        letters = [letter if likely[y, x] else letter.lower() for x, letter in enumerate(letters)]
+        assert any(line.startswith(" ".join(letters)) for line in lines)
+        sizes |= {letter.isupper() for letter in letters if letter != "."}
+    assert sizes == {True, False}
 
 
 def test_undecodable_image_has_its_reason(path: Path) -> None:

@@ -15,6 +15,7 @@ from store.group import GroupRow
 from store.maps.pooling import cell_confidence, crop_target
 from store.reader import LabelStore
 from store.text import printable
+from store.view.marks import strength
 from tests.builders.browse_server import watched
 from tests.builders.view_store import BAD_ROW, EVIL_KEY, EVIL_NAME, view_schema, write_view_store
 
@@ -61,6 +62,8 @@ def test_row_is_its_map_as_cells_and_its_target_as_bars(notebook: Page, row: Gro
     for (y, x), c in np.ndenumerate(row.classes[0]):
         title = cells.locator("tr").nth(y).locator("td").nth(x).get_attribute("title")
         assert title == f"{c} {printable(view_schema().class_name(int(c)))}: {confidence[y, x]:.2f}"
+    opacity = cells.locator("span").evaluate_all("letters => letters.map((letter) => Number(letter.style.opacity))")
+    assert opacity == pytest.approx([strength(p) for p in confidence.ravel().tolist()], abs=0.01)
     counts = legend.locator("tbody tr td:last-child").all_inner_texts()
     assert sum(map(int, counts)) == 24
     target = crop_target(view_schema(), row)

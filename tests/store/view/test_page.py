@@ -1,5 +1,6 @@
 """An image's page in a browser: the targets it computes, no requests, hostile names as text."""
 
+import itertools
 import json
 import math
 import re
@@ -16,12 +17,13 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from store.cli.main import main
 from store.format.schema import StoreSchema
-from store.maps.pooling import KINDS, axis_weights, crop_target
+from store.maps.pooling import KINDS, axis_weights, cell_confidence, crop_target
 from store.maps.regions import cut_box, labelled_region
 from store.maps.types import Box, LabelRow, TargetKind
 from store.reader import LabelStore
 from store.text import printable
 from store.view.describe import describe_cell
+from store.view.marks import class_text, short_text, strength
 from store.view.page import FOLDER, map_data
 from tests.builders.browse_server import watched
 from tests.builders.stores import make_labels, make_schema
@@ -30,12 +32,14 @@ from tests.builders.view_store import (
     EVIL_KEY,
     EVIL_NAME,
     HEIGHT,
+    SYNONYMS,
     WIDTH,
     view_schema,
     write_view_store,
 )
 
 TOLERANCE = 1e-4
+_numbers = itertools.count()
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +53,7 @@ def file(made: tuple[Path, str]) -> Path:
 
 
 def write_page(made: tuple[Path, str], key: str, *options: str) -> Path:
-    file = made[0].parent / "page.html"
+    file = made[0].parent / f"page-{next(_numbers)}.html"
     arguments = ["show", str(made[0]), key, "--shards", made[1], "--html", str(file), *options]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
@@ -123,6 +127,26 @@ def test_hovered_cell_says_what_python_says(sample: Page, row: LabelRow) -> None
             _, score, probability = lines.nth(i).locator("td").all_inner_texts()
             assert float(score) == pytest.approx(entry["score"], abs=TOLERANCE)
             assert float(probability) == pytest.approx(entry["probability"], abs=TOLERANCE)
+
+
+def test_names_are_short_and_whole_on_hover(page: Page, made: tuple[Path, str]) -> None:
+    page.goto(write_page(made, "g0/img004").as_uri())
+    assert "label 7 bighorn; top 3" in page.locator(".facts").inner_text()
+    expect(page.locator(".facts bdi")).to_have_attribute("title", f"7 {SYNONYMS}")
+    label = page.locator("#bars li[data-class='7'] .class")
+    expect(label).to_have_attribute("title", class_text(7, SYNONYMS))
+    expect(label.locator("bdi")).to_have_text("7 bighorn")
+    assert max(len(name) for name in page.locator(".class bdi").all_inner_texts()) < 40
+
+
+def test_letters_are_as_opaque_as_their_cells_are_probable(sample: Page, row: LabelRow) -> None:
+    confidence = cell_confidence(row.scores, row.tail_logsumexp)
+    letters = sample.locator("[role=gridcell] > span")
+    found = letters.evaluate_all("letters => letters.map((letter) => Number(getComputedStyle(letter).opacity))")
+    assert found == pytest.approx([strength(p) for p in confidence.ravel().tolist()], abs=1e-3)
+    assert max(found) - min(found) > 0.2
+    label = sample.locator("[role=gridcell]").first.get_attribute("aria-label") or ""
+    assert label.endswith(f"probability {confidence[0, 0]:.2f}")
 
 
 def test_bars_of_a_flat_target_are_drawn_longer(sample: Page) -> None:
@@ -204,7 +228,9 @@ def test_everything_can_be_done_with_the_keyboard(sample: Page, row: LabelRow) -
 def test_hostile_names_are_text(sample: Page) -> None:
     expect(sample.locator("h1")).to_have_text(printable(EVIL_KEY))
     assert sample.title() == printable(EVIL_KEY)
-    expect(sample.locator("#bars li[data-class='3'] bdi")).to_have_text(f"3 {printable(EVIL_NAME)}")
+    name = sample.locator("#bars li[data-class='3'] .class")
+    expect(name.locator("bdi")).to_have_text(short_text(3, EVIL_NAME))
+    expect(name).to_have_attribute("title", f"3 {printable(EVIL_NAME)}")
     assert sample.locator("script").count() == 2
     assert sample.locator("img").count() == 1
 
