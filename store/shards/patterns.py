@@ -25,7 +25,7 @@ def expand_shards(patterns: Sequence[str]) -> list[Path]:
     """Expand patterns such as `train-{0000..1023}.tar`, `folder/*.tar` and `folder/**/*.tar` in the order given.
 
     `**` stands for any number of folders, as in a shell; links to folders are followed. A path that exists as it is
-    written is that file or folder, whatever braces and brackets its name holds.
+    written is that file or folder, also with braces and brackets in its name.
 
     Raises:
         ShardError: a pattern matches nothing, a shard is missing, or a name is impossible or given twice.
