@@ -69,7 +69,7 @@ class Namer:
     def name(self, key: str, label: int) -> tuple[str, str]:
         """Class folder and file name of a sample, the latter without `.pt`.
 
-        The folder is the key's own, else ImageNet's in the name, else that of the data set's label.
+        The folder is the key's own, else ImageNet's in the name, else that of the dataset's label.
 
         Raises:
             LabelMapError: a key that cannot name a file, or nothing that names a class.

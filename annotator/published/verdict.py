@@ -80,7 +80,7 @@ def mirrored(box: Box) -> Box:
 
 
 def spread(items: Sequence[T], count: int) -> Iterator[T]:
-    """At most `count` items at even distances, so that a data set sorted by class is covered.
+    """At most `count` items at even distances, so that a dataset sorted by class is covered.
 
     >>> list(spread("abcdefgh", 3))
     ['a', 'c', 'f']

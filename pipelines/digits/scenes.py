@@ -45,7 +45,7 @@ class DigitPool:
         name: their purpose.
         glyphs: (N, 8, 8) uint8, ink from 0 to 16, read-only.
         labels: (N,) int64, the digit each glyph shows, read-only.
-        sources: (N,) int64, each glyph's row in scikit-learn's data set, ascending, read-only.
+        sources: (N,) int64, each glyph's row in scikit-learn's dataset, ascending, read-only.
     """
 
     name: PoolName
@@ -107,7 +107,7 @@ class PlacedDigit:
     Attributes:
         label: the digit, 0 to 9.
         box: x1, y1, x2, y2 around its ink, normalised to [0, 1] by the whole scene, origin top left.
-        source: its row in scikit-learn's data set, by which its pool is known.
+        source: its row in scikit-learn's dataset, by which its pool is known.
     """
 
     label: int
@@ -134,7 +134,7 @@ def draw_scene(seed: int, index: int, pool: DigitPool, *, digits_max: int = DIGI
     """Draw one scene, a pure function of the arguments.
 
     Args:
-        seed: chooses the data set, 0 or more.
+        seed: chooses the dataset, 0 or more.
         index: chooses the scene within it, 0 or more.
         pool: the digits to choose from.
         digits_max: most digits in the scene, 1 to 4; their number is uniform from 1 to this.

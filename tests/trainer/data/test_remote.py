@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
 
 def load(data: Dataset, base: str, **changes: Any) -> Iterator[Batch]:
-    """The batches of a data set whose shards and labels lie below a URL."""
+    """The batches of a dataset whose shards and labels lie below a URL."""
     settings = small_settings(epochs=1, **changes)
     shards = [RemoteShard(f"{base}/{shard.name}") for shard in data.shards]
     joined = join_shards(shards, LabelStore.open(f"{base}/labels"))
@@ -102,7 +102,7 @@ def server() -> Iterator[UnrulyServer]:
 
 @pytest.fixture
 def served(server: UnrulyServer, dataset: Dataset) -> str:
-    """Where the server has the data set, each object well-behaved."""
+    """Where the server has the dataset, each object well-behaved."""
     for path, content in files_of(dataset).items():
         server.objects[f"/data/{path}"] = Unruly(content)
     return f"http://127.0.0.1:{server.server_port}/data"
