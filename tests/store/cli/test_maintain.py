@@ -178,7 +178,8 @@ def shard_and_labels(folder: Path, count: int = 5) -> tuple[Path, Path]:
     labels = make_labels(SCHEMA, count)
     images = [data[sample.offset : sample.offset + sample.length] for sample in index.samples]
     labels = GroupLabels(
-        **{name: getattr(labels, name) for name in ("classes", "scores", "tail_logsumexp", "labels")},
+        **{name: getattr(labels, name) for name in ("classes", "scores", "tail_logsumexp")},
+        labels=np.array([sample.label for sample in index.samples], np.int32),
         keys=tuple(sample.key for sample in index.samples),
         offsets=np.array([(sample.offset, sample.length) for sample in index.samples], np.uint64),
         digests=np.array([image_digest(image) for image in images], np.uint64),
