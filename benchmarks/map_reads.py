@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from store.format.arrays import CHUNK_ROWS
 from store.maps.types import LabelRows
 from store.reader import LabelStore
-from trainer.data.join import JoinedShard, RowTable, join_shards, make_table, read_group_rows
+from trainer.data.join import JoinedShard, join_shards
 from trainer.data.samples import ChunkId, SampleReader
+from trainer.data.table import RowTable, make_table, read_group_rows
 
 Maps = tuple[NDArray[np.uint16], NDArray[np.float16]]  # (K, H, W) classes and scores of one image
 

@@ -28,9 +28,10 @@ from store.cli.progress import track
 from store.format.arrays import BIG_ARRAYS, CHUNK_ROWS
 from store.processes import keep_freed_memory
 from trainer.data.batches import check_topology, order_of
-from trainer.data.join import JoinedShard, RowTable
+from trainer.data.join import JoinedShard
 from trainer.data.order import SampleOrder
 from trainer.data.samples import CACHED_ROWS_PER_STREAM
+from trainer.data.table import RowTable
 
 RANKS, WORKERS = 8, 8
 MIB = 1 << 20

@@ -27,7 +27,8 @@ from store.cli.options import LocalPath, shards_option
 from store.reader import LabelStore
 from store.shards.patterns import expand_shards
 from trainer.data.batches import SampleStream, load_batches, make_order
-from trainer.data.join import JoinedShard, check_join, join_shards
+from trainer.data.checks import check_join
+from trainer.data.join import JoinedShard, join_shards
 from trainer.settings import TrainSettings
 
 WARM_UP = 8  # batches that are not counted, among them those read ahead

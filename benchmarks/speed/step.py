@@ -32,7 +32,8 @@ from store.cli.options import LocalPath, shards_option
 from store.reader import LabelStore
 from store.shards.patterns import expand_shards
 from trainer.data.batches import SampleStream, load_batches, make_order
-from trainer.data.join import check_join, join_shards
+from trainer.data.checks import check_join
+from trainer.data.join import join_shards
 from trainer.settings import TrainSettings
 from trainer.student.device import autocast, resolve_device
 from trainer.student.student import Student

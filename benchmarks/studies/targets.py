@@ -25,8 +25,9 @@ from store.cli.base import Command
 from store.cli.options import shards_option
 from store.reader import LabelStore
 from store.shards.patterns import expand_shards
+from trainer.data.checks import check_rows
 from trainer.data.crops import crop_and_resize, draw_crop
-from trainer.data.join import check_rows, join_shards
+from trainer.data.join import join_shards
 from trainer.data.samples import SampleReader
 from trainer.targets.pooling import pool_logits
 from trainer.targets.targets import LabelBatch

@@ -18,10 +18,11 @@ from torch.utils.data import IterableDataset, get_worker_info
 from store.errors import RelabelError, SettingsError
 from trainer.batch import Batch, join_parts
 from trainer.data.crops import crop_and_resize, draw_crop, sample_rng
-from trainer.data.join import JoinedShard, RowTable, undecodable_rows
+from trainer.data.join import JoinedShard, undecodable_rows
 from trainer.data.loading import load_items
 from trainer.data.order import MAX_STREAMS, SampleOrder
 from trainer.data.samples import CACHED_ROWS_PER_STREAM, SampleReader, TrainSample
+from trainer.data.table import RowTable
 from trainer.settings import TrainSettings
 from trainer.targets.pooling import check_boxes
 

@@ -12,7 +12,8 @@ from torch.utils.data import IterableDataset
 from store.reader import LabelStore
 from store.shards.patterns import expand_sources
 from trainer.data.batches import check_topology, order_of, read_batches
-from trainer.data.join import check_rows, join_shards
+from trainer.data.checks import check_rows
+from trainer.data.join import join_shards
 from trainer.data.samples import TrainSample
 
 

@@ -21,8 +21,9 @@ from store.shards.decode import decode_image
 from store.shards.images import ImageMember, read_images
 from store.shards.index import image_digest
 from store.shards.remote import Shard
-from trainer.data.join import JoinedShard, RowTable, TableRow
+from trainer.data.join import JoinedShard
 from trainer.data.order import WINDOW_ROWS
+from trainer.data.table import RowTable, TableRow
 
 OPEN_GROUPS = 4096  # label groups whose arrays are kept open, about 14 KB each
 TRIED_ROWS = 64  # after an image that cannot be decoded

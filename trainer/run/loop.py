@@ -20,7 +20,7 @@ from store.shards.index import ShardIndex
 from store.shards.remote import Shard
 from trainer.batch import Batch
 from trainer.data.batches import SampleStream, load_batches
-from trainer.data.join import ignore, score_notices
+from trainer.data.checks import ignore, score_notices
 from trainer.data.loading import worker_deaths
 from trainer.distributed import Ranks, joined_ranks, peer_deaths
 from trainer.evaluation.evaluate import evaluate

@@ -12,8 +12,10 @@ from store.reader import LabelStore
 from store.shards.index import ShardIndex
 from store.shards.remote import Shard
 from trainer.data.batches import make_order
-from trainer.data.join import JoinedShard, Note, RowTable, check_join, ignore, join_shards
+from trainer.data.checks import Note, check_join, ignore
+from trainer.data.join import JoinedShard, join_shards
 from trainer.data.order import SampleOrder
+from trainer.data.table import RowTable
 from trainer.distributed import Ranks
 from trainer.evaluation.evaluate import open_val
 from trainer.run.changes import Rows, describe_rows, rows_through_all

@@ -20,7 +20,8 @@ from tests.builders.training import (
     write_shard,
     write_tar,
 )
-from trainer.data.join import check_join, join_shards
+from trainer.data.checks import check_join
+from trainer.data.join import join_shards
 
 
 @pytest.fixture

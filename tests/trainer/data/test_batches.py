@@ -19,8 +19,9 @@ from store.shards.index import index_shard
 from tests.builders.training import Dataset, assert_same, label_shard, make_dataset, rot, small_settings, write_shard
 from trainer.batch import Batch, join_parts
 from trainer.data.batches import SampleStream, load_batches, make_order
+from trainer.data.checks import check_join, check_rows
 from trainer.data.crops import crop_and_resize, draw_crop, sample_rng
-from trainer.data.join import check_join, check_rows, join_shards
+from trainer.data.join import join_shards
 from trainer.data.samples import SampleReader
 from trainer.settings import TrainSettings
 

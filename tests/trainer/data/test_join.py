@@ -22,7 +22,9 @@ from tests.builders.training import (
     write_shard,
     write_tar,
 )
-from trainer.data.join import check_join, join_shards, read_group_rows, undecodable_rows
+from trainer.data.checks import check_join
+from trainer.data.join import join_shards, undecodable_rows
+from trainer.data.table import read_group_rows
 from trainer.settings import TrainSettings
 
 

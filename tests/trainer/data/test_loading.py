@@ -17,7 +17,8 @@ from store.errors import ImageError, RelabelError, TrainingError
 from store.reader import LabelStore
 from tests.builders import training as builders
 from tests.builders.training import Recorder, small_settings
-from trainer.data.join import check_join, join_shards
+from trainer.data.checks import check_join
+from trainer.data.join import join_shards
 from trainer.data.loading import load_items, worker_deaths
 from trainer.evaluation.evaluate import evaluate, open_val, predict
 from trainer.run.loop import train

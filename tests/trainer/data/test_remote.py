@@ -19,7 +19,8 @@ from tests.builders.training import Dataset, assert_same, make_dataset, small_se
 from tests.builders.unruly_server import Unruly, UnrulyServer, unruly_server
 from trainer.batch import Batch
 from trainer.data.batches import SampleStream, load_batches, make_order
-from trainer.data.join import check_join, join_shards
+from trainer.data.checks import check_join
+from trainer.data.join import join_shards
 
 # On a machine of two cores torch advises against three workers, as a warning.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
