@@ -1,6 +1,7 @@
 """Golden stores of format version 1: each made once by `python -m tests.builders.golden`, read by every later release.
 
-Records of the first do not name their group; those of the second, which holds the same values, do.
+Records of the first do not name their group, and its scores are of the kind `logit`. Those of the second do, and its
+scores are centred and rounded; its other values are the same.
 """
 
 import json
@@ -9,22 +10,25 @@ from pathlib import Path
 import numpy as np
 from msgspec.structs import replace
 
+from annotator.run.rounding import round_to
 from store.format.schema import Preprocessing, StoreSchema, TarIdentity, TeacherIdentity, Undecodable
 from store.reader import LabelStore
 from store.storage.cloud import PLAIN_GROUP
 from store.writer import GroupLabels, StoreWriter
 from tests.builders.paths import ROOT
 
-FOLDER, NAMED = (ROOT / "tests" / "store" / name for name in ("golden_v1", "golden_v1_named"))
+FOLDER, CENTRED = (ROOT / "tests" / "store" / name for name in ("golden_v1", "golden_v1_centred"))
+STEP = 0.25  # of the centred scores
 ROWS = {"train-0000": 65, "train-0001": 3, "train-0002": 2}  # more and fewer than one chunk, and under a prefix
 BAD_ROW = 1  # of train-0001
 PREFIX = "attempt-0123456789abcdef"  # of train-0002
 NAMES = ("ant", "bee", "\u00e9l\u00e9phant", "<b>", "zebra", "yak")
 
 
-def golden_schema() -> StoreSchema:
+def golden_schema(*, centred: bool) -> StoreSchema:
     return StoreSchema(
-        score_kind="logit",
+        score_kind="centred_logit" if centred else "logit",
+        score_step=STEP if centred else None,
         teacher=TeacherIdentity(architecture="resnet18", arguments={"output_stride": 8}, digest="ab" * 32),
         preprocessing=Preprocessing(
             input_size=(96, 128), interpolation="bicubic", mean=(0.5, 0.25, 0.125), std=(0.5, 0.5, 0.25)
@@ -36,7 +40,7 @@ def golden_schema() -> StoreSchema:
     )
 
 
-def golden_labels(name: str) -> GroupLabels:
+def golden_labels(name: str, *, centred: bool = False) -> GroupLabels:
     """Values that follow from the row, k and cell, so that they need no generator."""
     n, offset = ROWS[name], list(ROWS).index(name)
     row, k, y, x = np.indices((n, 2, 3, 4))
@@ -44,6 +48,8 @@ def golden_labels(name: str) -> GroupLabels:
     classes = ((row + k * (y + 1) + x + offset) % 6).astype(np.uint16)
     scores = (8 - 2.5 * k - 0.5 * y + 0.25 * x - row / 64).astype(np.float16)
     tail_logsumexp = (row / 32 - y - x)[:, 0].astype(np.float16)
+    if centred:
+        scores, tail_logsumexp = (round_to(values, STEP) for values in (scores, tail_logsumexp))
     classes[bad], scores[bad], tail_logsumexp[bad] = 65_535, np.nan, np.nan
     rows = np.arange(n)
     return GroupLabels(
@@ -76,11 +82,11 @@ def move_under_prefix(folder: Path, name: str) -> None:
 
 
 def main() -> None:
-    writer = StoreWriter.open(NAMED, golden_schema())
+    writer = StoreWriter.open(CENTRED, golden_schema(centred=True))
     for name in ROWS:
         tar = TarIdentity(size=1 << 20, mtime_ns=1_700_000_000_000_000_000, sha256="cd" * 32)
-        writer.write(name, golden_labels(name), tar=tar, provenance={"timm": "1.0.20"})
-    move_under_prefix(NAMED, "train-0002")
+        writer.write(name, golden_labels(name, centred=True), tar=tar, provenance={"timm": "1.0.20"})
+    move_under_prefix(CENTRED, "train-0002")
 
 
 if __name__ == "__main__":

@@ -13,16 +13,16 @@ import zarr
 
 from store.maintenance import verify_group
 from store.reader import LabelStore
-from tests.builders.golden import BAD_ROW, FOLDER, NAMED, PREFIX, ROWS, golden_labels, golden_schema
+from tests.builders.golden import BAD_ROW, CENTRED, FOLDER, PREFIX, ROWS, golden_labels, golden_schema
 
 
-@pytest.mark.parametrize("folder", [FOLDER, NAMED])
+@pytest.mark.parametrize("folder", [FOLDER, CENTRED])
 def test_golden_store_of_version_1_reads_as_it_was_written(folder: Path) -> None:
     store = LabelStore.open(folder)
-    assert store.schema == golden_schema()
+    assert store.schema == golden_schema(centred=folder == CENTRED)
     assert store.names() == list(ROWS)
     for group in store:
-        expected, maps = golden_labels(group.name), group.read()
+        expected, maps = golden_labels(group.name, centred=folder == CENTRED), group.read()
         for name in ("classes", "scores", "tail_logsumexp"):
             wanted, found = getattr(expected, name), getattr(maps, name)
             assert (wanted is None) == (found is None)
@@ -31,13 +31,13 @@ def test_golden_store_of_version_1_reads_as_it_was_written(folder: Path) -> None
             assert np.array_equal(getattr(group, name), getattr(expected, name))
         assert tuple(group.keys) == expected.keys
         assert group.commit.undecodable == expected.undecodable
-        assert group.commit.group == (group.name if folder == NAMED else None)
+        assert group.commit.group == (group.name if folder == CENTRED else None)
         assert not verify_group(store, group.name, deep=True)
         assert [group.find(key) for key in expected.keys] == list(range(len(group)))
     assert store.group("train-0001").undecodable == {BAD_ROW: "damaged JPEG: premature end"}
 
 
-@pytest.mark.parametrize("folder", [FOLDER, NAMED])
+@pytest.mark.parametrize("folder", [FOLDER, CENTRED])
 def test_golden_store_is_sealed_as_the_format_page_says(folder: Path) -> None:
     root = json.loads((folder / "zarr.json").read_text())["attributes"]["relabel"]
     for name in ROWS:
