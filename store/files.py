@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from store.errors import FileWriteError, RelabelError, RunFolderError, StoreWriteError
-from store.signals import Terminated, ended_by_signals
+from store.system.signals import Terminated, ended_by_signals
 
 STANDARD = {"stdout": 1, "stderr": 2}
 DESCRIPTOR = re.compile(rf"/dev/({'|'.join(STANDARD)})|(?:/dev|/proc/self|/proc/{os.getpid()})/fd/(\d{{1,9}})")

@@ -17,12 +17,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from annotator.input.plan import RowRef
-from store import processes
 from store.errors import ImageError, ShardError, WorkerError
 from store.format.schema import Preprocessing
 from store.shards.decode import decode_image
 from store.shards.images import read_image
 from store.shards.index import image_digest
+from store.system import processes
 
 BATCHES_AHEAD = 2  # per worker
 

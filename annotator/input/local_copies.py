@@ -8,10 +8,10 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from store.scratch import temporary_scratch
 from store.shards.errors import shard_errors
 from store.shards.index import ShardIndex, hash_file, index_shard
 from store.shards.remote import RemoteShard, Shard
+from store.system.scratch import temporary_scratch
 
 
 class LocalCopies:

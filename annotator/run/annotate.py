@@ -22,10 +22,10 @@ from annotator.teacher.copies import AsyncMaps, Maps
 from annotator.teacher.selftest import SelfTest, check_teacher
 from annotator.teacher.teacher import Teacher
 from store.format.schema import StoreSchema
-from store.processes import keep_freed_memory
 from store.shards.index import shard_name
 from store.shards.remote import Shard
 from store.storage.base import StorageBackend
+from store.system.processes import keep_freed_memory
 from store.text import brief, first_few
 from store.writer import StoreWriter, set_aside_other
 

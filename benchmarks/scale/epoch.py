@@ -26,7 +26,7 @@ from benchmarks.scale.store import expect, progress
 from benchmarks.stages import Figures, Stage, in_process, measured, private_mib, processes
 from store.cli.progress import track
 from store.format.arrays import BIG_ARRAYS, CHUNK_ROWS
-from store.processes import keep_freed_memory
+from store.system.processes import keep_freed_memory
 from trainer.data.batches import check_topology, order_of
 from trainer.data.join import JoinedShard
 from trainer.data.order import SampleOrder

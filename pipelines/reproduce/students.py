@@ -27,7 +27,7 @@ from pipelines.reproduce.data import Data
 from pipelines.reproduce.scores import Scores, measure
 from store.errors import RunFolderError, TrainingError
 from store.files import read_whole, write_atomically
-from store.processes import ending_workers, start_server, worker_deaths
+from store.system.processes import ending_workers, start_server, worker_deaths
 from trainer.evaluation.evaluate import open_val, predict
 from trainer.run.records import EpochReport, StepReport
 from trainer.settings import settings_differences, settings_to_json

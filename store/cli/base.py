@@ -12,8 +12,8 @@ import click
 
 from store.cli.terminal import outlive_terminal
 from store.errors import RelabelError, not_installed
-from store.limits import exhausted
-from store.signals import ended_by_signals
+from store.system.limits import exhausted
+from store.system.signals import ended_by_signals
 from store.text import printable
 
 EXTRAS = {  # the smallest extra that installs a module

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from store.errors import RelabelError, ShardError
-from store.limits import OF_PROCESS
 from store.shards.remote import Shard
+from store.system.limits import OF_PROCESS
 
 
 @contextmanager

@@ -24,7 +24,7 @@ POOL = """
 import sys, time
 from torch.utils.data import Dataset
 from pipelines.reproduce.students import _processes
-from store.signals import ended_by_signals
+from store.system.signals import ended_by_signals
 from trainer.data.loading import load_items
 
 class Endless(Dataset):

@@ -11,7 +11,7 @@ import pytest
 
 from store.errors import FileWriteError, RunFolderError, StoreWriteError
 from store.files import check_outputs, open_output, partial_file, write_atomically
-from store.signals import Terminated
+from store.system.signals import Terminated
 
 
 def test_file_is_the_old_one_until_the_block_ends(tmp_path: Path) -> None:

@@ -18,13 +18,13 @@ from store.format.arrays import CHUNK_ROWS
 from store.group import LabelGroup
 from store.maps.notices import score_notice
 from store.maps.statistics import not_positive
-from store.scratch import temporary_scratch
 from store.shards.compare import describe_difference, looks_unchanged, refresh_command
 from store.shards.errors import shard_errors
 from store.shards.images import REQUESTS, read_images
 from store.shards.index import NO_LABEL, ShardIndex, hash_file, image_digest, index_shard
 from store.shards.remote import RemoteShard, Shard
 from store.storage.base import RemoteStat
+from store.system.scratch import temporary_scratch
 from store.text import brief, counted
 from trainer.data.join import JoinedShard
 from trainer.data.loading import load_items

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from torch.utils.data import DataLoader, Dataset
 
-from store import processes
 from store.errors import RelabelError, TrainingError
+from store.system import processes
 
 T = TypeVar("T")
 # Turns the death of a worker, or a lack of memory or files, into a TrainingError; a context or a decorator.
@@ -26,7 +26,7 @@ def load_items(
     Args:
         dataset: returns items or errors; pickled to each worker.
         workers: number of processes; 0 loads in this one.
-        preload: modules that workers need, as for `store.processes.start_server`.
+        preload: modules that workers need, as for `store.system.processes.start_server`.
         pin_memory: return page-locked tensors, for a GPU.
 
     Raises:

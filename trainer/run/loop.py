@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from store.errors import ImageError, TrainingError
-from store.processes import start_server
 from store.shards.index import ShardIndex
 from store.shards.remote import Shard
+from store.system.processes import start_server
 from trainer.batch import Batch
 from trainer.data.batches import SampleStream, load_batches
 from trainer.data.checks import ignore, score_notices

@@ -12,9 +12,9 @@ import torch
 from torch.utils.data import Dataset
 
 from store.errors import TrainingError
-from store.limits import MOST_FILES, allow_open_files
 from store.shards.images import Range, read_image, read_ranges
 from store.shards.index import Sample
+from store.system.limits import MOST_FILES, allow_open_files
 from tests.builders.paths import ROOT
 from tests.builders.processes import few_files
 from trainer.data.loading import load_items

@@ -23,8 +23,8 @@ from typing import Any, TypeVar
 
 from store.errors import RelabelError, WorkerError
 from store.foreign import WORKER_DIED, says
-from store.limits import allow_open_files, exhausted, expect_open_files
-from store.scratch import Scratch
+from store.system.limits import allow_open_files, exhausted, expect_open_files
+from store.system.scratch import Scratch
 
 T = TypeVar("T")
 STOPPING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
@@ -44,7 +44,7 @@ def start_server(modules: Sequence[str]) -> None:
         modules: modules that the server imports, so that no worker has to.
     """
     allow_open_files()
-    set_forkserver_preload(["store.fork_server", *modules])
+    set_forkserver_preload(["store.system.fork_server", *modules])
     _use_own_folder()
     masked = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # a new process inherits the mask
     resource_tracker.ensure_running()  # the server would start it with the signals unblocked, as this does

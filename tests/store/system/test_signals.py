@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from store.signals import ENDING, Terminated, ended_by_signals
+from store.system.signals import ENDING, Terminated, ended_by_signals
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from store.errors import WorkerError
-from store.processes import worker_deaths
+from store.system.processes import worker_deaths
 from tests.builders.processes import small_disk
 
 KILLED = "^a worker process was killed, most often for lack of memory; do this$"

@@ -13,14 +13,14 @@ from typing import IO
 
 import pytest
 
-from store import scratch
-from store.scratch import Scratch, remove_abandoned, temporary_scratch
+from store.system import scratch
+from store.system.scratch import Scratch, remove_abandoned, temporary_scratch
 from tests.builders.paths import ROOT
 
 HOLDER = """
 import sys
 from pathlib import Path
-from store.scratch import Scratch
+from store.system.scratch import Scratch
 folder = Scratch(Path(sys.argv[1]))
 (folder.path / "copy.tar").write_bytes(bytes(1000))
 print(folder.path, flush=True)
@@ -30,7 +30,7 @@ sys.stdin.read()
 # Without a main guard's imports: the workers are started from this text, and hold a semaphore and a socket.
 WORKERS = """
 import multiprocessing, sys
-from store import processes
+from store.system import processes
 
 if __name__ == "__main__":
     processes.start_server([])
