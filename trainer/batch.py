@@ -39,8 +39,8 @@ class Batch(LabelBatch):
         Raises:
             RuntimeError: /dev/shm is full.
         """
-        tensors = [getattr(self, field.name) for field in fields(self)]
-        ends = list(accumulate(-(-tensor.nbytes // ALIGNED) * ALIGNED for tensor in tensors if tensor is not None))
+        tensors = [value for field in fields(self) if isinstance(value := getattr(self, field.name), Tensor)]
+        ends = list(accumulate(-(-tensor.nbytes // ALIGNED) * ALIGNED for tensor in tensors))
         memory = torch.empty(ends[-1], dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
         starts = iter([0, *ends])
 
@@ -65,7 +65,7 @@ def join_parts(parts: Sequence[Batch]) -> Batch:
         return parts[0]
     columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(Batch)}
     left_out = tuple(chain.from_iterable(columns.pop("left_out")))
-    joined: dict[str, Any] = {name: None if part[0] is None else torch.cat(part) for name, part in columns.items()}
+    joined: dict[str, Any] = {name: torch.cat(part) for name, part in columns.items()}
     return Batch(**joined, left_out=left_out)
 
 

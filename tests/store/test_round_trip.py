@@ -32,7 +32,7 @@ def label_groups(draw: st.DrawFn, schema: StoreSchema) -> GroupLabels:
     maps = (rows, schema.top_k, *schema.map_size)
     rng = np.random.default_rng(draw(st.integers(0, 1 << 32)))
     first = rng.integers(0, schema.num_classes, (rows, 1, *schema.map_size))
-    scores = -np.sort(-rng.uniform(-65_504, 65_504, maps), axis=1)
+    scores = -np.sort(-rng.uniform(0, 65_504, maps), axis=1)
     return GroupLabels(
         classes=((first + np.arange(schema.top_k)[:, None, None]) % schema.num_classes).astype(np.uint16),
         scores=scores.astype(np.float16),

@@ -180,7 +180,7 @@ def test_shard_without_one_decodable_image_fails_and_the_others_finish(
     write_tar(shards[1], [("x.jpg", b"no image"), ("y.jpg", b"")])
     summary = run_annotator(shards, tmp_path / "labels.zarr", teacher)
     assert summary.failures[shards[1]].startswith(f"{shards[1]}: none of its 2 images can be decoded; ")
-    assert summary.failures[shards[1]].endswith("the first: x: not a readable JPEG, PNG or WebP image")
+    assert summary.failures[shards[1]].endswith("the last: y: not a readable JPEG, PNG or WebP image")
     assert LabelStore.open(tmp_path / "labels.zarr").names() == ["a", "c"]
     write_tar(shards[1], make_members(2))
     assert run_annotator(shards, tmp_path / "labels.zarr", teacher).committed_shards == 1

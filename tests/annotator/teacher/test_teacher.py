@@ -170,7 +170,7 @@ def test_flipped_bit_in_a_pytorch_file_is_refused(tmp_path: Path) -> None:
     content[content.index(struct.pack("<f", 0.5) * 100) + 200] ^= 1
     path.write_bytes(content)
     assert torch.load(path, weights_only=True)["a"].unique().numel() == 2  # torch does not notice
-    with pytest.raises(TeacherError, match=r"w.pth: not a readable checkpoint: the checksum of .* does not match"):
+    with pytest.raises(TeacherError, match=r"w\.pth: not a readable .*: damaged: the checksum of .* does not match"):
         load_weights(path)
 
 
@@ -178,7 +178,7 @@ def test_zip_that_claims_more_bytes_than_it_has_is_refused_at_once(tmp_path: Pat
     path = tmp_path / "w.pth"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", bytes(50_000_000))
-    with pytest.raises(TeacherError, match="not a readable checkpoint: members that are larger than the file"):
+    with pytest.raises(TeacherError, match=r"not a readable checkpoint: an archive that torch\.save did not write"):
         load_weights(path)
 
 

@@ -141,7 +141,7 @@ def test_class_is_present_that_is_top1_with_confidence_in_2_percent_of_the_cells
     schema = make_schema(map_size=(12, 12))  # 144 cells, so 3
     group = make_labels(schema, 4)
     fields = {name: getattr(group, name) for name in type(group).__slots__}
-    classes, scores = fields["classes"].copy(), np.full_like(fields["scores"], -1)
+    classes, scores = fields["classes"].copy(), np.full_like(fields["scores"], 0)
     scores[:, 0] = 1  # nothing is confident: a tenth, with the tail
     classes[:, 0], classes[:, 1], classes[:, 2] = 19, 18, 17
     fields["tail_logsumexp"] = np.full_like(fields["tail_logsumexp"], 3)

@@ -120,13 +120,13 @@ def sure(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = make_labels(schema, 4)
     fields = {name: getattr(labels, name) for name in GroupLabels.__slots__}
     fields["labels"] = np.array([0, 0, 0, 1], np.int32)
-    classes, scores = np.empty_like(fields["classes"]), np.full_like(fields["scores"], -2)
+    classes, scores = np.empty_like(fields["classes"]), np.full_like(fields["scores"], 0)
     classes[:] = np.array([0, 5, 6])[:, None, None]
-    scores[:, 0], fields["tail_logsumexp"] = 0, np.zeros_like(fields["tail_logsumexp"])
+    scores[:, 0], fields["tail_logsumexp"] = 2, np.full_like(fields["tail_logsumexp"], 2)
     classes[0, 0] = 1
     classes[0, 1] = 0
     for row, cells in ((1, 1), (2, 2)):
-        classes[row, 0, 4, :cells], scores[row, 0, 4, :cells] = 1, 9
+        classes[row, 0, 4, :cells], scores[row, 0, 4, :cells] = 1, 11
     path = tmp_path_factory.mktemp("sure") / "labels.zarr"
     fields |= {"classes": classes, "scores": scores}
     StoreWriter.open(path, schema).write("train-0", GroupLabels(**fields), tar=TAR, provenance=PROVENANCE)

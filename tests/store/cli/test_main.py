@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from msgspec.structs import replace
 
 from store.cli.main import main
 from store.maps.pooling import cell_confidence, pool_map, softmax
@@ -120,12 +119,14 @@ def test_key_is_found_where_the_locale_has_no_letter_of_it(tmp_path: Path) -> No
 
 
 def test_piped_tables_have_a_line_for_each_row(tmp_path: Path) -> None:
-    schema = replace(make_schema(map_size=(4, 6)), class_names=tuple(f"class {i} {'x ' * 90}end" for i in range(20)))
-    writer = StoreWriter.open(tmp_path / "a.zarr", schema)
-    writer.write("a", make_labels(schema, 1), tar=TAR, provenance=PROVENANCE)
-    text = show(tmp_path / "a.zarr", "seed0/row0000").stdout
-    shown = [line for line in text.splitlines() if re.search(r"class \d+ x", line)]
-    assert len(shown) > 10
+    schema = make_schema()
+    labels = make_labels(schema, 12)
+    for row in range(11):
+        labels = mark_undecodable(labels, row, f"reason {row} {'x ' * 90}end")
+    StoreWriter.open(tmp_path / "a.zarr", schema).write("a", labels, tar=TAR, provenance=PROVENANCE)
+    lines = show(tmp_path / "a.zarr", "a").stdout.splitlines()
+    shown = [line for line in lines if re.search(r"reason \d+ x", line)]
+    assert len(shown) == 11
     assert all("x end" in line for line in shown)
 
 
