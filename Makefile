@@ -53,11 +53,14 @@ train: annotate
 	$(BIN)/python -m pipelines.demo train --out $(DEMO)
 endif
 
+# Two processes; the tests of a file stay together, since they share what is slow to make.
+PYTEST = $(BIN)/python -m pytest -q -n 2 --dist loadfile
+
 test: setup
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 test-all: setup
-	$(BIN)/python -m pytest -q -m 'slow or not slow'
+	$(PYTEST) -m 'slow or not slow'
 
 # Every figure is a ratio to something measured in the same run. REAL=FOLDER takes the photographs of
 # docs/real_photographs.md in place of the demo's scenes.
