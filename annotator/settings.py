@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from store.errors import SettingsError
+from store.format.schema import SCORE_STEP, is_score_step
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -84,6 +85,8 @@ class RunSettings:
         for name, low in (("top_k", 1), ("batch_size", 1), ("workers", 0)):
             if getattr(self, name) < low:
                 raise SettingsError(f"{name.replace('_', '-')} must be at least {low}, not {getattr(self, name)}")
+        if self.score_step is not None and not is_score_step(self.score_step):
+            raise SettingsError(f"score-step {SCORE_STEP}, not {self.score_step}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -53,6 +53,7 @@ class Fault:
     array: str | None  # None where the fault is of the group as a whole
     problem: str
     unread: bool = False  # the disk, the network or a writer is at fault, not the data
+    refreshable: bool = False  # every image is the same: `relabel-annotate refresh` takes over labels and places
 
 
 def _fault(group: str, error: RelabelError, array: str | None = None) -> Fault:
@@ -104,7 +105,10 @@ def verify_shard(store: LabelStore, path: Path) -> list[Fault]:
         problem = _difference(group, index_shard(path, hashed=True))
     except (DamagedStoreError, LabelNotFoundError, ShardError, StoreReadError) as error:
         return [_fault(name, error)]
-    return [] if problem is None else [Fault(group=name, array=problem[0], problem=f"{path}: {problem[1]}")]
+    if problem is None:
+        return []
+    array, text = problem
+    return [Fault(group=name, array=array, problem=f"{path}: {text}", refreshable=array != "digests")]
 
 
 def changed_shards(store: LabelStore, shards: Iterable[Path]) -> Iterator[str]:

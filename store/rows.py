@@ -31,6 +31,7 @@ from store.format.chunks import (
 from store.format.schema import CommitRecord, StoreSchema
 from store.objects import GroupObjects, RecordVersion
 from store.storage.base import StorageBackend
+from store.text import first_few
 
 READS = 16  # arrays that are read at the same time
 MAX_METADATA = 1 << 20  # bytes of an array's zarr.json; ours has about 1,000
@@ -53,6 +54,10 @@ class GroupArrays(GroupObjects):
     ) -> None:
         super().__init__(backend, name, commit, record)
         self.schema = schema
+        if foreign := commit.objects.keys() - {path for spec in self.specs() for path in spec.paths}:
+            raise DamagedStoreError(
+                f"{self}: the commit record names objects that no array has: {first_few(sorted(foreign))}"
+            )
         self._opened: dict[str, OpenArray] = {}
 
     @property

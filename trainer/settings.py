@@ -130,7 +130,8 @@ class TrainSettings:
         """Yield field, whether its value fits the other fields, and the values that would."""
         epochs = self.epochs
         yield "model", bool(self.model), "a timm model's name"
-        yield "warmup_epochs", self.warmup_epochs < epochs, f"0 to {epochs - 1}, fewer than epochs"
+        most = "0" if epochs == 1 else f"0 to {epochs - 1}"
+        yield "warmup_epochs", self.warmup_epochs < epochs, f"{most}, fewer than epochs={epochs}"
         yield "mixing_off_epochs", self.mixing_off_epochs <= epochs, f"0 to {epochs}"
         yield "accumulate", self.batch_size % self.accumulate == 0, f"a divisor of batch_size={self.batch_size}"
         yield "mixup_prob", self.cutmix_prob + self.mixup_prob <= 1, "at most 1 together with cutmix_prob"
@@ -203,6 +204,11 @@ def settings_from_json(values: object) -> TrainSettings:
     if missing := sorted(SETTINGS.keys() - read.keys()):
         raise SettingsError(f"settings without {', '.join(missing)}: damaged, or written by another release")
     return TrainSettings(**read)
+
+
+def without_retired(values: Mapping[str, object]) -> dict[str, object]:
+    """Settings as JSON without those of earlier releases, none of which concerns a trained student."""
+    return {name: value for name, value in values.items() if name not in RETIRED}
 
 
 def of_this_release(values: Mapping[str, object]) -> dict[str, object]:

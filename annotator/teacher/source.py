@@ -1,10 +1,12 @@
 """The source files of a custom model, digested into its identity: edited code is another teacher."""
 
 import hashlib
+import inspect
 import sys
-from pathlib import Path
 
 from torch import nn
+
+from store.errors import TeacherError
 
 
 def source_digests(name: str, network: nn.Module) -> dict[str, str]:
@@ -15,14 +17,21 @@ def source_digests(name: str, network: nn.Module) -> dict[str, str]:
         network: what the function returned.
 
     Returns:
-        Hex sha256 by file name, such as `my_models.py`; without modules that have no source file.
+        Hex sha256 by module, such as `my_models`.
+
+    Raises:
+        TeacherError: the source of one of them cannot be read.
     """
     module = name.partition(":")[0]
     package = module.partition(".")[0]
-    own = [module, type(network).__module__]
-    files = [
-        Path(file)
-        for found in own
-        if found.partition(".")[0] == package and (file := getattr(sys.modules.get(found), "__file__", None))
-    ]
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.suffix == ".py"}
+    digests = {}
+    for own in {module, type(network).__module__}:
+        if own.partition(".")[0] == package:
+            try:
+                source = inspect.getsource(sys.modules[own])
+            except (OSError, TypeError, KeyError) as error:
+                raise TeacherError(
+                    f"teacher {name!r}: the source of {own} cannot be read, by which the store identifies the teacher"
+                ) from error
+            digests[own] = hashlib.sha256(source.encode()).hexdigest()
+    return digests

@@ -32,7 +32,7 @@ def refresh_command(labels: str, patterns: tuple[str, ...]) -> None:
     """
     shards = expand_sources(patterns)
     store = LabelStore.open(labels)
-    writer = StoreWriter(store, store.schema)
+    writer = StoreWriter.open(labels, store.schema)
     counts: Counter[str] = Counter()
     changed = 0
     with LocalCopies() as copies:
@@ -44,7 +44,7 @@ def refresh_command(labels: str, patterns: tuple[str, ...]) -> None:
                 click.echo(printable(line))
     click.echo(
         f"{counts['refreshed']:,} of {counted(len(shards), 'shard')} refreshed, {counted(changed, 'label')} changed; "
-        f"{counts['unchanged']:,} were unchanged, {counts['missing']:,} are not annotated yet"
+        f"unchanged: {counts['unchanged']:,}, not annotated yet: {counts['missing']:,}"
     )
     if refused := counts["refused"]:
         raise FailedShardsError(f"{refused:,} of {len(shards):,} shards refused; see above")
@@ -54,4 +54,6 @@ def _line(done: Refreshed) -> str:
     """A line on a shard; empty where there is nothing to say."""
     if done.outcome == "refreshed":
         return f"refreshed {done.shard}: {counted(done.labels, 'label')} changed"
+    if done.outcome == "missing":
+        return f"not annotated yet: {done.shard}"
     return f"refused   {done.problem}" if done.outcome == "refused" else ""

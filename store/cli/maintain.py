@@ -24,7 +24,7 @@ from store.maintenance import (
 )
 from store.reader import LabelStore
 from store.shards.patterns import expand_shards
-from store.text import first_few, printable
+from store.text import counted, first_few, printable
 
 
 @click.command(epilog=examples("relabel-store verify labels.zarr --deep --shards 'train-{0000..1023}.tar'"))
@@ -57,9 +57,13 @@ def verify(labels: str, deep: bool, patterns: tuple[str, ...], as_json: bool) ->
 
 def _summary(faults: list[Fault]) -> str:
     """How many faults of how many groups, and what to do."""
-    damaged = sorted({fault.group for fault in faults if not fault.unread})
+    stale = sorted({fault.group for fault in faults if fault.refreshable})
+    damaged = sorted({fault.group for fault in faults if not fault.unread and not fault.refreshable})
     unread = sorted({fault.group for fault in faults if fault.unread})
-    parts = [f"{len(faults)} faults in {len({fault.group for fault in faults})} groups"]
+    groups = counted(len({fault.group for fault in faults}), "group")
+    parts = [f"{counted(len(faults), 'fault')} in {groups}"]
+    if stale:
+        parts.append(f"take over the labels and places of {first_few(stale)} (relabel-annotate refresh)")
     if damaged:
         parts.append(f"annotate the shards of {first_few(damaged)} again (--overwrite with only these shards)")
     if unread:

@@ -28,7 +28,9 @@ MAX_JSON_BYTES = 1 << 25  # of such a file; 65,535 class names take a few MB
 GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 ROOT_ATTRIBUTE = "relabel"
 COMMIT_ATTRIBUTE = "relabel.commit"
+DIGITS = 12  # of a digest that people compare
 MAX_STEP = 16.0  # of scores that are rounded; steps are powers of two
+SCORE_STEP = f"should be a power of two up to {MAX_STEP:g}, such as 0.25"
 NAMES = {"view": "preprocessing"}  # fields of the root that have another name in code and messages
 
 ScoreKind = Literal["logit", "centred_logit"]
@@ -114,12 +116,8 @@ class StoreSchema(msgspec.Struct, frozen=True, kw_only=True, rename={name: store
             raise LabelMapError(f"a label map has sides of 1 to {MAX_SIDE} cells, not {brief(self.map_size)}")
         if self.class_names is not None and len(self.class_names) != self.num_classes:
             raise LabelMapError(f"{len(self.class_names)} class names given for {self.num_classes} classes")
-        if self.score_step is not None and not (
-            0 < self.score_step <= MAX_STEP and math.frexp(self.score_step)[0] == 0.5
-        ):
-            raise LabelMapError(
-                f"the score step should be a power of two up to {MAX_STEP:g}, such as 0.25, not {self.score_step}"
-            )
+        if self.score_step is not None and not is_score_step(self.score_step):
+            raise LabelMapError(f"the score step {SCORE_STEP}, not {self.score_step}")
 
     def to_attributes(self) -> Json:
         """The value of the root attribute `relabel`."""
@@ -133,8 +131,11 @@ class StoreSchema(msgspec.Struct, frozen=True, kw_only=True, rename={name: store
         """Fields in which two stores differ, as `field: mine own, theirs others`; class names are not compared."""
         mine, theirs = self.to_attributes(), other.to_attributes()
         fields = ("num_classes", "top_k", "map_size", "view", "score_kind", "score_step", "teacher")
-        return [f"{NAMES.get(name, name)}: {brief(mine.get(name))} {own}, {brief(theirs.get(name))} {others}"
-                for name in fields if mine.get(name) != theirs.get(name)]  # fmt: skip
+        return [
+            f"{NAMES.get(name, name)}: {_shown(name, mine.get(name))} {own}, {_shown(name, theirs.get(name))} {others}"
+            for name in fields
+            if mine.get(name) != theirs.get(name)
+        ]
 
     def class_name(self, class_id: int) -> str:
         """The class's name, or its number where the store has no names."""
@@ -202,6 +203,21 @@ class CommitRecord(
         """The record's fields under the names that the format gives them."""
         fields: Json = msgspec.to_builtins(self)
         return fields
+
+
+def _shown(field: str, value: Any) -> str:  # noqa: ANN401  (JSON)
+    """A field's value for people, in a list of differences."""
+    if field == "score_step":
+        return "lossless" if value is None else f"{value:g}"
+    if field != "teacher":
+        return brief(value)
+    arguments = ", ".join(f"{name}={str(argument)[:DIGITS]}" for name, argument in value["arguments"].items())
+    return f"{brief(value['architecture'])} ({arguments}), digest {value['digest'][:DIGITS]}"
+
+
+def is_score_step(step: float) -> bool:
+    """Whether scores can be rounded to multiples of this: the powers of two up to `MAX_STEP`."""
+    return 0 < step <= MAX_STEP and math.frexp(step)[0] == 0.5
 
 
 def is_group_name(name: str) -> bool:

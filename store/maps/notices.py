@@ -19,7 +19,7 @@ def target_notices(*, entropy_bits: float | None, most_bits: float, with_label: 
     if entropy_bits is not None and entropy_bits > FLAT_TARGETS * most_bits:
         yield (
             f"the targets are nearly uniform ({entropy_bits:.1f} of {most_bits:.1f} bits), so they teach little: "
-            "try a smaller --input-size, or another teacher"
+            "try a smaller --input-size, or another teacher; a temperature below 1 makes them sharper"
         )
     if label_top1 < LEAST_AGREEMENT * with_label:
         yield (

@@ -58,7 +58,7 @@ def _decode_jpeg(data: bytes) -> NDArray[np.uint8]:
             f"{frame.scans} scans of {frame.width} x {frame.height} pixels, more than {MAX_SCANNED:,} pixels in all"
         )
     if frame.components not in SIMPLEJPEG_COMPONENTS:
-        return _decode_pillow(data, "JPEG", MAX_PIXELS)
+        return _decode_unusual_jpeg(data, frame.scans)
     try:
         pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB")
         return pixels
@@ -84,10 +84,17 @@ def _decode_unusual_jpeg(data: bytes, scans: int) -> NDArray[np.uint8]:
         raise ImageError("damaged JPEG: no end of the image")
     followed = data[:end] + LAST_BYTES * b"\x5a" + data[end:]
     shortened = data[: end - LAST_BYTES] + data[end:]
-    is_read_whole = scans > 1 or not np.array_equal(pixels, _decode_pillow(shortened, "JPEG", MAX_PIXELS))
-    if not is_read_whole or not np.array_equal(pixels, _decode_pillow(followed, "JPEG", MAX_PIXELS)):
+    is_read_whole = scans > 1 or not _decodes_to(shortened, pixels)
+    if not is_read_whole or not _decodes_to(followed, pixels):
         raise ImageError("damaged JPEG: its data do not end where its last pixels do")
     return pixels
+
+
+def _decodes_to(data: bytes, pixels: NDArray[np.uint8]) -> bool:
+    try:
+        return np.array_equal(_decode_pillow(data, "JPEG", MAX_PIXELS), pixels)
+    except ImageError:
+        return False
 
 
 def _check_size(width: int, height: int, most: int) -> None:

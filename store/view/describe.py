@@ -117,6 +117,7 @@ def describe_row(row: GroupRow, image_size: tuple[int, int] | None = None, *, te
     known = image_size or ((1, 1) if schema.preprocessing.mode == SQUASH else None)
     return description | {
         "region": None if known is None else list(labelled_region(schema.preprocessing, *known)),
+        "temperature": temperature,
         "pooled": _pooled(schema, row, temperature=temperature)[0],
         "dominant": [{"class": c, "name": schema.class_name(c), "cells": cells} for c, cells in top1_cells(row)],
         "classes": row.classes.tolist(),
@@ -166,7 +167,7 @@ def describe_box(
     """
     refuse_undecodable(row)
     pooled, label = _pooled(schema, row, box, image_size, temperature=temperature)
-    return {"box": list(box), "pooled": pooled, "label": label}
+    return {"box": list(box), "temperature": temperature, "pooled": pooled, "label": label}
 
 
 def refuse_undecodable(row: LabelRow) -> None:

@@ -50,7 +50,8 @@ def draw_map(
         targets = [
             crop_target(schema, row, box=box, temperature=temperature, image_size=image.shape[:2]) for box in crops
         ]
-        _draw(file, image, row, schema, crops, targets)
+        hot = "" if temperature == 1 else f", temperature {temperature:g}"
+        _draw(file, image, row, schema, crops, targets, hot)
 
 
 def _draw(
@@ -60,6 +61,7 @@ def _draw(
     schema: StoreSchema,
     crops: tuple[Box, ...],
     targets: list[NDArray[np.float32]],
+    hot: str,
 ) -> None:
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
@@ -93,7 +95,7 @@ def _draw(
         panels[0].add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, lw=2, ls=style, ec="white"))
         name, outline = _crop_name(crops, i), [withStroke(linewidth=2, foreground="black")]
         panels[0].text(x1 + 0.02, y1 + 0.09, name, color="white", fontsize=8, weight="bold", path_effects=outline)
-        _draw_target(panels[2 + i], f"target of {name}", target, schema, marks)
+        _draw_target(panels[2 + i], f"target of {name}{hot}", target, schema, marks)
         panels[2 + i].set_xlim(0, 1.15 * longest)  # one scale, so that crops can be compared and flat targets be seen
     figure.savefig(file, dpi=120, format="png")
 

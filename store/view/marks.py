@@ -75,8 +75,8 @@ def legend(row: Description, marks: Marks) -> Iterator[LegendEntry]:
 
 
 def strength(confidence: float) -> float:
-    """How strongly a cell's colour and letter are drawn, 0.25 to 1, by the probability of its top-1 class."""
-    return 0.25 + 0.75 * confidence
+    """How strongly a cell's colour and letter are drawn, 0.4 to 1, by the probability of its top-1 class."""
+    return 0.4 + 0.6 * confidence
 
 
 def cell_colour(colour: Colour, confidence: float) -> Colour:

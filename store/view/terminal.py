@@ -16,7 +16,7 @@ from rich.text import Text
 
 from store.maps.regions import cut_box
 from store.maps.types import WHOLE_IMAGE, Box
-from store.text import printable
+from store.text import counted, printable
 from store.view.describe import Description
 from store.view.marks import (
     OTHERS,
@@ -104,11 +104,24 @@ def store_facts(store: Description) -> list[tuple[str, str]]:
         ("store", f"{store['path']} (format version {store['format_version']})"),
         ("teacher", f"{teacher['architecture']} ({arguments}), digest {teacher['digest'][:12]}"),
         ("preprocessing", f"{_mode(preprocessing)} to {_by(preprocessing['input_size'])} px, "
-         f"{preprocessing['interpolation']}"),
+         f"{preprocessing['interpolation']}, mean {_channels(preprocessing['mean'])}, "
+         f"std {_channels(preprocessing['std'])}"),
         ("label maps", f"top {store['top_k']} of {store['num_classes']} classes in {_by(store['map_size'])} cells"),
-        ("images", f"{store['rows']:,} in {store['groups']:,} groups, {store['quarantined']:,} undecodable"),
+        ("scores", _scores(store)),
+        ("images", f"{store['rows']:,} in {counted(store['groups'], 'group')}, {store['quarantined']:,} undecodable"),
         ("size", f"{store['bytes']:,} bytes, {store['bytes'] / max(store['rows'], 1):,.0f} an image"),
     ]  # fmt: skip
+
+
+def _channels(values: Sequence[float]) -> str:
+    """One number where all channels have the same."""
+    return f"{values[0]:g}" if len(set(values)) == 1 else ", ".join(f"{value:g}" for value in values)
+
+
+def _scores(store: Description) -> str:
+    kind = "logits less the mean of the rest" if store["score_kind"] == "centred_logit" else "logits as they are"
+    step = store.get("score_step")
+    return kind if step is None else f"{kind}, rounded to multiples of {step:g}"
 
 
 def render_groups(groups: list[Description]) -> RenderableType:
@@ -125,7 +138,7 @@ def render_groups(groups: list[Description]) -> RenderableType:
 def render_group(group: Description) -> RenderableType:
     """A group's origin, its undecodable rows and its first keys."""
     provenance = ", ".join(
-        value if value.startswith(f"{name} ") else f"{name} {value}" for name, value in group["provenance"].items()
+        value if name in value.split() else f"{name} {value}" for name, value in group["provenance"].items()
     )
     facts = fact_table([
         ("group", group["name"]),
@@ -169,7 +182,7 @@ def render_row(row: Description, console: Console | None = None, image: NDArray[
     if not covers_all:
         corners = "" if row["region"] is None else ": " + ", ".join(f"{side:.4g}" for side in region)
         facts.add_row(Text("map covers"), Text(f"the centre of the image{corners}"))
-    pooled = _pooled_table(f"whole {'image' if covers_all else 'map'}, pooled", row["pooled"])
+    pooled = _pooled_table(f"whole {'image' if covers_all else 'map'}, pooled", row)
     marks = row_marks(row)
     key = Group(_legend(row, marks), Text(), Text(f"small letters: probability below {LIKELY:g}"))
     height, width = len(row["classes"][0]), len(row["classes"][0][0])
@@ -200,9 +213,8 @@ def render_cell(cell: Description) -> RenderableType:
 def render_box(box: Description) -> RenderableType:
     """A crop's target, and its probability of the label."""
     label = box["label"]
-    entries = [*box["pooled"], *([label] if label and label not in box["pooled"] else [])]
     corners = ", ".join(f"{side:g}" for side in box["box"])
-    return _pooled_table(f"crop {corners}, pooled", entries, label)
+    return _pooled_table(f"crop {corners}, pooled", box, label)
 
 
 def _draws(console: Console) -> bool:
@@ -215,14 +227,16 @@ def _beside(*parts: RenderableType) -> RenderableType:
     return table
 
 
-def _pooled_table(title: str, entries: list[Description], label: Description | None = None) -> Table:
+def _pooled_table(title: str, target: Description, label: Description | None = None) -> Table:
+    """The largest classes of a target of `describe_row` or `describe_box`, and the label."""
     rows: list[Sequence[Cell]] = []
-    for entry in entries:
+    for entry in [*target["pooled"], *([label] if label and label not in target["pooled"] else [])]:
         name = class_cell(entry)
         if entry == label:
             name.append(" (label)")
         rows.append((name, f"{entry['probability']:.3f}"))
-    return data_table((title, "probability"), rows)
+    hot = "" if target["temperature"] == 1 else f" at temperature {target['temperature']:g}"
+    return data_table((title, f"probability{hot}"), rows)
 
 
 def _legend(row: Description, marks: Marks) -> Table:

@@ -217,3 +217,11 @@ def test_a_pipeline_of_zarr_that_is_not_installed_does_not_make_a_store_damaged(
         assert (result.exit_code, "overwrite" in result.output) == (0, False)
         with pytest.raises(CodecError, match=r"zarr cannot encode arrays here: Pipeline class 'nowhere.Pipeline' not"):
             StoreWriter.open(path, SCHEMA)
+
+
+def test_record_that_names_objects_of_no_array_is_refused(path: Path) -> None:
+    """Merge and refresh would read them whole."""
+    record = json.loads((path / "a" / "zarr.json").read_text())["attributes"]["relabel.commit"]
+    reseal(path, {"objects": record["objects"] | {"other/c/0": {"size": 5 << 30, "sha256": "0" * 64}}})
+    with pytest.raises(DamagedStoreError, match="names objects that no array has: 'other/c/0'"):
+        LabelStore.open(path).group("a")

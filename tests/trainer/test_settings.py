@@ -17,6 +17,7 @@ from trainer.settings import (
     settings_from_json,
     settings_to_json,
     with_overrides,
+    without_retired,
 )
 from trainer.student.model import pretrained_settings
 
@@ -222,3 +223,8 @@ def test_networks_whose_images_timm_does_not_crop_centrally_need_a_crop() -> Non
     with pytest.raises(SettingsError, match="crop_mode=squash"):
         pretrained_settings(name, {}, {})
     assert pretrained_settings(name, {}, {"val_crop_pct": 1.0})[0].val_size == 384
+
+
+def test_retired_settings_do_not_concern_a_trained_student() -> None:
+    values = settings_to_json(small_settings()) | {"fill": "tail"}
+    assert settings_from_json(without_retired(values)) == small_settings()

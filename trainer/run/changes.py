@@ -12,12 +12,13 @@ from store.group import LabelGroup
 from trainer.data.join import JoinedShard
 
 Rows = dict[str, list[int]]  # rows by the group's name
-OWN = ("keys", "targets")  # arrays that are no images and no label maps
+# Arrays that a newly undecodable row leaves as they are. Lengths differ where a shard holds other images.
+OWN = ("keys", "offsets", "targets")
 DIGEST_CHARACTERS = 16  # 64 bits: no adversary chooses both
 
 
 def label_digests(joined: Sequence[JoinedShard]) -> dict[str, list[str]]:
-    """For each group the digest of its keys and labels, and that of all its objects."""
+    """For each group the digest of its keys, places and labels, and that of all its objects."""
     return {shard.group.name: [_digest(shard.group, OWN), _digest(shard.group)] for shard in joined}
 
 

@@ -261,6 +261,6 @@ def _differences(started: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
         if list(then_shards.items()) != list(now_shards.items()):
             yield f"{name}: {len(then_shards)} shards then, {len(now_shards)} now, of other names, sizes or order"
     if newly_undecodable(started["labels"], now["labels"]) is None:
-        yield "labels: label maps or images have changed since then"
+        yield "labels: labels (.cls), label maps or images have changed since then"
     if started["val_digest"] != now["val_digest"]:
         yield "val: images or labels have changed since then"

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from store.errors import RunFolderError
 from store.files import write_atomically
 from store.text import first_line
-from trainer.settings import TrainSettings, settings_from_json
+from trainer.settings import TrainSettings, settings_from_json, without_retired
 from trainer.student.checkpoint import Checkpoint, load_checkpoint
 from trainer.student.device import resolve_device
 from trainer.student.model import build_student, check_images
@@ -71,7 +71,7 @@ def build_trained(
         raise RunFolderError(f"{file}: holds no moving average (its run had ema_decay=0); take the model's weights")
     taken: Weights = weights or ("ema" if ema else "model")
     with _no_student(file):
-        settings = _settings_here(settings_from_json({**checkpoint.settings, "device": "auto"}))
+        settings = _settings_here(settings_from_json(without_retired(checkpoint.settings) | {"device": "auto"}))
     settings = replace(settings, **(chosen or {}))
     with _no_student(file):
         model = build_student(settings, checkpoint.num_classes)

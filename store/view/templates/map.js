@@ -28,7 +28,7 @@ function classTag(map, at) {
 
 // How strongly a cell's colour and letter are drawn, by the probability of its top-1 class.
 function strength(probability) {
-  return 0.25 + 0.75 * probability;
+  return 0.4 + 0.6 * probability;
 }
 
 function drawColours(map, canvas) {

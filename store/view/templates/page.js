@@ -17,10 +17,13 @@ function chosen(name) {
   return document.querySelector(`input[name=${name}]:checked`).value;
 }
 
-// The chosen temperature, 1 while the field holds no number above 0.
+// The chosen temperature; 1 while the field, which then says so, holds no number above 0.
 function temperature() {
-  const value = byId("temperature").valueAsNumber;
-  return value > 0 ? value : 1;
+  const field = byId("temperature");
+  const isValid = field.valueAsNumber > 0;
+  field.setCustomValidity(isValid ? "" : "a number above 0; the target is shown for 1");
+  if (!isValid) field.reportValidity();
+  return isValid ? field.valueAsNumber : 1;
 }
 
 function barScale(largest) {

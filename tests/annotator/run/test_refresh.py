@@ -52,7 +52,7 @@ def test_corrected_labels_are_taken_over_and_the_maps_stay(data: Dataset) -> Non
     result = refresh(data)
     assert result.exit_code == 0, result.output
     assert f"refreshed {data.shards[0]}: 2 labels changed" in result.stdout
-    assert "1 of 2 shards refreshed, 2 labels changed; 1 were unchanged, 0 are not annotated yet" in result.stdout
+    assert "1 of 2 shards refreshed, 2 labels changed; unchanged: 1, not annotated yet: 0" in result.stdout
     group = LabelStore.open(data.labels).group("train-0")
     assert group.labels.tolist()[:6] == [0, 1, 2, 2, 2, 0]
     assert {path for path, digest in objects(data).items() if digest != before[path]} == {"targets/c/0"}
@@ -100,9 +100,10 @@ def test_shards_with_other_images_are_refused_by_name_and_the_others_refreshed(d
 
 
 def test_shards_without_labels_are_counted(data: Dataset, tmp_path: Path) -> None:
-    result = refresh(data, *data.shards, write_shard(tmp_path / "new.tar", 3))
+    new = write_shard(tmp_path / "new.tar", 3)
+    result = refresh(data, *data.shards, new)
     assert (result.exit_code, result.stdout) == (
-        0, "0 of 3 shards refreshed, 0 labels changed; 2 were unchanged, 1 are not annotated yet\n"
+        0, f"not annotated yet: {new}\n0 of 3 shards refreshed, 0 labels changed; unchanged: 2, not annotated yet: 1\n"
     )  # fmt: skip
 
 

@@ -628,7 +628,7 @@ def test_disk_that_fails_is_no_reason_to_annotate_again(path: Path, monkeypatch:
     result = call("verify", path, "--deep")
     assert result.exit_code == 1
     assert "a/keys/c/0: cannot be read: Input/output error" in result.stdout
-    assert "1 faults in 1 groups; 'a' could not be read, which says nothing of the labels" in result.stderr
+    assert "1 fault in 1 group; 'a' could not be read, which says nothing of the labels" in result.stderr
     assert "annotate" not in result.stderr
     (path / "b" / "keys" / "c" / "0").write_bytes(b"")
     assert (

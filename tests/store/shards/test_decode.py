@@ -248,3 +248,13 @@ def test_images_without_pixels_are_refused() -> None:
     for image in (bytes(data), b""):
         with pytest.raises(ImageError):
             decode_image(image)
+
+
+def test_cmyk_jpeg_that_was_cut_short_and_closed_is_damaged() -> None:
+    out = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 4)).astype(np.uint8)
+    Image.fromarray(pixels, "CMYK").save(out, "JPEG")
+    assert decode_image(out.getvalue()).shape == (64, 64, 3)
+    for cut in (200, 1000):
+        with pytest.raises(ImageError, match="damaged"):
+            decode_image(out.getvalue()[:-cut] + b"\xff\xd9")

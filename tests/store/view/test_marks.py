@@ -24,5 +24,5 @@ def test_label_text_is_short_or_says_that_there_is_none() -> None:
 
 
 def test_no_cell_is_invisible_and_the_surest_is_whole() -> None:
-    assert (strength(0), strength(1)) == (0.25, 1)
-    assert strength(0.004) < 0.26
+    assert (strength(0), strength(1)) == (0.4, 1)
+    assert strength(0.004) < 0.41
