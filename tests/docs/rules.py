@@ -53,7 +53,7 @@ SUBSTITUTIONS: tuple[tuple[str, str], ...] = (
     (r"(studies\.targets) ", r"\1 --crops 4 "),
     (r"(benchmarks\.figures) ", r"\1 --scenes 8 "),
     # Loops of one's own.
-    (r'"resnet50"(\nEPOCHS, BATCH, WORKERS = |, )100, 256, 4', r'"test_resnet"\g<1>2, 32, 2'),
+    (r'"resnet50", 100, 256, 4', r'"test_resnet", 2, 32, 2'),
     (r"warmup_epochs=5", "warmup_epochs=1"),
 )
 
@@ -91,6 +91,14 @@ NOT_RUN = (
     NotRun("docs/howto/cluster.md", "ray start", "a cluster; tests/annotator/run/test_ray_cluster.py", "nothing"),
     NotRun("docs/howto/cluster.md", "relabel-annotate run --ray", "a cluster of 16 GPUs", "parsed"),
     NotRun("docs/howto/own_data.md", "pets/images/train/cat/a.jpg", "a layout", "nothing"),
+    NotRun("docs/howto/own_loop.md", "import os\n\nimport lightning", "Lightning; tests/docs/test_loops.py", "nothing"),
+    NotRun("docs/howto/own_loop.md", "import accelerate", "accelerate; tests/docs/test_loops.py", "nothing"),
+    NotRun(
+        "docs/howto/own_loop.md",
+        "import timm\nimport torch\nimport transformers",
+        "transformers; tests/docs/test_loops.py",
+        "nothing",
+    ),
     NotRun("docs/pooling.md", "python -m benchmarks.speed.pooling --device cuda", "a GPU", "parsed"),
     NotRun("docs/real_photographs.md", "cell y 3, x 9", "figures of the real photographs", "nothing"),
     NotRun("docs/evaluate.md", "mobilenetv2_100_same", "figures of the real photographs", "words"),

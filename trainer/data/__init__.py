@@ -10,5 +10,6 @@
 | crops   | an image                    | crops; flips and normalises a batch (pure)          | pixels, boxes      |
 | batches | samples                     | crops; the same for any number of workers and ranks | `Batch`            |
 | loading | a dataset                   | reads ahead in worker processes                     | its items          |
+| division | the processes that train    | says which part of a batch is this process's        | rank, world        |
 | dataset | shards, a label store       | samples for custom training loops                   | dicts              |
 """

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch.distributed as dist
-import webdataset as wds
 from msgspec.structs import replace
 from torch.utils.data import DataLoader
 
@@ -70,16 +69,31 @@ def test_an_epoch_is_the_same_until_another_one_is_set(dataset: Dataset) -> None
     assert keys(samples_of(dataset, seed=7)) != first
 
 
-@pytest.mark.parametrize("start", ["fork", "forkserver"])
-def test_ranks_and_workers_share_every_batch(dataset: Dataset, start: str) -> None:
+@pytest.mark.parametrize(
+    ("workers", "batch_size", "start"), [(1, 32, "fork"), (3, 32, "fork"), (2, 8, "fork"), (2, 32, "forkserver")]
+)
+def test_batches_are_the_same_for_every_number_of_workers(
+    dataset: Dataset, workers: int, batch_size: int, start: str
+) -> None:
     alone = keys(samples_of(dataset))
-    read: list[list[list[str]]] = []  # by rank, by batch
-    for rank in range(2):
-        pipeline = wds.DataPipeline(samples_of(dataset, rank=rank, world=2), wds.map(key_of), wds.batched(8, list))
-        parts = list(DataLoader(pipeline, batch_size=None, num_workers=2, multiprocessing_context=start))
-        read.append([[*parts[i], *parts[i + 1]] for i in range(0, len(parts), 2)])
-    together = [set(first) | set(second) for first, second in zip(*read, strict=True)]
-    assert together == [set(alone[i : i + 32]) for i in range(0, len(alone), 32)]
+    samples = samples_of(dataset, transform=key_of)
+    loader = DataLoader(
+        samples, batch_size=batch_size, collate_fn=list, num_workers=workers, multiprocessing_context=start
+    )
+    batches = list(loader)
+    assert len(loader) == len(batches) == len(alone) // batch_size
+    read = [key for batch in batches for key in batch]
+    assert (read == alone) == (batch_size == samples.rank_batch_size)
+    assert sorted(read) == sorted(alone)
+
+
+def test_ranks_share_every_batch(dataset: Dataset) -> None:
+    alone = keys(samples_of(dataset))
+    parts = [keys(samples_of(dataset, rank=rank, world=2)) for rank in range(2)]
+    for i in range(4):
+        together = {key for part in parts for key in part[16 * i : 16 * (i + 1)]}
+        assert together == set(alone[32 * i : 32 * (i + 1)])
+    assert {len(part) for part in parts} == {len(samples_of(dataset, rank=1, world=2))} == {64}
 
 
 def key_of(sample: dict[str, Any]) -> str:
@@ -88,14 +102,18 @@ def key_of(sample: dict[str, Any]) -> str:
 
 
 def test_persistent_workers_see_the_next_epoch(dataset: Dataset) -> None:
-    stage = samples_of(dataset)
-    pipeline = wds.DataPipeline(stage, wds.map(key_of))
+    samples = samples_of(dataset, transform=key_of)
     loader = DataLoader(
-        pipeline, batch_size=None, num_workers=1, persistent_workers=True, multiprocessing_context="forkserver"
+        samples,
+        batch_size=32,
+        collate_fn=list,
+        num_workers=1,
+        persistent_workers=True,
+        multiprocessing_context="forkserver",
     )
-    first = list(loader)
-    stage.set_epoch(1)
-    assert list(loader) == keys(stage) != first
+    first = [key for batch in loader for key in batch]
+    samples.set_epoch(1)
+    assert [key for batch in loader for key in batch] == list(samples) != first
     del loader
 
 
