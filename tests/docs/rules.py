@@ -99,6 +99,7 @@ NOT_RUN = (
         "transformers; tests/docs/test_loops.py",
         "nothing",
     ),
+    NotRun("docs/howto/timm_loop.md", "python train.py", "tests/trainer/data/test_timm_dataset.py", "nothing"),
     NotRun("docs/pooling.md", "python -m benchmarks.speed.pooling --device cuda", "a GPU", "parsed"),
     NotRun("docs/real_photographs.md", "cell y 3, x 9", "figures of the real photographs", "nothing"),
     NotRun("docs/evaluate.md", "mobilenetv2_100_same", "figures of the real photographs", "words"),
