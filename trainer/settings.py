@@ -65,7 +65,10 @@ class TrainSettings:
         0.875, "fraction of the resized validation image's shorter side that is kept", Range(0.01, 1)
     )
     epochs: int = setting(300, "passes over the training set", COUNT)
-    batch_size: int = setting(1024, "of all ranks together; a multiple of 64 allows up to 64 ranks and workers", COUNT)
+    batch_size: int = setting(1024, "crops of a batch, of all ranks together", COUNT)
+    crops_per_image: int = setting(
+        1, "crops of each decoded image in a batch (repeated augmentation); a divisor of batch_size", COUNT
+    )
     accumulate: int = setting(
         1, "equal parts in which each rank computes its part of a batch, to need less memory", COUNT
     )
@@ -134,6 +137,11 @@ class TrainSettings:
         yield "warmup_epochs", self.warmup_epochs < epochs, f"{most}, fewer than epochs={epochs}"
         yield "mixing_off_epochs", self.mixing_off_epochs <= epochs, f"0 to {epochs}"
         yield "accumulate", self.batch_size % self.accumulate == 0, f"a divisor of batch_size={self.batch_size}"
+        yield (
+            "crops_per_image",
+            self.batch_size % self.crops_per_image == 0,
+            f"a divisor of batch_size={self.batch_size}",
+        )
         yield "mixup_prob", self.cutmix_prob + self.mixup_prob <= 1, "at most 1 together with cutmix_prob"
         yield (
             "original_weight",
@@ -160,6 +168,7 @@ ADDED: Mapping[str, object] = {
     "decay_after_warmup": False,
     "temperature": 1.0,
     "verify_images": False,
+    "crops_per_image": 1,
 }
 # Settings of earlier releases, with the values whose meaning is now the only one.
 RETIRED: Mapping[str, object] = {"fill": "zero"}

@@ -30,7 +30,6 @@ from store.system.processes import keep_freed_memory
 from trainer.data.batches import check_topology, order_of
 from trainer.data.join import JoinedShard
 from trainer.data.order import SampleOrder
-from trainer.data.samples import CACHED_ROWS_PER_STREAM
 from trainer.data.table import RowTable
 
 RANKS, WORKERS = 8, 8
@@ -83,14 +82,14 @@ def measure_rank(path: Path, batch_size: int) -> Figures:
     opened = measured(partial(open_groups, path))
     read = measured(partial(read_table, opened.value))
     order = order_of(opened.value, batch_size=batch_size, seed=0)
-    made = measured(partial(order.streams, 0))
+    made = measured(lambda: next(order.batches(0)))
     held = table_bytes(read.value)
     return {
         "rank: open and join all groups: s": opened.seconds,
         "rank: read the table of rows: s": read.seconds,
         "rank: table of rows: MiB": held / MIB,
         "rank: table of rows, bytes a row": held / order.usable,
-        "rank: order of an epoch: s": made.seconds,
+        "rank: order of an epoch, to the first batch: s": made.seconds,
         "rank: groups as pickled for each worker: MiB": len(pickle.dumps(opened.value)) / MIB,
         "rank: peak with groups: MiB": opened.peak_mib,
         "rank: peak with table: MiB": read.peak_mib,
@@ -109,12 +108,11 @@ def read_part(held: Rank, rank: int, worker: int) -> Part:
     keep_freed_memory()  # as the trainer's workers do
     mine = held.order.owned(rank=rank, world=RANKS, worker=worker, workers=WORKERS)
     reader = MapReader(
-        held.joined, held.table, cached_rows=len(mine) * CACHED_ROWS_PER_STREAM
+        held.joined, held.table, cached_rows=len(mine) * held.order.cached_rows
     )  # fmt: skip
     before, start = bytes_read(), time.perf_counter()
-    streams = held.order.streams(0)[mine]
+    rows = list(held.order.batches(0, mine))
     ordered = time.perf_counter()
-    rows = [held.order.batch(streams, step).reshape(-1) for step in range(held.order.steps)]
     labels, wrong = held.table.labels.numpy(), 0
     for part in rows:
         maps = zip(part, reader.maps(part), strict=True)
@@ -161,9 +159,8 @@ def check_epoch(order: SampleOrder, parts: Sequence[NDArray[np.int64]]) -> None:
     together = np.concatenate(parts, axis=1)
     expect("batches and rows of each", together.shape, (order.steps, order.batch_size))
     expect("different rows", len(np.unique(together)), order.steps * order.batch_size)
-    streams = order.streams(0)
-    for step, found in enumerate(together):
-        expect(f"rows of batch {step}", sorted(found), sorted(order.batch(streams, step).reshape(-1)))
+    for step, (found, rows_n) in enumerate(zip(together, order.batches(0), strict=True)):
+        expect(f"rows of batch {step}", sorted(found), sorted(rows_n))
 
 
 def bench_training(path: Path, plan: Plan, batch_size: int) -> Figures:

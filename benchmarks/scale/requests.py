@@ -25,10 +25,9 @@ from store.errors import LabelNotFoundError
 from store.maintenance import verify_group
 from store.reader import LabelStore
 from trainer.data.batches import order_of
-from trainer.data.order import MAX_STREAMS
-from trainer.data.samples import CACHED_ROWS_PER_STREAM
 
 T = TypeVar("T")
+BATCH_SIZE = 64
 COLUMNS = ("GET", "HEAD", "PUT")
 URL = "s3://bucket/labels.zarr"
 
@@ -87,12 +86,11 @@ def find_missing() -> None:
 
 def read_epoch(held: Rank) -> int:
     """Read all maps in the order of an epoch, as one worker does; returns the number of chunks decoded."""
-    streams = held.order.streams(0)
     reader = MapReader(
-        held.joined, held.table, cached_rows=len(streams) * CACHED_ROWS_PER_STREAM
+        held.joined, held.table, cached_rows=held.order.num_streams * held.order.cached_rows
     )  # fmt: skip
-    for step in range(held.order.steps):
-        for _ in reader.maps(held.order.batch(streams, step).reshape(-1)):
+    for rows_n in held.order.batches(0):
+        for _ in reader.maps(rows_n):
             pass
     return reader.chunks
 
@@ -115,7 +113,7 @@ def count(given: str, plan: Plan, counts: Counter[str]) -> Iterator[tuple[str, C
     yield "a rank lists, opens and joins all groups", opening, plan.groups
     table, reading = counted(partial(read_table, joined))
     yield "a rank reads the table of rows", reading, plan.groups
-    held = Rank(joined=joined, table=table, order=order_of(joined, batch_size=MAX_STREAMS, seed=0))
+    held = Rank(joined=joined, table=table, order=order_of(joined, batch_size=BATCH_SIZE, seed=0))
     chunks, epoch = counted(partial(read_epoch, held))
     yield f"an epoch, {chunks} chunks decoded, a group", epoch, plan.groups
 

@@ -23,7 +23,6 @@ from store.cli.base import Command
 from store.cli.options import LocalPath
 from store.reader import LabelStore
 from trainer.data.batches import order_of
-from trainer.data.samples import CACHED_ROWS_PER_STREAM
 
 
 def write_files(store: LabelStore, folder: Path) -> list[Path]:
@@ -69,10 +68,9 @@ def main(labels: str, scratch: Path, groups: int, batch_size: int, runs: int) ->
         shuffled = np.random.default_rng(0).permutation(len(files))
 
         def chunked() -> Iterator[Maps]:
-            streams = order.streams(0)
-            reader = MapReader(joined, rows, cached_rows=len(streams) * CACHED_ROWS_PER_STREAM)
-            for step in range(order.steps):
-                yield from reader.maps(order.batch(streams, step).reshape(-1))
+            reader = MapReader(joined, rows, cached_rows=order.num_streams * order.cached_rows)
+            for rows_n in order.batches(0):
+                yield from reader.maps(rows_n)
 
         def one_file_each() -> Iterator[Maps]:
             for row in shuffled:

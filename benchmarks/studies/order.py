@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.cli.base import Command
-from trainer.data.order import BLOCK_ROWS, SampleOrder
+from trainer.data.blocks import BLOCK_ROWS
+from trainer.data.order import SampleOrder
 
 IMAGENET_ROWS, IMAGENET_SHARDS = 1_281_167, 1_024
 PERCENTILES = (1, 10, 50, 90)
@@ -68,8 +69,7 @@ def main(rows: int, shards: int, batch_size: int, epochs: int) -> None:
     order = SampleOrder(group_rows=sizes, undecodable=(), batch_size=batch_size, seed=0)
 
     def batches_of(epoch: int) -> NDArray[np.int64]:
-        streams = order.streams(epoch)
-        return np.stack([order.batch(streams, step).reshape(-1) for step in range(order.steps)])
+        return np.stack(list(order.batches(epoch)))
 
     ours = batches_of(0)
     random = np.random.default_rng(0).permutation(rows)[: ours.size].reshape(ours.shape)
@@ -81,7 +81,7 @@ def main(rows: int, shards: int, batch_size: int, epochs: int) -> None:
     repeated = 0
     for epoch in range(epochs):
         seen = np.zeros(rows, bool)
-        epoch_rows = order.streams(epoch).reshape(-1)
+        epoch_rows = batches_of(epoch).reshape(-1)
         seen[epoch_rows] = True
         repeated += len(epoch_rows) - int(seen.sum())
         left |= set(np.flatnonzero(~seen).tolist())

@@ -53,6 +53,7 @@ class Augment:
             mixup_prob=settings.mixup_prob if mixes else 0,
             mixup_alpha=settings.mixup_alpha,
             batch=len(images),
+            crops_per_image=settings.crops_per_image,
             height=images.shape[2],
             width=images.shape[3],
         )

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -32,6 +33,7 @@ def draw_mix(
     mixup_prob: float,
     mixup_alpha: float,
     batch: int,
+    crops_per_image: int,
     height: int,
     width: int,
 ) -> Mix | None:
@@ -43,14 +45,15 @@ def draw_mix(
         cutmix_alpha: of the Beta distribution of the area that is kept, before the box is clipped at the borders.
         mixup_prob: fraction of the batches that mixup mixes; at most 1 together with `cutmix_prob`.
         mixup_alpha: of the Beta distribution of the weight.
-        batch: number of images.
-        height: of each image, pixels.
-        width: of each image, pixels.
+        batch: number of crops.
+        crops_per_image: adjacent crops that show the same image; they are not mixed with one another.
+        height: of each crop, pixels.
+        width: of each crop, pixels.
     """
     choice = rng.random()
     if choice >= cutmix_prob + mixup_prob:
         return None
-    partners = torch.from_numpy(rng.permutation(batch))
+    partners = torch.from_numpy(_draw_partners(rng, batch, crops_per_image))
     if choice >= cutmix_prob:
         lam = float(rng.beta(mixup_alpha, mixup_alpha))
         return Mix(kind="mixup", lam=lam, partners=partners, box=(0, 0, width, height))
@@ -58,6 +61,17 @@ def draw_mix(
     # The box is clipped at the borders and has whole pixels: take the weight from the pasted area.
     lam = 1 - (box[2] - box[0]) * (box[3] - box[1]) / (height * width)
     return Mix(kind="cutmix", lam=lam, partners=partners, box=box)
+
+
+def _draw_partners(rng: np.random.Generator, batch: int, crops_per_image: int) -> NDArray[np.int64]:
+    """(B,) int64, a permutation; with several crops of an image none that sends a crop to its own image."""
+    if crops_per_image == 1:
+        return rng.permutation(batch)
+    partners = np.arange(batch).reshape(-1, crops_per_image)
+    for crop in range(crops_per_image):
+        images = rng.permutation(len(partners))
+        partners[images, crop] = partners[np.roll(images, 1), crop]  # each with the next one of a random ring
+    return partners.reshape(-1)
 
 
 def draw_box(rng: np.random.Generator, kept: float, height: int, width: int) -> tuple[int, int, int, int]:

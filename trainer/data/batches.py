@@ -18,10 +18,11 @@ from torch.utils.data import IterableDataset, get_worker_info
 from store.errors import RelabelError, SettingsError
 from trainer.batch import Batch, join_parts
 from trainer.data.crops import crop_and_resize, draw_crop, sample_rng
+from trainer.data.first_order import ORDERS
 from trainer.data.join import JoinedShard, undecodable_rows
 from trainer.data.loading import load_items
-from trainer.data.order import MAX_STREAMS, SampleOrder
-from trainer.data.samples import CACHED_ROWS_PER_STREAM, SampleReader, TrainSample
+from trainer.data.order import SampleOrder
+from trainer.data.samples import SampleReader, TrainSample
 from trainer.data.table import RowTable
 from trainer.settings import TrainSettings
 from trainer.targets.pooling import check_boxes
@@ -33,33 +34,56 @@ def make_order(
     *,
     world: int = 1,
     undecodable: Sequence[int] | None = None,
+    version: int = SampleOrder.version,
 ) -> SampleOrder:
     """The order of these shards' usable rows, for a run with these settings on `world` ranks.
 
     `undecodable` holds the rows that the run has left out since its start; by default, those that are undecodable now.
+    `version` is that of the order at the run's start.
 
     Raises:
-        SettingsError: fewer samples than one batch, or more ranks or workers than the batch divides among.
+        SettingsError: fewer samples than one batch, more ranks or workers than the batch divides among, or a rank with
+            one image in a batch, whose crops would be mixed with one another.
     """
-    order = order_of(joined, batch_size=settings.batch_size, seed=settings.seed, undecodable=undecodable)
+    order = order_of(
+        joined,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        crops_per_image=settings.crops_per_image,
+        undecodable=undecodable,
+        version=version,
+    )
     check_topology(order, world=world, workers=settings.workers)
+    mixes = settings.cutmix_prob + settings.mixup_prob > 0
+    if mixes and settings.crops_per_image > 1 and order.batch_images == world:
+        raise SettingsError(
+            f"crops_per_image={settings.crops_per_image}: a rank has one image in a batch of {order.batch_size} crops, "
+            "and CutMix and mixup need another one; choose fewer crops, fewer ranks or a larger batch_size"
+        )
     return order
 
 
 def order_of(
-    joined: Sequence[JoinedShard], *, batch_size: int, seed: int, undecodable: Sequence[int] | None = None
+    joined: Sequence[JoinedShard],
+    *,
+    batch_size: int,
+    seed: int,
+    crops_per_image: int = 1,
+    undecodable: Sequence[int] | None = None,
+    version: int = SampleOrder.version,
 ) -> SampleOrder:
     """The order of these shards' usable rows, for any ranks and workers; arguments as for `make_order`.
 
     Raises:
-        SettingsError: fewer samples than one batch.
+        SettingsError: fewer samples than one batch, or a batch that the crops of an image do not divide.
     """
     try:
-        return SampleOrder(
+        return ORDERS[version](
             group_rows=tuple(len(shard.group) for shard in joined),
             undecodable=undecodable_rows(joined) if undecodable is None else tuple(undecodable),
             batch_size=batch_size,
             seed=seed,
+            crops_per_image=crops_per_image,
         )
     except ValueError as error:
         raise SettingsError(str(error)) from error
@@ -67,19 +91,19 @@ def order_of(
 
 def check_topology(order: SampleOrder, *, world: int, workers: int) -> None:
     """Raise SettingsError unless all ranks get an equal number of streams, and every worker at least one."""
-    streams, size = order.num_streams, order.batch_size
-    more = "" if streams == MAX_STREAMS else f", or a batch_size that is a multiple of {MAX_STREAMS}"
+    streams, crops = order.num_streams, order.crops_per_image
+    batch = f"a batch_size of {order.batch_size}{f' with crops_per_image={crops}' if crops > 1 else ''}"
     if streams % world:
         fitting = ", ".join(str(ranks) for ranks in range(1, streams + 1) if streams % ranks == 0)
         raise SettingsError(
-            f"{world} ranks cannot share a batch_size of {size} equally, which divides into {streams}; "
-            f"start {fitting} processes{more}"
+            f"{world} ranks cannot share {batch} equally, which divides into {streams}; "
+            f"start {fitting} processes, or choose another batch_size"
         )
     if workers > streams // world:
         each = "" if world == 1 else f" for each of {world} ranks"
         raise SettingsError(
-            f"workers={workers}: a batch_size of {size} divides among at most {streams // world}{each}; "
-            f"choose fewer workers{more}"
+            f"workers={workers}: {batch} divides among at most {streams // world}{each}; "
+            "choose fewer workers or a larger batch_size"
         )
 
 
@@ -119,13 +143,10 @@ def read_batches(
     worker, workers = (info.id, info.num_workers) if info else (0, 1)
     check_topology(order, world=world, workers=workers)
     owned = order.owned(rank=rank, world=world, worker=worker, workers=workers)
-    cached = len(owned) * CACHED_ROWS_PER_STREAM
-    reader = SampleReader(joined, table, cached_rows=cached, verify=verify, replace=replace)
+    reader = SampleReader(joined, table, cached_rows=len(owned) * order.cached_rows, verify=verify, replace=replace)
     first_epoch, first_step = divmod(start_step, order.steps)
     for epoch in range(first_epoch, epochs):
-        streams = order.streams(epoch)[owned]
-        for step in range(first_step if epoch == first_epoch else 0, order.steps):
-            rows_n = order.batch(streams, step).reshape(-1)
+        for rows_n in order.batches(epoch, owned, start=first_step if epoch == first_epoch else 0):
             yield epoch, zip(rows_n.tolist(), reader.read(rows_n), strict=True)
 
 
@@ -172,30 +193,32 @@ class SampleStream(IterableDataset[Batch | RelabelError]):
         )
         try:
             for epoch, samples in batches:
-                batch = _make_batch([self._crop(sample, epoch, row) for row, sample in samples])
+                batch = _make_batch([crop for row, sample in samples for crop in self._crops(sample, epoch, row)])
                 # A full /dev/shm is an error here; in the queue's thread it would lose the batch.
                 yield batch if get_worker_info() is None else batch.share_memory()
         except RelabelError as error:
             yield error
 
-    def _crop(self, sample: TrainSample, epoch: int, row: int) -> "_Crop":
+    def _crops(self, sample: TrainSample, epoch: int, row: int) -> Iterator["_Crop"]:
+        """The crops of one image, each drawn by itself."""
         settings = self.settings
         rng = sample_rng(settings.seed, epoch, row)
         height, width = sample.image.shape[:2]
-        box = draw_crop(rng, height, width, scale=settings.crop_scale, ratio=settings.crop_ratio)
-        return _Crop(
-            pixels_SS3=crop_and_resize(sample.image, box, settings.image_size, settings.interpolation),
-            box=box.normalised(height, width),
-            flip=settings.flip and bool(rng.random() < 0.5),
-            classes_KHW=sample.classes,
-            scores_KHW=sample.scores,
-            label=sample.label,
-            left_out=sample.left_out,
-        )
+        for number in range(settings.crops_per_image):
+            box = draw_crop(rng, height, width, scale=settings.crop_scale, ratio=settings.crop_ratio)
+            yield _Crop(
+                pixels_SS3=crop_and_resize(sample.image, box, settings.image_size, settings.interpolation),
+                box=box.normalised(height, width),
+                flip=settings.flip and bool(rng.random() < 0.5),
+                classes_KHW=sample.classes,
+                scores_KHW=sample.scores,
+                label=sample.label,
+                left_out=None if number else sample.left_out,  # once for an image
+            )
 
 
 class _Crop(NamedTuple):
-    """One sample of a batch, without its whole image."""
+    """One crop of a batch, without its whole image."""
 
     pixels_SS3: NDArray[np.uint8]
     box: tuple[float, float, float, float]

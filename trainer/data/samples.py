@@ -22,13 +22,10 @@ from store.shards.images import ImageMember, read_images
 from store.shards.index import image_digest
 from store.shards.remote import Shard
 from trainer.data.join import JoinedShard
-from trainer.data.order import WINDOW_ROWS
 from trainer.data.table import RowTable, TableRow
 
 OPEN_GROUPS = 4096  # label groups whose arrays are kept open, about 14 KB each
 TRIED_ROWS = 64  # after an image that cannot be decoded
-# The chunks of a stream's window hold the window's rows and the rest of the chunks at its two ends.
-CACHED_ROWS_PER_STREAM = WINDOW_ROWS + 2 * CHUNK_ROWS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

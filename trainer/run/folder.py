@@ -14,6 +14,7 @@ from store.files import flock, make_folder, partial_file, read_whole, write_atom
 from store.format.schema import StoreSchema
 from store.shards.index import ShardIndex
 from store.text import brief
+from trainer.data.first_order import ORDERS
 from trainer.data.join import JoinedShard
 from trainer.run.changes import Rows, label_digests, newly_undecodable, undecodable_by_group
 from trainer.run.records import finished_epochs
@@ -39,6 +40,7 @@ class RunIdentity:
     label_digests: dict[str, list[str]]  # of each group, as `changes.label_digests` gives them
     undecodable: Rows
     val_digest: str  # of keys, offsets, lengths and labels
+    order_version: int  # of the order of samples
 
     def to_json(self) -> dict[str, Any]:
         """The content of settings.json."""
@@ -54,7 +56,16 @@ class RunIdentity:
             },
             "val_shards": self.val_shards,
             "val_digest": self.val_digest,
+            "order": self.order_version,
         }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunStart:
+    """What a run keeps of its start, whatever has changed since."""
+
+    undecodable: Rows | None  # by group; None if an earlier release started the run
+    order_version: int
 
 
 def run_identity(
@@ -63,6 +74,8 @@ def run_identity(
     joined: Sequence[JoinedShard],
     val: Sequence[ShardIndex],
     custom_targets: CustomTargets | None,
+    *,
+    order_version: int,
 ) -> RunIdentity:
     """The identity to write at a run's start and to compare when it is resumed."""
     return RunIdentity(
@@ -77,6 +90,7 @@ def run_identity(
         label_digests=label_digests(joined),
         undecodable=undecodable_by_group(joined),
         val_digest=_digest((s.key, s.offset, s.length, s.label) for index in val for s in index.samples),
+        order_version=order_version,
     )
 
 
@@ -109,17 +123,17 @@ def locked_folder(folder: Path) -> Iterator[None]:
         raise RunFolderError(f"{folder}: cannot be written: {error.strerror}") from error
 
 
-def undecodable_at_start(folder: Path) -> Rows | None:
-    """The undecodable rows when a folder's run was started, by group; None if no run or an earlier release's is there.
+def run_start(folder: Path) -> RunStart | None:
+    """The start of a folder's run; None if no run is there.
 
     Raises:
         RunFolderError: settings.json is damaged.
     """
     if not (folder / SETTINGS).is_file():
         return None
-    labels = _read_identity(folder / SETTINGS)["labels"]
-    rows: Rows = labels["undecodable"]
-    return rows if labels["groups"] else None
+    started = _read_identity(folder / SETTINGS)
+    labels = started["labels"]
+    return RunStart(undecodable=labels["undecodable"] if labels["groups"] else None, order_version=started["order"])
 
 
 def open_run_folder(folder: Path, identity: RunIdentity, *, resume: bool) -> Rows:
@@ -214,6 +228,7 @@ def _read_identity(file: Path) -> dict[str, Any]:
         },
         "val_shards": val,
         "val_digest": document.get("val_digest"),
+        "order": _order_version(document, file),
     }
 
 
@@ -239,6 +254,18 @@ def _rows(labels: dict[str, Any], name: str, file: Path) -> Rows:
     if not all(isinstance(rows, list) and all(type(row) is int for row in rows) for rows in found.values()):
         raise _damaged(file)
     return found
+
+
+def _order_version(document: dict[str, Any], file: Path) -> int:
+    """The version of the order of samples; the first one where an earlier release wrote the file."""
+    version = document.get("order", 1)
+    if type(version) is not int or version not in ORDERS:
+        known = " or ".join(map(str, ORDERS))
+        raise RunFolderError(
+            f'{file}: "order": {brief(version)}, expected {known}: damaged, or a newer release started the run; '
+            "resume it with that release, or choose another folder"
+        )
+    return version
 
 
 def _damaged(file: Path) -> RunFolderError:

@@ -24,7 +24,7 @@ from trainer.data.checks import ignore, score_notices
 from trainer.data.loading import worker_deaths
 from trainer.distributed import Ranks, joined_ranks, peer_deaths
 from trainer.evaluation.evaluate import evaluate
-from trainer.run.folder import locked_folder, undecodable_at_start
+from trainer.run.folder import locked_folder, run_start
 from trainer.run.prepare import Prepared, open_folder, prepare
 from trainer.run.records import EpochReport, Records, Reporter, StepReport
 from trainer.settings import TrainSettings
@@ -152,7 +152,7 @@ def train(
             val_shards=val_shards,
             ranks=ranks,
             custom_targets=custom_targets,
-            undecodable=ranks.first(lambda: undecodable_at_start(out)),
+            start=ranks.first(lambda: run_start(out)),
             note=note,
         )
         ranks.together(lambda: stack.enter_context(locked_folder(out)) if ranks.rank == 0 else None)

@@ -18,8 +18,8 @@ from trainer.data.order import SampleOrder
 from trainer.data.table import RowTable
 from trainer.distributed import Ranks
 from trainer.evaluation.evaluate import open_val
-from trainer.run.changes import Rows, describe_rows, rows_through_all
-from trainer.run.folder import check_never_saved, open_run_folder, run_identity
+from trainer.run.changes import describe_rows, rows_through_all
+from trainer.run.folder import RunStart, check_never_saved, open_run_folder, run_identity
 from trainer.run.records import trim_metrics
 from trainer.settings import TrainSettings
 from trainer.student.checkpoint import TrainState, step_checkpoints
@@ -48,19 +48,18 @@ def prepare(
     val_shards: Sequence[Path],
     ranks: Ranks,
     custom_targets: CustomTargets | None,
-    undecodable: Rows | None = None,
+    start: RunStart | None = None,
     note: Note = ignore,
 ) -> Prepared:
     """Open the data, build the student, and compare shards with labels.
 
     Seeds torch's global generator, which draws the student's initial weights. Arguments and errors are those of
-    `trainer.run.loop.train`; `undecodable` holds the rows that the run has left out since its start, and `note`
-    receives lines for the user.
+    `trainer.run.loop.train`; `start` is that of the run to resume, whose order of samples is kept, and `note` receives
+    lines for the user.
     """
     store = ranks.together(lambda: LabelStore.open(labels))
     joined = ranks.together(lambda: join_shards(shards, store))
-    left_out = None if undecodable is None else rows_through_all(joined, undecodable)
-    order = ranks.together(lambda: make_order(joined, settings, world=ranks.world, undecodable=left_out))
+    order = ranks.together(lambda: _order(joined, settings, ranks, start))
     classes = store.schema.num_classes
     val = ranks.together(lambda: open_val(val_shards, classes) if val_shards else ())
     torch.manual_seed(settings.seed)
@@ -84,6 +83,14 @@ def prepare(
     )
 
 
+def _order(joined: Sequence[JoinedShard], settings: TrainSettings, ranks: Ranks, start: RunStart | None) -> SampleOrder:
+    """The order of a new run, or of the one to resume as at its start."""
+    if start is None:
+        return make_order(joined, settings, world=ranks.world)
+    rows = None if start.undecodable is None else rows_through_all(joined, start.undecodable)
+    return make_order(joined, settings, world=ranks.world, undecodable=rows, version=start.order_version)
+
+
 def open_folder(out: Path, prepared: Prepared, ranks: Ranks, *, resume: bool, note: Note = ignore) -> TrainState:
     """Start a run in its folder, or restore the student from its last checkpoint.
 
@@ -98,7 +105,12 @@ def open_folder(out: Path, prepared: Prepared, ranks: Ranks, *, resume: bool, no
         RunFolderError: a folder that cannot be used, or that differs between the ranks.
     """
     identity = run_identity(
-        prepared.student.settings, prepared.schema, prepared.joined, prepared.val, prepared.custom_targets
+        prepared.student.settings,
+        prepared.schema,
+        prepared.joined,
+        prepared.val,
+        prepared.custom_targets,
+        order_version=prepared.order.version,
     )
     ranks.agree(
         identity.to_json(),

@@ -5,6 +5,7 @@ Shapes: B batch of this rank, C classes, S side of an image.
 
 import copy
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -264,9 +265,9 @@ class Student:
         Raises:
             ValueError: a weight gets no gradient, which several ranks cannot do with.
         """
-        world, accumulate = self.ranks.world, self.settings.accumulate
-        part = self.settings.batch_size // (world * accumulate)
-        batch = blank_batch(self.settings, max(1, min(part, 2)) * accumulate).to(self.device)
+        world, multiple = self.ranks.world, math.lcm(self.settings.accumulate, self.settings.crops_per_image)
+        part = self.settings.batch_size // (world * multiple)
+        batch = blank_batch(self.settings, max(1, min(part, 2)) * multiple).to(self.device)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             student.update(batch, 0)
         parameters = student.model.named_parameters()

@@ -19,6 +19,7 @@ def draw(seed: int, **changes: Any) -> Mix | None:
         "mixup_prob": 0.0,
         "mixup_alpha": 0.2,
         "batch": 6,
+        "crops_per_image": 1,
         "height": 20,
         "width": 20,
     }
@@ -139,7 +140,7 @@ def test_the_same_seed_draws_the_same_mix() -> None:
 
 def test_batches_are_mixed_as_often_as_the_settings_say() -> None:
     rng = np.random.default_rng(0)
-    values = {"cutmix_alpha": 1.0, "mixup_alpha": 1.0, "batch": 2, "height": 8, "width": 8}
+    values = {"cutmix_alpha": 1.0, "mixup_alpha": 1.0, "batch": 2, "crops_per_image": 1, "height": 8, "width": 8}
     mixes = [draw_mix(rng, cutmix_prob=0.5, mixup_prob=0.3, **values) for _ in range(3000)]  # type: ignore[arg-type]
     kinds = [None if mix is None else mix.kind for mix in mixes]
     for kind, share in (("cutmix", 0.5), ("mixup", 0.3), (None, 0.2)):
@@ -162,3 +163,18 @@ def test_mixing_on_the_gpu_is_mixing_on_the_cpu_and_never_waits(cuda: torch.devi
         torch.cuda.set_sync_debug_mode("default")
     torch.testing.assert_close(mixed.cpu(), mix_images(images, mix))
     torch.testing.assert_close(mixed_targets.cpu(), mix_targets(targets, mix))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 7), st.integers(2, 4))
+def test_crops_of_one_image_are_not_mixed_with_one_another(seed: int, images: int, crops: int) -> None:
+    for mix in (sure(seed, batch=images * crops, crops_per_image=crops), mixup(seed, batch=8, crops_per_image=2)):
+        partners, own = mix.partners.numpy(), np.arange(len(mix.partners))
+        each = crops if mix.kind == "cutmix" else 2
+        assert sorted(partners) == own.tolist()
+        assert (partners // each != own // each).all()
+
+
+def test_the_crops_of_an_image_have_partners_of_their_own() -> None:
+    partners = sure(0, batch=64, crops_per_image=4).partners.numpy().reshape(16, 4) // 4
+    assert sum(len(set(of_image)) > 1 for of_image in partners.tolist()) > 12

@@ -48,8 +48,7 @@ def rows_of(data: Dataset, **changes: Any) -> list[list[int]]:
     """The row numbers of every batch, one epoch after the other."""
     settings = small_settings(**changes)
     order = stream(data, settings).order
-    epochs = [order.streams(epoch) for epoch in range(settings.epochs)]
-    return [order.batch(streams, step).reshape(-1).tolist() for streams in epochs for step in range(order.steps)]
+    return [rows_n.tolist() for epoch in range(settings.epochs) for rows_n in order.batches(epoch)]
 
 
 def test_batches_have_the_promised_shapes_and_types(dataset: Dataset) -> None:
@@ -91,11 +90,11 @@ def test_batches_are_the_same_for_every_number_of_workers(dataset: Dataset, work
         assert_same(ours, theirs)
 
 
-def global_batches(data: Dataset, workers_of: Sequence[int], *, start_step: int = 0) -> list[Batch]:
+def global_batches(data: Dataset, workers_of: Sequence[int], *, start_step: int = 0, **changes: Any) -> list[Batch]:
     """The batches of as many ranks as there are numbers of workers, put together."""
     world = len(workers_of)
     parts = [
-        batches(data, rank=rank, world=world, workers=workers, start_step=start_step)
+        batches(data, rank=rank, world=world, workers=workers, start_step=start_step, **changes)
         for rank, workers in enumerate(workers_of)
     ]
     assert all(len(part.images) == 32 // world for rank in parts for part in rank)
@@ -237,21 +236,27 @@ def test_a_shard_that_vanishes_while_training_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("size", "world", "workers", "message"),
     [
-        (36, 1, 5, "workers=5: a batch_size of 36 divides among at most 4; choose fewer workers, or a batch_size that"),
+        (36, 1, 37, "workers=37: a batch_size of 36 divides among at most 36; choose fewer workers or a larger batch"),
         (
             36,
             2,
-            3,
-            "workers=3: a batch_size of 36 divides among at most 2 for each of 2 ranks; choose fewer",
+            19,
+            "workers=19: a batch_size of 36 divides among at most 18 for each of 2 ranks; choose fewer",
         ),
-        (64, 8, 9, "workers=9: a batch_size of 64 divides among at most 8 for each of 8 ranks; choose fewer workers$"),
+        (
+            64,
+            8,
+            9,
+            "workers=9: a batch_size of 64 divides among at most 8 for each of 8 ranks; choose fewer workers or",
+        ),
         (
             36,
-            3,
+            5,
             0,
-            "3 ranks cannot share a batch_size of 36 equally, which divides into 4; start 1, 2, 4 processes",
+            "5 ranks cannot share a batch_size of 36 equally, which divides into 36; start 1, 2, 3, 4, 6, 9, 12, 18, "
+            "36 processes, or choose another batch_size$",
         ),
-        (64, 3, 0, "3 ranks cannot share a batch_size of 64 .* 64; start 1, 2, 4, 8, 16, 32, 64 processes$"),
+        (64, 3, 0, "3 ranks cannot share a batch_size of 64 .* 64; start 1, 2, 4, 8, 16, 32, 64 processes"),
     ],
 )
 def test_more_ranks_and_workers_than_a_batch_divides_among_are_refused(
@@ -260,6 +265,59 @@ def test_more_ranks_and_workers_than_a_batch_divides_among_are_refused(
     joined = join_shards(dataset.shards, LabelStore.open(dataset.labels))
     with pytest.raises(SettingsError, match=message):
         make_order(joined, small_settings(batch_size=size, workers=workers), world=world)
+
+
+class TestSeveralCropsOfEachImage:
+    def test_a_batch_has_so_many_adjacent_crops_of_each_of_its_images(self, dataset: Dataset) -> None:
+        ours, rows = batches(dataset, crops_per_image=4), rows_of(dataset, crops_per_image=4)
+        store = LabelStore.open(dataset.labels)
+        maps = np.concatenate([store.group(path.stem).read().scores for path in dataset.shards])
+        assert len(ours) == len(rows) == 8  # an epoch has as many crops as with one crop of each
+        for batch, of_batch in zip(ours, rows, strict=True):
+            assert len(batch.images) == 32
+            assert len(set(of_batch)) == 8
+            assert np.array_equal(batch.scores.numpy(), maps[np.repeat(of_batch, 4)])
+            assert len({tuple(box) for box in batch.boxes.tolist()}) > 24
+            assert 4 < batch.flips.sum() < 28
+
+    def test_the_first_crop_of_an_image_is_that_of_a_batch_with_one_each(self, dataset: Dataset) -> None:
+        """A crop depends on seed, epoch, row and its number alone."""
+        settings = small_settings(crops_per_image=2)
+        [batch, *_], [rows, *_] = batches(dataset, crops_per_image=2), rows_of(dataset, crops_per_image=2)
+        for i, row in enumerate(rows):
+            rng = sample_rng(settings.seed, 0, row)
+            for crop in range(2):
+                box = draw_crop(rng, 20, 24, scale=settings.crop_scale, ratio=settings.crop_ratio)
+                assert batch.boxes[2 * i + crop].tolist() == pytest.approx(box.normalised(20, 24))
+                assert bool(batch.flips[2 * i + crop]) == (rng.random() < 0.5)
+
+    @pytest.mark.parametrize("workers_of", [(3,), (0, 2), (0, 1, 0, 0)])
+    def test_every_topology_reads_the_same_batches_from_any_step_on(
+        self, dataset: Dataset, workers_of: Sequence[int]
+    ) -> None:
+        ours = global_batches(dataset, workers_of, start_step=3, crops_per_image=4)
+        for batch, expected in zip(ours, batches(dataset, crops_per_image=4)[3:], strict=True):
+            assert_same(batch, expected)
+
+    def test_an_undecodable_image_is_noted_once(self, tmp_path: Path) -> None:
+        data = make_dataset(tmp_path, (40,))
+        rot(data.shards[0], 5)
+        left_out = [message for batch in batches(data, crops_per_image=4, epochs=4) for message in batch.left_out]
+        assert 0 < len(left_out) <= 2
+
+    def test_one_image_of_a_rank_cannot_be_mixed(self, dataset: Dataset) -> None:
+        joined = join_shards(dataset.shards, LabelStore.open(dataset.labels))
+        many = {"crops_per_image": 8, "workers": 0}
+        make_order(joined, small_settings(**many), world=4)
+        make_order(joined, small_settings(**many, cutmix_prob=0.5), world=2)
+        message = "crops_per_image=8: a rank has one image in a batch of 32 crops, and CutMix and mixup need another"
+        with pytest.raises(SettingsError, match=message):
+            make_order(joined, small_settings(**many, mixup_prob=0.5), world=4)
+
+    def test_more_workers_than_images_are_refused(self, dataset: Dataset) -> None:
+        message = "workers=5: a batch_size of 32 with crops_per_image=8 divides among at most 4; choose fewer workers"
+        with pytest.raises(SettingsError, match=message):
+            batches(dataset, crops_per_image=8, workers=5)
 
 
 def test_fewer_samples_than_a_batch_are_refused(dataset: Dataset) -> None:
