@@ -2,18 +2,20 @@
 
     python -m benchmarks.speed.loader --shards 'photos-{0..1}.tar' --labels photos.zarr --scratch FOLDER
 
-One worker each, one thread; 224 px crops of 0.08 to 1 of the area, mirrored at random, uint8. They take turns.
+One worker each, one thread; 224 px crops of 0.08 to 1 of the area, mirrored at random, uint8. They take turns. On a
+machine with other work, the worker's processor time says more than the clock.
 """
 
 import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from multiprocessing import active_children
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import timm
@@ -32,6 +34,7 @@ from trainer.data.join import JoinedShard, join_shards
 from trainer.settings import TrainSettings
 
 WARM_UP = 8  # batches that are not counted, among them those read ahead
+CROPS = (1, 2, 4)  # of each image
 
 
 def without_labels(joined: Sequence[JoinedShard]) -> tuple[JoinedShard, ...]:
@@ -54,16 +57,37 @@ def timm_batches(
     yield from loader
 
 
-def measure(batches: Iterator[Any], batch_size: int) -> tuple[float, float]:
-    """Images a second after the first batches, and the worker's largest memory in MiB."""
+class Rate(NamedTuple):
+    """One worker's figures."""
+
+    clock: float  # crops a second
+    processor: float  # crops a second of the worker's processor time
+    memory: float  # its largest, in MiB
+
+
+def measure(batches: Iterator[Any], batch_size: int) -> Rate:
+    """Crops a second after the first batches, and memory."""
     for _ in range(WARM_UP):
         next(batches)
-    start, count = time.perf_counter(), 0
+    start, first, last, count = time.perf_counter(), worker_seconds(), 0.0, 0
     memory = 0.0
     for _ in batches:
         count += 1
-        memory = max(memory, worker_memory())
-    return count * batch_size / (time.perf_counter() - start), memory
+        last, memory = max(last, worker_seconds()), max(memory, worker_memory())
+    crops = count * batch_size
+    return Rate(clock=crops / (time.perf_counter() - start), processor=crops / (last - first), memory=memory)
+
+
+def worker_seconds() -> float:
+    """Processor time of this process's children."""
+    ticks = 0
+    for child in active_children():
+        try:
+            fields = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:  # the process has ended
+            continue
+        ticks += int(fields[11]) + int(fields[12])  # in user and in system mode
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def worker_memory() -> float:
@@ -98,34 +122,44 @@ def main(patterns: tuple[str, ...], labels: str, scratch: Path, count: int, batc
         settings = TrainSettings(model="resnet18", epochs=1, warmup_epochs=0, batch_size=batch_size, workers=1)
         joined = join_shards(shards, store)
         rows = check_join(joined, settings, num_classes=store.schema.num_classes)
-        order = make_order(joined, settings)
+        usable = make_order(joined, settings).usable
 
-        def ours(joined: Sequence[JoinedShard]) -> Iterator[Any]:
-            return load_batches(SampleStream(joined, rows, order, settings, start_step=0), torch.device("cpu"))
+        def ours(joined: Sequence[JoinedShard], crops: int = 1) -> Iterator[Any]:
+            several = replace(settings, crops_per_image=crops)
+            stream = SampleStream(joined, rows, make_order(joined, several), several, start_step=0)
+            return load_batches(stream, torch.device("cpu"))
 
         loaders: dict[str, Callable[[], Iterator[Any]]] = {
-            "ours, with labels": lambda: ours(joined),
-            "ours, without": lambda: ours(without_labels(joined)),
-            "timm's": lambda: timm_batches(scratch / "shards", count, order.usable, batch_size),
-        }  # fmt: skip
-        rates: dict[str, list[float]] = {name: [] for name in loaders}
-        memory: dict[str, list[float]] = {name: [] for name in loaders}
+            "ours, without labels": lambda: ours(without_labels(joined)),
+            "timm's": lambda: timm_batches(scratch / "shards", count, usable, batch_size),
+            **{f"ours, {crops} of each image": partial(ours, joined, crops) for crops in CROPS},
+        }
+        found: dict[str, list[Rate]] = {name: [] for name in loaders}
         for _ in range(runs):
             for name, make in loaders.items():
-                rate, held = measure(make(), batch_size)
-                rates[name].append(rate)
-                memory[name].append(held)
+                found[name].append(measure(make(), batch_size))
     finally:
         shutil.rmtree(scratch)
-    print(f"{order.usable:,} images in {count} shards, batches of {batch_size}, torch {torch.__version__}, "
+    print(f"{usable:,} images in {count} shards, batches of {batch_size}, torch {torch.__version__}, "
           f"timm {timm.__version__}\n")  # fmt: skip
-    ours_, without, theirs = rates.values()
-    table("one worker", {f"{name}: images/s": values for name, values in rates.items()} | {
-        "ours / timm's": ratios(ours_, theirs),
-        "with labels / without": ratios(ours_, without),
-    } | {f"{name}: MiB a worker": values for name, values in memory.items()} | {
-        "ours / timm's: MiB a worker": ratios(memory["ours, with labels"], memory["timm's"]),
-    })  # fmt: skip
+    table("one worker", dict(figures(found)))
+
+
+def figures(found: Mapping[str, Sequence[Rate]]) -> Iterator[tuple[str, Sequence[float]]]:
+    """Yield name and values of each row of the table."""
+    columns = {name: Rate(*zip(*rates, strict=True)) for name, rates in found.items()}  # type: ignore[arg-type]
+    theirs, without = columns["timm's"], columns["ours, without labels"]
+    for column, unit in (("clock", "images/s"), ("processor", "images/s of processor time")):
+        for name, values in columns.items():
+            yield f"{name}: {unit}", getattr(values, column)
+        for crops in CROPS:
+            ours = getattr(columns[f"ours, {crops} of each image"], column)
+            yield f"ours, {crops} of each image / timm's: {unit}", ratios(ours, getattr(theirs, column))
+        ours = getattr(columns["ours, 1 of each image"], column)
+        yield f"with labels / without: {unit}", ratios(ours, getattr(without, column))
+    for name, values in columns.items():
+        yield f"{name}: MiB a worker", values.memory  # type: ignore[misc]
+    yield "ours / timm's: MiB a worker", ratios(columns["ours, 1 of each image"].memory, theirs.memory)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":
