@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from trainer.data.batches import check_topology, order_of
 from trainer.data.checks import check_rows
 from trainer.data.division import current_ranks, refuse_second_division
 from trainer.data.join import join_shards
-from trainer.data.samples import CACHED_ROWS_PER_STREAM, SampleReader, TrainSample
+from trainer.data.samples import SampleReader, TrainSample
 
 MAX_WORKERS = 1024  # of one loader
 Sample = dict[str, Any]
@@ -192,10 +193,10 @@ class LabelledSamples(IterableDataset[Any]):
     def _read(self, epoch: int, steps: range, first: int, rank: int, world: int) -> Iterator[Any]:
         """The rank's samples of these batches, of the first of them from sample `first` on."""
         owned = self._order.owned(rank=rank, world=world, worker=0, workers=1)
-        reader = SampleReader(self._joined, self._table, cached_rows=len(owned) * CACHED_ROWS_PER_STREAM)
-        streams = self._order.streams(epoch)[owned]
-        for step in steps:
-            rows_n = self._order.batch(streams, step).reshape(-1)[first:]
+        reader = SampleReader(self._joined, self._table, cached_rows=len(owned) * self._order.cached_rows)
+        batches = self._order.batches(epoch, owned, start=steps.start)
+        for step, batch_n in zip(steps, islice(batches, 0, None, steps.step), strict=True):
+            rows_n = batch_n[first:]
             for i, (row, sample) in enumerate(zip(rows_n.tolist(), reader.read(rows_n), strict=True), first + 1):
                 self._next = (step, i) if i < first + len(rows_n) else (min(step + steps.step, self.steps), 0)
                 fields = {**_fields(sample), "__epoch__": epoch, "__row__": row}
