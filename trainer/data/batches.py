@@ -6,7 +6,7 @@ every batch, and the main process joins the parts in the workers' order.
 Letters: B batch, S side of a crop, K kept classes of a cell, H W cells (y, x), V streams, n some rows.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,8 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from store.errors import RelabelError, SettingsError
 from trainer.batch import Batch, join_parts
-from trainer.data.crops import crop_and_resize, draw_crop, sample_rng
+from trainer.data.blocks import Rows
+from trainer.data.crops import crop_and_resize_into, draw_crop, sample_rng
 from trainer.data.first_order import ORDERS
 from trainer.data.join import JoinedShard, undecodable_rows
 from trainer.data.loading import load_items
@@ -139,15 +140,20 @@ def read_batches(
         SettingsError: more workers than the rank's part of a batch divides among.
         RelabelError: as `SampleReader.read`.
     """
-    info = get_worker_info()
-    worker, workers = (info.id, info.num_workers) if info else (0, 1)
-    check_topology(order, world=world, workers=workers)
-    owned = order.owned(rank=rank, world=world, worker=worker, workers=workers)
+    owned = _own_streams(order, rank=rank, world=world)
     reader = SampleReader(joined, table, cached_rows=len(owned) * order.cached_rows, verify=verify, replace=replace)
     first_epoch, first_step = divmod(start_step, order.steps)
     for epoch in range(first_epoch, epochs):
         for rows_n in order.batches(epoch, owned, start=first_step if epoch == first_epoch else 0):
             yield epoch, zip(rows_n.tolist(), reader.read(rows_n), strict=True)
+
+
+def _own_streams(order: SampleOrder, *, rank: int, world: int) -> Rows:
+    """The streams of this process: a rank's main process, or one of its workers."""
+    info = get_worker_info()
+    worker, workers = (info.id, info.num_workers) if info else (0, 1)
+    check_topology(order, world=world, workers=workers)
+    return order.owned(rank=rank, world=world, worker=worker, workers=workers)
 
 
 class SampleStream(IterableDataset[Batch | RelabelError]):
@@ -192,22 +198,32 @@ class SampleStream(IterableDataset[Batch | RelabelError]):
             replace=True,
         )
         try:
+            images = len(_own_streams(self.order, rank=self.rank, world=self.world)) * self.order.stream_rows
             for epoch, samples in batches:
-                batch = _make_batch([crop for row, sample in samples for crop in self._crops(sample, epoch, row)])
+                batch = self._batch(epoch, samples, images * self.settings.crops_per_image)
                 # A full /dev/shm is an error here; in the queue's thread it would lose the batch.
                 yield batch if get_worker_info() is None else batch.share_memory()
         except RelabelError as error:
             yield error
 
-    def _crops(self, sample: TrainSample, epoch: int, row: int) -> Iterator["_Crop"]:
-        """The crops of one image, each drawn by itself."""
+    def _batch(self, epoch: int, samples: Iterable[tuple[int, TrainSample]], size: int) -> Batch:
+        """The crops of some images, so many in all."""
+        side = self.settings.image_size
+        images_BSS3 = torch.empty(size, side, side, 3, dtype=torch.uint8)  # channels stay last in memory, as decoded
+        images_B3SS = images_BSS3.permute(0, 3, 1, 2)
+        places = iter(images_B3SS)
+        crops = [crop for row, sample in samples for crop in self._crops(sample, epoch, row, places)]
+        return _make_batch(images_B3SS, crops)
+
+    def _crops(self, sample: TrainSample, epoch: int, row: int, places: Iterator[Tensor]) -> Iterator["_Crop"]:
+        """The crops of one image, each drawn by itself and resized into the next place of the batch."""
         settings = self.settings
         rng = sample_rng(settings.seed, epoch, row)
         height, width = sample.image.shape[:2]
         for number in range(settings.crops_per_image):
             box = draw_crop(rng, height, width, scale=settings.crop_scale, ratio=settings.crop_ratio)
+            crop_and_resize_into(next(places), sample.image, box, settings.interpolation)
             yield _Crop(
-                pixels_SS3=crop_and_resize(sample.image, box, settings.image_size, settings.interpolation),
                 box=box.normalised(height, width),
                 flip=settings.flip and bool(rng.random() < 0.5),
                 classes_KHW=sample.classes,
@@ -218,9 +234,8 @@ class SampleStream(IterableDataset[Batch | RelabelError]):
 
 
 class _Crop(NamedTuple):
-    """One crop of a batch, without its whole image."""
+    """One crop of a batch, without its pixels."""
 
-    pixels_SS3: NDArray[np.uint8]
     box: tuple[float, float, float, float]
     flip: bool
     classes_KHW: NDArray[np.uint16]
@@ -229,12 +244,11 @@ class _Crop(NamedTuple):
     left_out: str | None
 
 
-def _make_batch(crops: Sequence[_Crop]) -> Batch:
+def _make_batch(images_B3SS: Tensor, crops: Sequence[_Crop]) -> Batch:
     boxes = torch.tensor([crop.box for crop in crops], dtype=torch.float32)
     check_boxes(boxes)
     return Batch(
-        # Channels stay last in memory, as decoded.
-        images=_stack([crop.pixels_SS3 for crop in crops]).permute(0, 3, 1, 2),
+        images=images_B3SS,
         boxes=boxes,
         classes=_stack([crop.classes_KHW for crop in crops]),
         scores=_stack([crop.scores_KHW for crop in crops]),

@@ -7,12 +7,14 @@ from hypothesis import strategies as st
 from trainer.data.crops import (
     PixelBox,
     crop_and_resize,
+    crop_and_resize_into,
     draw_crop,
     flip_images,
     normalise,
     resize_and_centre,
     sample_rng,
 )
+from trainer.types import Interpolation
 
 IMAGENET = {"scale": (0.08, 1.0), "ratio": (3 / 4, 4 / 3)}
 
@@ -111,3 +113,17 @@ def test_normalised_pixels_have_the_given_mean_and_deviation() -> None:
     images = torch.tensor([0, 255, 51], dtype=torch.uint8).repeat(1, 1, 1, 1).permute(0, 3, 1, 2)
     normal = normalise(images, torch.tensor([0.5, 0.5, 0.0]), torch.tensor([0.5, 0.25, 0.1]))
     torch.testing.assert_close(normal[0, :, 0, 0], torch.tensor([-1.0, 2.0, 2.0]))
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [1, 16, 17, 64])
+def test_crops_in_a_batch_are_torchs_own_resize(size: int, interpolation: Interpolation) -> None:
+    """The operator beneath `interpolate` is called, to write into the batch."""
+    image = np.random.default_rng(size).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    batch = torch.full((3, size, size, 3), 7, dtype=torch.uint8).permute(0, 3, 1, 2)
+    box = PixelBox(3, 5, 20, 38)
+    crop_and_resize_into(batch[1], image, box, interpolation)
+    crop = torch.from_numpy(image[5:38, 3:20]).permute(2, 0, 1)[None]
+    expected = torch.nn.functional.interpolate(crop, size=(size, size), mode=interpolation, antialias=True)
+    assert torch.equal(batch[1:2], expected)
+    assert (batch[[0, 2]] == 7).all()
