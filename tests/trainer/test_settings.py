@@ -228,3 +228,9 @@ def test_networks_whose_images_timm_does_not_crop_centrally_need_a_crop() -> Non
 def test_retired_settings_do_not_concern_a_trained_student() -> None:
     values = settings_to_json(small_settings()) | {"fill": "tail"}
     assert settings_from_json(without_retired(values)) == small_settings()
+
+
+@pytest.mark.parametrize(("crops", "expected"), [(3, "a divisor of batch_size=32"), (0, "1 to 1,000,000")])
+def test_crops_of_an_image_divide_a_batch(crops: int, expected: str) -> None:
+    with pytest.raises(SettingsError, match=rf"^crops_per_image={crops}: expected {expected}$"):
+        small_settings(batch_size=32, crops_per_image=crops)

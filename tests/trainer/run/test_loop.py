@@ -76,6 +76,22 @@ def test_resuming_equals_never_stopping_bit_for_bit(
     assert metrics(out) == metrics(uninterrupted)
 
 
+def test_resuming_with_several_crops_of_each_image_equals_never_stopping(dataset: Dataset, tmp_path: Path) -> None:
+    """An epoch has as many steps as with one crop; the images of an epoch follow from its number."""
+    several: dict[str, Any] = {
+        "crops_per_image": 4,
+        "cutmix_prob": 0.5,
+        "mixup_prob": 0.5,
+        "checkpoint_interval": 1,
+        "val": False,
+    }
+    run(dataset, tmp_path / "whole", **several)
+    interrupted_run(dataset, tmp_path / "run", at_step=6, **several)
+    run(dataset, tmp_path / "run", resume=True, **several)
+    assert_same_state(tmp_path / "run", tmp_path / "whole")
+    assert load_checkpoint(last(tmp_path / "run")).epoch == 2
+
+
 def test_resuming_after_a_kill_between_metrics_and_checkpoint_repeats_nothing(
     dataset: Dataset, uninterrupted: Path, tmp_path: Path
 ) -> None:
