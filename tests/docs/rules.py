@@ -112,7 +112,7 @@ GIVEN: dict[str, tuple[str, ...]] = {
     "docs/api.md": ("labels of train",),
     "docs/audit.md": ("labels of imagenet1k-train",),
     "docs/evaluate.md": ("student", "evaluated"),
-    "docs/explanation.md": ("demo",),
+    "docs/explanation.md": ("demo", "real"),
     "docs/howto/imagenet.md": ("ImageNet's tars",),
     "docs/howto/own_data.md": ("folders",),
     "docs/howto/own_loop.md": ("labels of train",),
