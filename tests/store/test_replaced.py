@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import obstore
 import pytest
@@ -19,7 +20,7 @@ from store.writer import StoreWriter
 from tests.builders.servers import web_server
 from tests.builders.stores import PROVENANCE, ROWS, TAR, make_labels, make_schema, reseal, write
 
-NOISY = make_schema(num_classes=65_535, top_k=1, map_size=(8, 8))
+NOISY = msgspec.structs.replace(make_schema(num_classes=65_535, top_k=1, map_size=(8, 8)), score_kind="logit")
 
 
 def write_alike(path: Path | str, seed: int) -> None:

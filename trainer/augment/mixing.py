@@ -33,7 +33,7 @@ def draw_mix(
     mixup_prob: float,
     mixup_alpha: float,
     batch: int,
-    crops_per_image: int,
+    crops_per_image: int = 1,
     height: int,
     width: int,
 ) -> Mix | None:

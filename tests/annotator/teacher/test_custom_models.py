@@ -55,6 +55,14 @@ class ClassToken(Whole):
     def forward(self, images):
         return self.token(self.features(images).mean((2, 3)))
 
+class Softmax(Whole):
+    def head(self, cells):
+        return self.top(cells).softmax(-1)
+
+class Sigmoid(Whole):
+    def head(self, cells):
+        return self.top(cells).sigmoid()
+
 class Turned(Whole):
     def features(self, images):
         return super().features(images).transpose(2, 3)
@@ -298,3 +306,9 @@ def test_missing_module_is_named() -> None:
 @pytest.mark.parametrize("name", ["resnet50.a1_in1k", "hf-hub:a/b", "a:b:c", "os:system('x')", "../a:b", ":f", "m:"])
 def test_only_plain_names_are_imported(name: str) -> None:
     assert not is_custom_name(name)
+
+
+@pytest.mark.parametrize("function", ["Softmax", "Sigmoid"])
+def test_head_that_gives_probabilities_is_refused(module: str, function: str) -> None:
+    with pytest.raises(TeacherError, match="its head gives probabilities, 0 to 1, not logits: leave its softmax"):
+        check_teacher(build(f"{module}:{function}"))
