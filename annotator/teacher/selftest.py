@@ -157,11 +157,8 @@ def _check_single_cells(teacher: Teacher, apart_BDHW: Tensor) -> None:
         raise unsupported(teacher.name, f"its head does not run on single cells: {first_line(error)}") from error
     if not torch.isfinite(logits_BHWC).all():
         raise TeacherError(f"teacher {teacher.name!r} gives logits that are not finite; check its weights")
-    varies = (logits_BHWC != logits_BHWC[:1, :1, :1]).any()  # not a head of zeros with a bias
-    if varies and logits_BHWC.min() >= 0 and logits_BHWC.max() <= 1:  # on such features logits go far beyond
-        raise unsupported(
-            teacher.name, "its head gives probabilities, 0 to 1, not logits: leave its softmax or sigmoid out"
-        )
+    if logits_BHWC.min() >= 0 and ((logits_BHWC.sum(dim=-1) - 1).abs() < TOLERANCE).all():
+        raise unsupported(teacher.name, "its head gives probabilities that sum to 1, not logits: leave its softmax out")
     if logits_BHWC.shape[-1] != teacher.num_classes:
         raise unsupported(
             teacher.name, f"its head gives {logits_BHWC.shape[-1]} logits for {teacher.num_classes} classes"

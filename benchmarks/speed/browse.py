@@ -78,7 +78,7 @@ def make_labels(shard: Path, rng: np.random.Generator) -> GroupLabels:
     first = rng.integers(0, 1000, (GROUP_ROWS, 1, *SCHEMA.map_size))
     return GroupLabels(
         classes=((first + np.arange(5)[:, None, None] * 7) % 1000).astype(np.uint16),
-        scores=-np.sort(-rng.normal(4, 3, shape), axis=1).astype(np.float16),
+        scores=-np.sort(-np.abs(rng.normal(4, 3, shape)), axis=1).astype(np.float16),
         tail_logsumexp=rng.normal(2, 1, (GROUP_ROWS, *SCHEMA.map_size)).astype(np.float16),
         keys=tuple(sample.key for sample in samples),
         offsets=np.array([(sample.offset, sample.length) for sample in samples], np.uint64),

@@ -1,4 +1,4 @@
-"""Importing this module records which rows a process pools, in `rows<rank>.txt`: one line a call, a digest a row."""
+"""`record` writes which rows a process pools to `rows<rank>.txt`: one line a call, a digest a row."""
 
 import hashlib
 import os
@@ -22,4 +22,6 @@ def _record(self: LabelPooling, classes_BKHW: Tensor, scores_BKHW: Tensor, *rest
     return _pool(self, classes_BKHW, scores_BKHW, *rest)
 
 
-LabelPooling.forward = _record  # type: ignore[method-assign,assignment]
+def record() -> None:
+    """Record every call of LabelPooling from now on, for the rest of this process."""
+    LabelPooling.forward = _record  # type: ignore[method-assign,assignment]

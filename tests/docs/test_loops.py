@@ -15,7 +15,7 @@ from tests.docs.blocks import read_blocks
 
 PAGE = "docs/howto/own_loop.md"
 SMALL = 'MODEL, EPOCHS, BATCH, WORKERS = "test_resnet", 2, 32, 2'
-COUNT = "import tests.builders.pooled_rows\n"
+COUNT = "from tests.builders.pooled_rows import record\nrecord()\n"
 
 
 def block(begins: str) -> str:

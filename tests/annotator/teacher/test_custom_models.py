@@ -59,10 +59,6 @@ class Softmax(Whole):
     def head(self, cells):
         return self.top(cells).softmax(-1)
 
-class Sigmoid(Whole):
-    def head(self, cells):
-        return self.top(cells).sigmoid()
-
 class Turned(Whole):
     def features(self, images):
         return super().features(images).transpose(2, 3)
@@ -308,7 +304,6 @@ def test_only_plain_names_are_imported(name: str) -> None:
     assert not is_custom_name(name)
 
 
-@pytest.mark.parametrize("function", ["Softmax", "Sigmoid"])
-def test_head_that_gives_probabilities_is_refused(module: str, function: str) -> None:
-    with pytest.raises(TeacherError, match="its head gives probabilities, 0 to 1, not logits: leave its softmax"):
-        check_teacher(build(f"{module}:{function}"))
+def test_head_that_gives_probabilities_is_refused(module: str) -> None:
+    with pytest.raises(TeacherError, match="its head gives probabilities that sum to 1, not logits: leave its softmax"):
+        check_teacher(build(f"{module}:Softmax"))
