@@ -9,7 +9,8 @@
 | distributed | torchrun's environment    | joins the processes, which agree over gloo       | `Ranks`                 |
 | batch       |                           | one batch of crops with label maps               | `Batch`                 |
 | targets/    | label maps, boxes         | LabelPooling, kinds of target (pure)             | (B, C) soft targets     |
-| data/       | shards, a label store     | joins, orders, reads, crops                      | `Batch`                 |
+| order/      | rows per group, seed      | assigns rows to batches (pure)                   | row numbers             |
+| data/       | shards, a label store     | joins, reads, crops                              | `Batch`                 |
 | augment/    | crops, targets            | flips, colours, CutMix and mixup                 | images, targets         |
 | student/    | batches                   | updates a timm model; checkpoints, exports       | `Checkpoint`, `Trained` |
 | evaluation/ | a student, val shards     | predicts and counts hits over all ranks          | `Accuracy`              |

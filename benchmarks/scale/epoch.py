@@ -29,8 +29,8 @@ from store.format.arrays import BIG_ARRAYS, CHUNK_ROWS
 from store.system.processes import keep_freed_memory
 from trainer.data.batches import check_topology, order_of
 from trainer.data.join import JoinedShard
-from trainer.data.order import SampleOrder
 from trainer.data.table import RowTable
+from trainer.order.sample_order import SampleOrder
 
 RANKS, WORKERS = 8, 8
 MIB = 1 << 20

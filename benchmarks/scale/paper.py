@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from benchmarks.resample import Plan, write_resampled
 from store.reader import LabelStore
-from trainer.data.order import SampleOrder
+from trainer.order.sample_order import SampleOrder
 
 IMAGENET_21K = Plan(rows=14_197_122, groups=11_348)  # images of the 2011 release, in groups as large as ImageNet-1k's
 CLASSES = 21_841

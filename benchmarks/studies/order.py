@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.cli.base import Command
-from trainer.data.blocks import BLOCK_ROWS
-from trainer.data.order import SampleOrder
+from trainer.order.blocks import BLOCK_ROWS
+from trainer.order.sample_order import SampleOrder
 
 IMAGENET_ROWS, IMAGENET_SHARDS = 1_281_167, 1_024
 PERCENTILES = (1, 10, 50, 90)

@@ -18,7 +18,7 @@ from store.format.arrays import CHUNK_ROWS
 from store.reader import LabelStore
 from store.writer import StoreWriter
 from tests.builders.stores import PROVENANCE, TAR, make_labels, make_schema
-from trainer.data.order import SampleOrder
+from trainer.order.sample_order import SampleOrder
 
 BATCH = 64  # the smallest that 8 ranks of 8 workers can share
 ROWS, GROUPS = 1_300, 20

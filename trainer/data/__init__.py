@@ -5,7 +5,6 @@
 | join         | shards, a label store       | finds each shard's label group                | `JoinedShard`      |
 | table        | label groups                | holds all rows without maps, in shared memory | `RowTable`         |
 | checks       | joined shards               | checks that shards and labels belong together | `RowTable`         |
-| order        | rows per group, seed, epoch | assigns rows to batches (pure)                | row numbers        |
 | samples      | row numbers                 | reads images and label maps, cached by chunk  | `TrainSample`      |
 | crops        | an image                    | crops; flips and normalises a batch (pure)    | pixels, boxes      |
 | batches      | samples                     | crops; the same for any workers and ranks     | `Batch`            |

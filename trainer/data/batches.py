@@ -17,14 +17,14 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from store.errors import RelabelError, SettingsError
 from trainer.batch import Batch, join_parts
-from trainer.data.blocks import Rows
 from trainer.data.crops import crop_and_resize_into, draw_crop, sample_rng
-from trainer.data.first_order import ORDERS
 from trainer.data.join import JoinedShard, undecodable_rows
 from trainer.data.loading import load_items
-from trainer.data.order import SampleOrder
 from trainer.data.samples import SampleReader, TrainSample
 from trainer.data.table import RowTable
+from trainer.order.blocks import Rows
+from trainer.order.first_order import ORDERS
+from trainer.order.sample_order import SampleOrder
 from trainer.settings import TrainSettings
 from trainer.targets.pooling import check_boxes
 

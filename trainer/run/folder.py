@@ -14,8 +14,8 @@ from store.files import flock, make_folder, partial_file, read_whole, write_atom
 from store.format.schema import StoreSchema
 from store.shards.index import ShardIndex
 from store.text import brief
-from trainer.data.first_order import ORDERS
 from trainer.data.join import JoinedShard
+from trainer.order.first_order import ORDERS
 from trainer.run.changes import Rows, label_digests, newly_undecodable, undecodable_by_group
 from trainer.run.records import finished_epochs
 from trainer.settings import TrainSettings, settings_differences, settings_to_json

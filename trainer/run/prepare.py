@@ -14,10 +14,10 @@ from store.shards.remote import Shard
 from trainer.data.batches import make_order
 from trainer.data.checks import Note, check_join, ignore
 from trainer.data.join import JoinedShard, join_shards
-from trainer.data.order import SampleOrder
 from trainer.data.table import RowTable
 from trainer.distributed import Ranks
 from trainer.evaluation.evaluate import open_val
+from trainer.order.sample_order import SampleOrder
 from trainer.run.changes import describe_rows, rows_through_all
 from trainer.run.folder import RunStart, check_never_saved, open_run_folder, run_identity
 from trainer.run.records import trim_metrics

@@ -8,7 +8,7 @@ import pytest
 
 from store.errors import RunFolderError
 from tests.builders.training import Dataset, run
-from trainer.data.order import SampleOrder
+from trainer.order.sample_order import SampleOrder
 from trainer.run.folder import locked_folder, run_start
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.permutation import Permutation
+from trainer.order.permutation import Permutation
 
 BLOCK_ROWS = 64
 MAX_MARKS = 1 << 16  # of a pass: 0.5 MB

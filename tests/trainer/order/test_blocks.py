@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.data import blocks as blocks_module
-from trainer.data.blocks import BLOCK_ROWS, BlockPass, Blocks
+from trainer.order import blocks as blocks_module
+from trainer.order.blocks import BLOCK_ROWS, BlockPass, Blocks
 
 
 @settings(max_examples=60, deadline=None)

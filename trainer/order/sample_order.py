@@ -18,7 +18,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from trainer.data.blocks import BLOCK_ROWS, BlockPass, Blocks, Rows
+from trainer.order.blocks import BLOCK_ROWS, BlockPass, Blocks, Rows
 
 MAX_STREAMS = 2048
 POOL_ROWS = 65_536  # of all streams' windows together, 300 MB of label maps of 15 x 15 x 5

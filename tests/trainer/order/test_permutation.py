@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.data.permutation import Permutation
+from trainer.order.permutation import Permutation
 
 
 def permuted(seed: int, count: int) -> list[int]:

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from store.format.arrays import CHUNK_ROWS
-from trainer.data.blocks import BLOCK_ROWS, Rows
-from trainer.data.first_order import ORDERS, FirstOrder
-from trainer.data.order import MAX_STREAMS, SampleOrder
+from trainer.order.blocks import BLOCK_ROWS, Rows
+from trainer.order.first_order import ORDERS, FirstOrder
+from trainer.order.sample_order import MAX_STREAMS, SampleOrder
 
 MIB = 1 << 20
 

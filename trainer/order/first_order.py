@@ -1,6 +1,6 @@
 """The order of runs that an earlier release started: at most 64 streams, and 41 bytes a row of memory in each reader.
 
-Letters as in `trainer.data.order`.
+Letters as in `trainer.order.sample_order`.
 """
 
 import math
@@ -10,8 +10,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from trainer.data.blocks import Blocks, Rows
-from trainer.data.order import SampleOrder
+from trainer.order.blocks import Blocks, Rows
+from trainer.order.sample_order import SampleOrder
 
 FIRST_STREAMS = 64
 FIRST_WINDOW_ROWS = 1024
