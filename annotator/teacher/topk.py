@@ -11,7 +11,7 @@ FLOAT16_MAX = 65_504.0
 def keep_top_k(logits_BHWC: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor]:
     """Keep the K highest logits of every cell, and the log-sum-exp of the others, all less the mean of the others.
 
-    A class that is not kept then counts as 0 wherever maps are pooled, whatever the teacher's logits are centred on:
+    A class that is not kept then counts as 0 when maps are pooled. This suits logits with any centre:
     softmax ignores a shift of all classes, and pooling is linear, so the sum of the pooled logits is right. Where every
     class is kept there are no others, and the logits stay as they are.
 

@@ -30,7 +30,7 @@ BAND_ROWS = 256  # converted at a time
 
 
 def decode_image(data: bytes) -> NDArray[np.uint8]:
-    """Decode a JPEG, PNG or WebP image, told apart by its magic bytes.
+    """Decode a JPEG, PNG or WebP image, as its first bytes say.
 
     Returns:
         (H, W, 3) uint8, RGB. Greyscale, palette, CMYK and 16-bit images are converted; alpha is dropped.
@@ -119,7 +119,7 @@ def _decode_pillow(data: bytes, kind: str, max_pixels: int) -> NDArray[np.uint8]
         raise ImageError("not a readable JPEG, PNG or WebP image") from error
     except (ImageError, MemoryError):
         raise
-    except Exception as error:  # Pillow's plugins raise whatever a hostile chunk makes them raise
+    except Exception as error:  # Pillow's plugins raise many types on hostile chunks
         raise ImageError(f"damaged image: {error}") from error
 
 

@@ -21,7 +21,7 @@ def load_items(
     """The items of a dataset, in order.
 
     A dataset returns its errors as items, because torch turns a raised error into the text of a traceback. Closing the
-    generator ends the workers within about a second, whatever they are doing.
+    generator ends the workers within about a second, also in the middle of an item.
 
     Args:
         dataset: returns items or errors; pickled to each worker.

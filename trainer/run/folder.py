@@ -62,7 +62,7 @@ class RunIdentity:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunStart:
-    """What a run keeps of its start, whatever has changed since."""
+    """What a run keeps of its start, also if the labels have changed since."""
 
     undecodable: Rows | None  # by group; None if an earlier release started the run
     order_version: int
